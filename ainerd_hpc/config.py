@@ -1,0 +1,271 @@
+"""The config: typed, checked, with the line of every mistake.
+
+A config is a YAML file; `--set a.b=value` overrides one key, `--archive` and `--source` two common ones. Every key has a
+default except `archive` and `source.path`. Relative paths start at the folder in which the command runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, PositiveInt, ValidationError
+
+from ainerd_hpc.errors import ConfigError
+
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from a number of seconds or a text such as "5 ms", "2 min"."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?\d+)?)\s*([a-z]*)\s*", str(value))
+    if not match or (match[2] or "s") not in _SECONDS:
+        raise ValueError(f"expected a duration such as 0.2, '5 ms' or '2 min', found {value!r}")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SourceConfig(_Section):
+    path: Path
+    """Folder of scans: raw HDF5 frames, or two-time maps (.npy, .h5). Searched with its subfolders, by content."""
+    partition: Path | None = None
+    """Partition (q map) file for all scans. Default: `<scan>_qmap.hdf` beside the scan, else the only one found."""
+    sample_log: Path | None = None
+    """CSV with a `time` column and one column a sample quantity. Default: the only such file found."""
+    frame_time: Duration | None = None
+    """Frame period, s, for sources that do not state it (two-time maps)."""
+
+
+class SimulateConfig(_Section):
+    num_scans: PositiveInt = 50
+    """Scans to simulate; the kinds of dynamics take turns."""
+    num_frames: PositiveInt = 512
+    height: PositiveInt = 128
+    width: PositiveInt = 160
+    num_q_bins: PositiveInt = 4
+    coherent_modes: PositiveInt = 3
+    """Independent speckle patterns that add up in a pixel: contrast = 1 / coherent_modes."""
+    mean_counts: float = Field(default=3.0, gt=0)
+    """Photons per pixel and frame in the innermost q-bin; the outer ones get less."""
+    frame_time: Duration = 0.01
+    seed: int = 2024
+
+
+class IngestConfig(_Section):
+    frames_per_shard: PositiveInt = 128
+    """Frames in one write unit; sets the memory of an ingest task."""
+    frames_per_chunk: PositiveInt = 16
+    """Frames in one compressed chunk, the smallest unit that is read."""
+
+
+class CorrelateConfig(_Section):
+    delays_per_level: Annotated[int, Field(ge=2)] = 4
+    """Delays in each multi-tau level: 1..2n at level 0, then n+1..2n times 2^level."""
+
+
+class MapsConfig(_Section):
+    windows: tuple[Literal["full"] | Annotated[int, Field(ge=8)], ...] = ("full",)
+    """Window lengths along the diagonal of C2, in frames, or `full`. Lengths above a scan's are left out for it."""
+    overlap: Fraction = 0.0
+    """Share of a window that it has in common with the next one of its length."""
+    scaling: Literal["robust", "minmax", "none"] = "robust"
+    """robust: 0 at the baseline 1, 1 at the 99.5th percentile; minmax: as published; none: values as they are."""
+
+
+class ModelConfig(_Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "default"
+    """Names models/<name>, embedding/<name>, clusters/<name>."""
+    variant: Literal["ainerd2024"] = "ainerd2024"
+    """The network; ainerd2024 is the published one (379,665 parameters)."""
+    weights: Path | None = None
+    """Take these weights (.npz or .safetensors) and do not train."""
+
+
+class TrainConfig(_Section):
+    epochs: PositiveInt = 20
+    batch_size: PositiveInt = 16
+    """Maps per optimiser step, over all ranks."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    validation_share: Fraction = 0.2
+    """Share of the scans (not of the maps) that the network never trains on."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    devices: PositiveInt = 1
+    """Ranks of data-parallel training on this machine."""
+    seed: int = 0
+
+
+class EmbedConfig(_Section):
+    batch_size: PositiveInt = 32
+    """Maps per forward pass."""
+    maps_per_task: PositiveInt = 128
+    """Maps that one task embeds, rounded up to whole scans."""
+
+
+class ClusterConfig(_Section):
+    space: Literal["latent", "umap"] = "umap"
+    """Where HDBSCAN looks for groups: the latents themselves, or `dimensions` UMAP coordinates of them."""
+    dimensions: PositiveInt = 5
+    """UMAP coordinates for space: umap. The picture always has its own two."""
+    min_cluster_size: Annotated[int, Field(ge=2)] = 10
+    min_samples: PositiveInt = 5
+    num_neighbours: Annotated[int, Field(ge=2)] = 15
+    min_dist: Annotated[float, Field(ge=0, le=1)] = 0.1
+    seed: int = 42
+
+
+class ReportConfig(_Section):
+    title: str = "One map of all the dynamics"
+    exemplars: PositiveInt = 6
+    """Two-time maps shown for each cluster."""
+
+
+class ExecutorConfig(_Section):
+    kind: Literal["inline", "local"] = "local"
+    """inline: tasks one after the other in this process; local: Dask worker processes on this machine."""
+    workers: PositiveInt | None = None
+    """Worker processes of `local`. Default: cores / threads."""
+    threads: PositiveInt = 1
+    """Threads of one task; with workers x threads = cores nothing is oversubscribed."""
+    memory: ByteSize | None = None
+    """Memory of one worker, e.g. "4 GB". Default: 90 % of what is free now, shared by the workers."""
+
+    @property
+    def num_workers(self) -> int:
+        """Worker processes, with the default filled in."""
+        if self.kind == "inline":
+            return 1
+        return self.workers or max(1, len(os.sched_getaffinity(0)) // self.threads)
+
+
+class RunConfig(_Section):
+    """Everything one run needs."""
+
+    archive: Path
+    """Folder of the archive: all products go here."""
+    source: SourceConfig
+    simulate: SimulateConfig | None = None
+    """Write a simulated source first; left out for real data."""
+    ingest: IngestConfig = IngestConfig()
+    correlate: CorrelateConfig = CorrelateConfig()
+    maps: MapsConfig = MapsConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    embed: EmbedConfig = EmbedConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    report: ReportConfig = ReportConfig()
+    executor: ExecutorConfig = ExecutorConfig()
+
+
+def load(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a config file and apply overrides.
+
+    Parameters
+    ----------
+    path : Path or None
+        YAML file; None starts from the defaults, so that the overrides must give `archive` and `source.path`.
+    overrides : sequence of str
+        "key.subkey=value", the value in YAML notation.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file, line, key and the nearest key that exists.
+    """
+    data, lines = _read_yaml(path) if path else ({}, {})
+    for override in overrides:
+        _apply_override(data, override)
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path, lines)) from None
+
+
+def digest(*parts: BaseModel | str | int | Sequence[str]) -> str:
+    """SHA-256 (first 16 hex digits) of config sections, versions and input digests, in the given order."""
+    plain = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The parsed file, and the line of every dotted key in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        data, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the config: {error}; check the path") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict) or not isinstance(tree, yaml.MappingNode):
+        raise ConfigError(f"{path}: expected a mapping such as 'archive: my_archive', found {type(data).__name__}")
+    lines: dict[str, int] = {}
+    _collect_lines(tree, "", lines)
+    return data, lines
+
+
+def _collect_lines(node: yaml.MappingNode, prefix: str, lines: dict[str, int]) -> None:
+    for key, value in node.value:
+        dotted = f"{prefix}{key.value}"
+        lines[dotted] = key.start_mark.line + 1
+        if isinstance(value, yaml.MappingNode):
+            _collect_lines(value, f"{dotted}.", lines)
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: expected key=value, e.g. --set train.epochs=5")
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = data.setdefault(parent, {})
+        if child is None:
+            child = data[parent] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override}: '{parent}' is a value, not a section")
+        data = child
+    try:
+        data[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        data[last] = value
+
+
+def _explain(error: ValidationError, path: Path | None, lines: Mapping[str, int]) -> str:
+    """One line for the first mistake, with the number of the others."""
+    first = error.errors()[0]
+    keys = [str(part) for part in first["loc"]]
+    known = [".".join(keys[:depth]) for depth in range(len(keys), 0, -1)]
+    line = next((lines[key] for key in known if key in lines), None)
+    where = f"{path or 'arguments'}{f', line {line}' if line else ''}"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    key = ".".join(keys)
+    if first["type"] == "extra_forbidden":
+        return f"{where}: unknown key '{key}'{_suggest(keys)}{more}"
+    if first["type"] == "missing":
+        return f"{where}: '{key}' is missing; give it in the config or as --set {key}=...{more}"
+    return f"{where}: '{key}': {first['msg']}, found {first['input']!r}{more}"
+
+
+def _suggest(keys: Sequence[str]) -> str:
+    """The nearest key of the section that the unknown one stands in, or the list of them."""
+    section: Any = RunConfig
+    for key in keys[:-1]:
+        section = section.model_fields[key].annotation
+        section = next((arg for arg in getattr(section, "__args__", ()) if arg is not type(None)), section)
+    names = list(section.model_fields)
+    near = difflib.get_close_matches(keys[-1], names, n=1)
+    return f"; did you mean '{near[0]}'?" if near else f"; the keys here are {', '.join(names)}"

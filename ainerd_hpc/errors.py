@@ -1,0 +1,50 @@
+"""The errors a user may see. Each is one line: what, where, expected, found, next step."""
+
+from __future__ import annotations
+
+
+class AinerdError(Exception):
+    """Base of every error that is reported to the user as one line, without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(AinerdError):
+    """A config file, an override or an argument is wrong: file, line and key are named."""
+
+    exit_code = 2
+
+
+class PlanError(AinerdError):
+    """The planned work cannot be done here: the numbers and the knob to turn are named."""
+
+
+class ArchiveError(AinerdError):
+    """A product of the archive is missing, damaged or of another layout."""
+
+
+class ScanError(AinerdError):
+    """One scan cannot be processed. It is quarantined; the run goes on.
+
+    Parameters
+    ----------
+    where : str
+        File, and dataset or frame numbers, at fault.
+    problem : str
+        What is wrong, with what was expected and what was found.
+    next_step : str
+        What the user can do about it.
+    """
+
+    def __init__(self, where: str, problem: str, next_step: str) -> None:
+        super().__init__(where, problem, next_step)  # positional: plain pickle can rebuild it on another process
+        self.where, self.problem, self.next_step = where, problem, next_step
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}; {self.next_step}"
+
+
+class QuarantinedError(AinerdError):
+    """The run ended, but some scans are in quarantine."""
+
+    exit_code = 3

@@ -1,0 +1,154 @@
+"""The small, picklable records that travel between the parts. None of them holds an array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+
+class Shape(Enum):
+    """How a stage is spread over a machine."""
+
+    ARRAY = "array"
+    """Independent tasks, on any executor."""
+    DDP = "ddp"
+    """Ranks that train together, data-parallel."""
+    SINGLE = "single"
+    """One process on one fat node."""
+
+
+class Content(Enum):
+    """What a scan's source file holds."""
+
+    FRAMES = "frames"
+    """Detector images (t, y, x)."""
+    C2 = "c2"
+    """Two-time correlation maps (q_bin, t1, t2)."""
+    LATENTS = "latents"
+    """Latent vectors of published maps, to be decoded to C2 (q_bin, d)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One measured series; a row of the catalog."""
+
+    scan_id: str
+    source: str
+    """Path of the file that holds the data."""
+    format: str
+    """Name of the reader in the registry of `formats`."""
+    content: Content
+    num_frames: int
+    height: int
+    """Rows of a frame; 0 where the source holds no frames."""
+    width: int
+    itemsize: int
+    """Bytes of one stored count."""
+    num_q_bins: int
+    frame_time: float
+    """Frame period, s."""
+    start_time: float = float("nan")
+    """Start of the scan, s, on the clock of the sample log (UTC epoch for ISO dates)."""
+    partition: str = ""
+    """Path of the partition file (mask and q-bins); empty where the source needs none."""
+    simulated: bool = False
+    digest: str = ""
+    """Fingerprint of the source files (names, sizes, modification times)."""
+    state: str = "found"
+    """found | ingested | quarantined."""
+
+    @property
+    def duration(self) -> float:
+        """Length of the scan, s."""
+        return self.num_frames * self.frame_time
+
+    def with_state(self, state: str) -> Scan:
+        """The same scan in another state."""
+        return replace(self, state=state)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a scan is in quarantine: a row of quarantine.jsonl."""
+
+    scan_id: str
+    stage: str
+    reason: str
+    """One line: what, where, expected, found, next step."""
+    digest: str
+    """Digest of the task that failed: with other input or config the scan is tried again by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A unit of work of one stage: it makes one product."""
+
+    key: str
+    """Names the product; unique in its stage; the scan_id for tasks of one scan."""
+    digest: str
+    """Of inputs, config slice and kernel version: what the product must record to count as done."""
+    peak_bytes: int
+    """Projected peak memory of the process, beyond `types.PROCESS_BYTES`."""
+    read_bytes: int
+    write_bytes: int
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """What a worker returns: figures, never arrays."""
+
+    key: str
+    digest: str
+    seconds: float = 0.0
+    bytes_written: int = 0
+    figures: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+    """Why it failed, in one line; empty when it did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is left to do in one stage, from metadata alone."""
+
+    stage: str
+    shape: Shape
+    tasks: tuple[Task, ...]
+    num_done: int = 0
+    num_quarantined: int = 0
+    waits_for: str = ""
+    """Why the number of tasks is not final yet, e.g. a stage that has to run first."""
+
+    @property
+    def read_bytes(self) -> int:
+        return sum(task.read_bytes for task in self.tasks)
+
+    @property
+    def write_bytes(self) -> int:
+        return sum(task.write_bytes for task in self.tasks)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Largest projected memory of a worker process, with its own base."""
+        return max((task.peak_bytes for task in self.tasks), default=0) + PROCESS_BYTES if self.tasks else 0
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """What a stage did in this run."""
+
+    stage: str
+    num_done: int
+    """Products made in this run."""
+    num_kept: int
+    """Products that were already there and current."""
+    num_quarantined: int
+    seconds: float
+    bytes_written: int
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+PROCESS_BYTES = 500 * 2**20
+"""Resident memory of a worker process with its libraries loaded and no data (measured: 250-450 MB with torch)."""
