@@ -50,6 +50,8 @@ class SourceConfig(_Section):
     """CSV with a `time` column and one column a sample quantity. Default: the only such file found."""
     frame_time: Duration | None = None
     """Frame period, s, for sources that do not state it (two-time maps)."""
+    baseline_reference: Literal[0, 1] = 1
+    """Baseline of two-time maps that are read from files: 1, or 0 for maps that start at 0."""
 
 
 class SimulateConfig(_Section):
@@ -85,7 +87,7 @@ class MapsConfig(_Section):
     overlap: Fraction = 0.0
     """Share of a window that it has in common with the next one of its length."""
     scaling: Literal["robust", "minmax", "none"] = "robust"
-    """robust: 0 at the baseline 1, 1 at the 99.5th percentile; minmax: as published; none: values as they are."""
+    """robust: 0 at the baseline 1, 1 at the 99.5th percentile; minmax: as published; none: C2 - 1."""
 
 
 class ModelConfig(_Section):
@@ -133,6 +135,8 @@ class ReportConfig(_Section):
     title: str = "One map of all the dynamics"
     exemplars: PositiveInt = 6
     """Two-time maps shown for each cluster."""
+    max_maps: PositiveInt = 20_000
+    """Points on the page; an archive with more is thinned evenly."""
 
 
 class ExecutorConfig(_Section):

@@ -52,10 +52,14 @@ class Scan:
     start_time: float = float("nan")
     """Start of the scan, s, on the clock of the sample log (UTC epoch for ISO dates)."""
     partition: str = ""
-    """Path of the partition file (mask and q-bins); empty where the source needs none."""
+    """Digest of the partition (mask and q-bins), which names its product; empty where the source needs none."""
+    num_pixels: int = 0
+    """Valid pixels in all q-bins together."""
+    largest_bin: int = 0
+    """Valid pixels in the largest q-bin."""
     simulated: bool = False
     digest: str = ""
-    """Fingerprint of the source files (names, sizes, modification times)."""
+    """Fingerprint of the source files: names, sizes, modification times."""
     state: str = "found"
     """found | ingested | quarantined."""
 
@@ -117,9 +121,8 @@ class Plan:
     shape: Shape
     tasks: tuple[Task, ...]
     num_done: int = 0
-    num_quarantined: int = 0
-    waits_for: str = ""
-    """Why the number of tasks is not final yet, e.g. a stage that has to run first."""
+    quarantined: tuple[Problem, ...] = ()
+    """Scans that failed before, on the same input with the same config: not tried again."""
 
     @property
     def read_bytes(self) -> int:

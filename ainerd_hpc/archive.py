@@ -1,0 +1,284 @@
+"""The archive on disk: where every product lies, how it is written and how it is read. Zarr is used only here.
+
+A product is one file: a Zarr v3 group packed as a zip, a Parquet table, or a small text file. It is written under a
+temporary name, synced, and published by one atomic rename: a product that exists is complete. The bytes depend on the
+content alone (fixed dates and order inside the zip), so that two runs can be compared file by file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zarr
+from zarr.codecs import BloscCodec
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore, ZipStore
+
+from ainerd_hpc.errors import ArchiveError
+from ainerd_hpc.types import Content, Scan
+
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+_DIGEST_KEY = b"ainerd_hpc_digest"
+_CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")
+
+
+class Archive:
+    """Paths of the products below one root folder, and the catalog."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def catalog_path(self) -> Path:
+        return self.root / "catalog.parquet"
+
+    @property
+    def sample_log_path(self) -> Path:
+        return self.root / "sample_log.parquet"
+
+    @property
+    def map_index_path(self) -> Path:
+        return self.root / "maps" / "index.parquet"
+
+    @property
+    def report_path(self) -> Path:
+        return self.root / "report" / "index.html"
+
+    def frames_path(self, scan_id: str) -> Path:
+        return self.root / "frames" / f"{scan_id}.zarr.zip"
+
+    def partition_path(self, digest: str) -> Path:
+        return self.root / "partitions" / f"{digest}.zarr.zip"
+
+    def correlation_path(self, scan_id: str) -> Path:
+        return self.root / "correlation" / f"{scan_id}.zarr.zip"
+
+    def maps_path(self, scan_id: str) -> Path:
+        return self.root / "maps" / f"{scan_id}.zarr.zip"
+
+    def model_folder(self, name: str) -> Path:
+        return self.root / "models" / name
+
+    def embedding_path(self, name: str) -> Path:
+        return self.root / "embedding" / f"{name}.parquet"
+
+    def embedding_part_path(self, name: str, part: str) -> Path:
+        return self.root / "embedding" / f"{name}.parts" / f"{part}.parquet"
+
+    def clusters_path(self, name: str) -> Path:
+        return self.root / "clusters" / f"{name}.parquet"
+
+    def read_catalog(self) -> list[Scan]:
+        """All scans, ordered by scan_id; empty before the first ingest."""
+        if not self.catalog_path.exists():
+            return []
+        table = read_table(self.catalog_path)
+        names = [field.name for field in fields(Scan)]
+        rows = table[names].to_dict("records")
+        return [Scan(**{**row, "content": Content(row["content"])}) for row in rows]  # type: ignore[arg-type]
+
+    def write_catalog(self, scans: Sequence[Scan], sample_columns: pd.DataFrame) -> None:
+        """Publish the catalog: a row a scan, then the sample-log columns (same order of rows)."""
+        rows = [{**asdict(scan), "content": scan.content.value} for scan in scans]
+        table = pd.DataFrame(rows, columns=[field.name for field in fields(Scan)])
+        write_table(self.catalog_path, pd.concat([table, sample_columns], axis=1))
+
+    def sweep(self) -> None:
+        """Remove the temporary files that killed processes of this host left behind."""
+        for path in self.root.rglob(".*.tmp"):
+            host, pid = path.name.removesuffix(".tmp").rsplit("@", 1)[-1].rsplit(".", 1)
+            if host == socket.gethostname() and not Path(f"/proc/{pid}").exists():
+                path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def publishing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; when the block ends well, sync it and rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}@{socket.gethostname()}.{os.getpid()}.tmp"
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Publish a text file."""
+    with publishing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Publish a JSON file, keys in order."""
+    write_text(path, json.dumps(data, indent=2, sort_keys=True) + "\n")
+
+
+def write_table(path: Path, table: pd.DataFrame, digest: str = "") -> None:
+    """Publish a Parquet table that records `digest`."""
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _DIGEST_KEY: digest.encode()})
+    with publishing(path) as temporary:
+        pq.write_table(arrow, temporary, compression="zstd")
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a Parquet table of the archive.
+
+    Raises
+    ------
+    ArchiveError
+        The table is missing or damaged.
+    """
+    try:
+        return pq.read_table(path, columns=columns).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise ArchiveError(f"{path}: cannot read the table: {error}; run the stage that makes it again") from None
+
+
+def recorded_digest(path: Path) -> str:
+    """The digest that a product file records; empty when it has none or cannot be read."""
+    try:
+        if path.suffix == ".parquet":
+            return (pq.read_schema(path).metadata or {}).get(_DIGEST_KEY, b"").decode()
+        if path.suffix == ".json":
+            return str(json.loads(path.read_text(encoding="utf-8")).get("digest", ""))
+        with zipfile.ZipFile(path) as file:
+            return str(json.loads(file.read("zarr.json"))["attributes"].get("digest", ""))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, pa.ArrowException):
+        return ""
+
+
+class GroupWriter:
+    """A Zarr group that grows in memory and is moved, chunk by finished chunk, into a zip file.
+
+    Use it through `writing_group`. Whoever writes an array in pieces writes whole shards, and calls `flush` after each
+    piece to keep memory low.
+    """
+
+    def __init__(self, path: Path, attributes: Mapping[str, Any]) -> None:
+        self._pending: dict[str, Buffer] = {}
+        self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
+        self._group = zarr.create_group(MemoryStore(self._pending), attributes=dict(attributes))
+
+    def create(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: Any,
+        dims: Sequence[str],
+        chunks: tuple[int, ...],
+        shards: tuple[int, ...] | None = None,
+        **attributes: Any,
+    ) -> zarr.Array:
+        """A new array of the group; NaN or 0 where nothing is written."""
+        fill = float("nan") if np.dtype(dtype).kind == "f" else 0
+        return self._group.create_array(
+            name,
+            shape=shape,
+            dtype=dtype,
+            chunks=chunks,
+            shards=shards,
+            dimension_names=list(dims),
+            compressors=_CODEC,
+            fill_value=fill,
+            attributes=attributes,
+        )
+
+    def add(self, name: str, values: np.ndarray, dims: Sequence[str], **attributes: Any) -> None:
+        """A small array, written whole as one chunk."""
+        chunks = tuple(max(1, size) for size in values.shape)
+        self.create(name, values.shape, values.dtype, dims, chunks, **attributes)[...] = values
+        self.flush()
+
+    def flush(self) -> None:
+        """Move the chunks that are written so far into the file; metadata stays until the end."""
+        self._move(key for key in sorted(self._pending) if not key.endswith("zarr.json"))
+
+    def close(self) -> None:
+        self._move(sorted(self._pending))
+        self._zip.close()
+
+    def _move(self, keys: Any) -> None:
+        for key in list(keys):
+            entry = zipfile.ZipInfo(key, _ZIP_DATE)
+            self._zip.writestr(entry, self._pending.pop(key).to_bytes())
+
+
+@contextlib.contextmanager
+def writing_group(path: Path, attributes: Mapping[str, Any]) -> Iterator[GroupWriter]:
+    """Publish a Zarr group as one zip file when the block ends well."""
+    with publishing(path) as temporary:
+        writer = GroupWriter(temporary, attributes)
+        yield writer
+        writer.close()
+
+
+@contextlib.contextmanager
+def reading_group(path: Path) -> Iterator[zarr.Group]:
+    """Open a Zarr group product for reading.
+
+    Raises
+    ------
+    ArchiveError
+        The product is missing or damaged.
+    """
+    try:
+        store = ZipStore(path, mode="r")
+        group = zarr.open_group(store, mode="r")
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        raise ArchiveError(f"{path}: cannot open the product: {error}; delete it and run again") from None
+    with contextlib.closing(store):
+        yield group
+
+
+def array(group: zarr.Group, name: str) -> zarr.Array:
+    """An array of a product; `[...]` reads it."""
+    found = group.get(name)
+    if not isinstance(found, zarr.Array):
+        raise ArchiveError(f"{group.store_path}: array '{name}' is missing; delete the product and run again")
+    return found
+
+
+def read_columns(path: Path) -> pd.DataFrame:
+    """All 1-D arrays of a product as a table (a row an entry)."""
+    with reading_group(path) as group:
+        return pd.DataFrame({name: found[...] for name, found in sorted(group.arrays()) if found.ndim == 1})
+
+
+class MapReader:
+    """Maps of the archive by their row in the map index; the last used files stay open.
+
+    Parameters
+    ----------
+    archive : Archive
+    index : DataFrame
+        Rows of maps/index.parquet with `scan_id` and `row`.
+    """
+
+    def __init__(self, archive: Archive, index: pd.DataFrame) -> None:
+        self._archive = archive
+        self.scan_ids: list[str] = index["scan_id"].tolist()
+        self._rows = index["row"].to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.scan_ids)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """Map i, (256, 256) float32."""
+        with reading_group(self._archive.maps_path(self.scan_ids[i])) as group:
+            return np.asarray(array(group, "maps")[int(self._rows[i])], dtype=np.float32)

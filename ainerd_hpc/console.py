@@ -1,0 +1,105 @@
+"""What a person sees: tables, progress, one screen of summary."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ainerd_hpc.types import Plan, Problem, StageReport
+
+console = Console(highlight=False, soft_wrap=True)
+_PROBLEMS_SHOWN = 10
+
+
+def size_text(num_bytes: float) -> str:
+    """`3.2 GB`, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if num_bytes < 1000 or unit == "TB":
+            break
+        num_bytes /= 1000
+    return f"{num_bytes:.0f} {unit}" if unit == "B" or num_bytes >= 100 else f"{num_bytes:.1f} {unit}"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+    return table
+
+
+def print_plans(plans: Sequence[Plan], allowed: Sequence[int]) -> None:
+    """The plan: tasks, bytes and projected peak memory of every stage."""
+    table = _table(
+        "Plan", "stage", "shape", "done", "to do", "quarantined", "reads", "writes at most", "peak memory", "allowed"
+    )
+    for plan, memory in zip(plans, allowed, strict=True):
+        num_todo, num_bad = len(plan.tasks), len(plan.quarantined)
+        counts = (str(plan.num_done), str(num_todo), str(num_bad))
+        sizes = tuple(size_text(number) for number in (plan.read_bytes, plan.write_bytes, plan.peak_bytes, memory))
+        table.add_row(plan.stage, plan.shape.value, *counts, *(sizes if num_todo else ("-",) * 4))
+    console.print(table)
+
+
+def print_status(plans: Sequence[Plan], last_run: str) -> None:
+    """Where the archive stands."""
+    table = _table("Status", "stage", "done", "to do", "quarantined", "state")
+    for plan in plans:
+        num_todo, num_bad = len(plan.tasks), len(plan.quarantined)
+        state = "to do" if num_todo else "done, some quarantined" if num_bad else "done"
+        table.add_row(plan.stage, str(plan.num_done), str(num_todo), str(num_bad), state)
+    console.print(table)
+    console.print(f"last run: {last_run}")
+
+
+def print_summary(reports: Sequence[StageReport], problems: Sequence[Problem]) -> None:
+    """What a run did, stage by stage, and what is in quarantine."""
+    table = _table("Summary", "stage", "made", "kept", "quarantined", "seconds", "written", "figures")
+    for report in reports:
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in report.figures.items())
+        counts = (str(report.num_done), str(report.num_kept), str(report.num_quarantined))
+        table.add_row(report.stage, *counts, f"{report.seconds:.1f}", size_text(report.bytes_written), figures)
+    console.print(table)
+    for problem in problems[:_PROBLEMS_SHOWN]:
+        console.print(f"quarantined in {problem.stage}: {problem.reason}", style="yellow", markup=False)
+    if len(problems) > _PROBLEMS_SHOWN:
+        console.print(f"... and {len(problems) - _PROBLEMS_SHOWN} more", style="yellow")
+
+
+Advance = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int) -> Iterator[Advance]:
+    """A progress bar on a terminal, a line for every tenth part elsewhere; call the result once a step."""
+    if not console.is_terminal:
+        yield _line_progress(title, total)
+        return
+    columns = (
+        TextColumn("{task.description:10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(title, total=total, note="")
+        yield lambda note: bar.update(task, advance=1, note=note)
+
+
+def _line_progress(title: str, total: int) -> Advance:
+    done = 0
+    step = max(1, total // 10)
+
+    def advance(note: str) -> None:
+        nonlocal done
+        done += 1
+        if done % step == 0 or done == total:
+            console.print(f"{title}: {done} of {total} {note}".rstrip(), markup=False)
+
+    return advance

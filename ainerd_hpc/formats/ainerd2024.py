@@ -1,0 +1,69 @@
+"""The published data of AI-NERD (Horwath et al., Nat. Commun. 15, 5945, 2024): latents of 900 measured two-time maps.
+
+A folder with latents.npy (900, 64), sector.npy (900,) and scan_start_s.npy (900,), as the authors' repository holds them:
+one q ring in 18 azimuthal sectors, 50 scans. A scan here is one start time; its q-bins are the sectors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.description import Description
+from ainerd_hpc.types import Content
+
+_SIZE = 256
+"""Edge of the decoded maps, pixels."""
+
+
+class Ainerd2024:
+    """latents.npy beside sector.npy and scan_start_s.npy."""
+
+    name = "ainerd2024"
+    content = Content.LATENTS
+
+    @staticmethod
+    def matches(path: Path) -> bool:
+        companions = (path.with_name("sector.npy"), path.with_name("scan_start_s.npy"))
+        return path.name == "latents.npy" and all(companion.exists() for companion in companions)
+
+    @staticmethod
+    def describe_all(path: Path) -> dict[str, Description]:
+        """A description for each of the scans, by scan_id: `start_<s>` on the rheometer's clock.
+
+        Raises
+        ------
+        ScanError
+            The three files do not fit together.
+        """
+        sector, start = _load(path, "sector.npy"), _load(path, "scan_start_s.npy")
+        latents = _load(path, "latents.npy")
+        if not len(latents) == len(sector) == len(start):
+            problem = f"expected as many latents as sectors and starts, found {len(latents)}, {len(sector)}, {len(start)}"
+            raise ScanError(str(path), problem, "take the three files from one release")
+        return {
+            _scan_id(seconds): Description(
+                num_frames=_SIZE, itemsize=4, num_q_bins=int(np.sum(start == seconds)), start_time=float(seconds)
+            )
+            for seconds in np.unique(start)
+        }
+
+    @staticmethod
+    def read_latents(path: Path, scan_id: str) -> np.ndarray:
+        """Latents of one scan, (q_bin, d) float32, in the order of the sectors."""
+        sector, start = _load(path, "sector.npy"), _load(path, "scan_start_s.npy")
+        rows = np.flatnonzero([_scan_id(seconds) == scan_id for seconds in start])
+        return _load(path, "latents.npy")[rows[np.argsort(sector[rows], kind="stable")]].astype(np.float32)
+
+
+def _scan_id(start: float) -> str:
+    return f"start_{start:+05.0f}s"
+
+
+def _load(path: Path, name: str) -> np.ndarray:
+    try:
+        return np.load(path.with_name(name), allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ScanError(str(path.with_name(name)), f"cannot be read ({error})", "copy it again from its origin") from None

@@ -1,0 +1,127 @@
+"""Folders of two-time correlation maps: NumPy and HDF5 files of square arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.description import Description
+from ainerd_hpc.types import Content
+
+_SMALLEST = 16
+"""Shorter square arrays are hardly two-time maps."""
+
+
+def _is_square(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """(t, t) or (q_bin, t, t) of real numbers."""
+    square = len(shape) in (2, 3) and shape[-1] == shape[-2]
+    return square and shape[-1] >= _SMALLEST and shape[0] > 0 and np.dtype(dtype).kind == "f"
+
+
+def _checked(maps: np.ndarray, path: Path) -> np.ndarray:
+    """(q_bin, t1, t2) float32; maps stored as one triangle are completed.
+
+    Raises
+    ------
+    ScanError
+        A map is neither symmetric nor one triangle, or holds no finite number.
+    """
+    from ainerd_hpc.kernels.twotime import complete_triangle
+
+    maps = np.asarray(maps, dtype=np.float32).reshape(-1, *maps.shape[-2:])
+    for q_bin, c2 in enumerate(maps):
+        if not np.isfinite(c2).any():
+            raise ScanError(f"{path}: q_bin {q_bin}", "expected a two-time map, found no finite value", "export it again")
+        lower, upper = np.tril(c2, -1), np.triu(c2, 1)
+        if not lower.any() or not upper.any():
+            maps[q_bin] = complete_triangle(c2)
+        elif not np.allclose(lower, upper.T, rtol=1e-3, atol=1e-3, equal_nan=True):
+            worst = np.nanmax(np.abs(lower - upper.T))
+            problem = f"expected a symmetric two-time map, found c2(t1, t2) and c2(t2, t1) up to {worst:.3g} apart"
+            raise ScanError(f"{path}: q_bin {q_bin}", problem, "check that the file holds two-time maps")
+    return maps
+
+
+class C2Npy:
+    """One .npy file: a map (t, t) or one for each q-bin (q_bin, t, t)."""
+
+    name = "c2-npy"
+    content = Content.C2
+
+    @staticmethod
+    def matches(path: Path) -> bool:
+        if path.suffix != ".npy":
+            return False
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return False
+        return _is_square(array.shape, array.dtype)
+
+    @staticmethod
+    def describe(path: Path) -> Description:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        num_q_bins = array.shape[0] if array.ndim == 3 else 1
+        return Description(num_frames=array.shape[-1], itemsize=array.itemsize, num_q_bins=num_q_bins)
+
+    @staticmethod
+    def read_c2(path: Path) -> np.ndarray:
+        """The maps, (q_bin, t1, t2) float32, complete and symmetric."""
+        try:
+            return _checked(np.load(path, allow_pickle=False), path)
+        except (OSError, ValueError) as error:
+            raise ScanError(str(path), f"cannot be read ({error})", "copy it again from its origin") from None
+
+
+class C2Hdf5:
+    """An HDF5 file with square datasets: one of (q_bin, t, t), or one (t, t) for each q-bin, in the order of their names."""
+
+    name = "c2-hdf5"
+    content = Content.C2
+
+    @staticmethod
+    def matches(path: Path) -> bool:
+        try:
+            return bool(_square_datasets(path))
+        except OSError:
+            return False
+
+    @staticmethod
+    def describe(path: Path) -> Description:
+        with h5py.File(path) as file:
+            shapes = [file[name].shape for name in _square_datasets(path)]
+        num_q_bins = sum(shape[0] if len(shape) == 3 else 1 for shape in shapes)
+        return Description(num_frames=shapes[0][-1], itemsize=4, num_q_bins=num_q_bins)
+
+    @staticmethod
+    def read_c2(path: Path) -> np.ndarray:
+        """The maps, (q_bin, t1, t2) float32, complete and symmetric."""
+        try:
+            with h5py.File(path) as file:
+                maps = [np.atleast_3d(file[name][...].T).T for name in _square_datasets(path)]
+        except (OSError, KeyError) as error:
+            raise ScanError(str(path), f"cannot be read ({error})", "copy it again from its origin") from None
+        return _checked(np.concatenate(maps), path)
+
+
+def _square_datasets(path: Path) -> list[str]:
+    """Names of the square datasets of the commonest length, sorted; a 3-D one wins alone."""
+    if not h5py.is_hdf5(path):
+        return []
+    found: dict[str, tuple[int, ...]] = {}
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and _is_square(item.shape, item.dtype):
+            found[name] = item.shape
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    stacks = sorted(name for name, shape in found.items() if len(shape) == 3)
+    if stacks:
+        return stacks[:1]
+    lengths = [shape[-1] for shape in found.values()]
+    common = max(lengths, key=lengths.count, default=0)
+    return sorted(name for name, shape in found.items() if shape[-1] == common)

@@ -1,0 +1,98 @@
+"""From latents to a picture and to groups: UMAP and HDBSCAN."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Points = NDArray[np.floating[Any]]
+
+
+class Groups(NamedTuple):
+    """What HDBSCAN says of every point, (n,) each."""
+
+    label: NDArray[np.int64]
+    """0 is the largest cluster; -1 is noise."""
+    probability: NDArray[np.float64]
+    """Strength of the membership, 0..1; 0 for noise."""
+    novelty: NDArray[np.float64]
+    """Outlier score (GLOSH), 0..1; 1 is the most unusual."""
+
+
+def reduce(latents: Points, dimensions: int, num_neighbours: int, min_dist: float, seed: int) -> NDArray[np.float64]:
+    """UMAP coordinates of latents (McInnes et al., arXiv 1802.03426); principal components where points are too few.
+
+    Parameters
+    ----------
+    latents : (n, d)
+    dimensions : int
+        Coordinates of the result.
+    num_neighbours, min_dist : int, float
+        UMAP's own parameters.
+    seed : int
+        The same seed gives the same coordinates on the same machine.
+
+    Returns
+    -------
+    (n, dimensions) float64
+    """
+    if len(latents) < max(4 * dimensions, 10):
+        return _principal_components(latents, dimensions)
+    from umap import UMAP
+
+    reducer = UMAP(
+        n_components=dimensions,
+        n_neighbors=min(num_neighbours, len(latents) - 1),
+        min_dist=min_dist,
+        random_state=seed,
+        n_jobs=1,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # disconnected islands are what one looks for here, not a fault
+        return np.asarray(reducer.fit_transform(latents), dtype=np.float64)
+
+
+def _principal_components(latents: Points, dimensions: int) -> NDArray[np.float64]:
+    centred = np.asarray(latents, dtype=np.float64) - np.mean(latents, axis=0) if len(latents) else latents
+    _, _, axes = np.linalg.svd(np.atleast_2d(centred), full_matrices=False)
+    components = np.zeros((len(latents), dimensions))
+    used = min(dimensions, len(axes))
+    components[:, :used] = centred @ axes[:used].T
+    return components
+
+
+def group(points: Points, min_cluster_size: int, min_samples: int) -> Groups:
+    """Groups by density, HDBSCAN with excess of mass (Campello et al., ACM TKDD 10, 5, 2015).
+
+    Parameters
+    ----------
+    points : (n, d)
+    min_cluster_size, min_samples : int
+        HDBSCAN's own parameters.
+
+    Returns
+    -------
+    Groups
+        Everything is noise where there are fewer points than one cluster needs.
+    """
+    n = len(points)
+    if n < max(min_cluster_size, min_samples + 1):
+        return Groups(np.full(n, -1), np.zeros(n), np.zeros(n))
+    from hdbscan import HDBSCAN
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        fitted = HDBSCAN(min_cluster_size=min_cluster_size, min_samples=min_samples, core_dist_n_jobs=1)
+        fitted.fit(np.asarray(points, dtype=np.float64))
+        novelty = np.nan_to_num(fitted.outlier_scores_, nan=0.0)
+    return Groups(by_size(fitted.labels_), np.asarray(fitted.probabilities_, dtype=np.float64), np.clip(novelty, 0, 1))
+
+
+def by_size(labels: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """The same clusters, numbered from the largest to the smallest; -1 stays -1."""
+    names, sizes = np.unique(labels[labels >= 0], return_counts=True)
+    order = names[np.argsort(-sizes, kind="stable")]
+    return np.array([-1 if label < 0 else int(np.flatnonzero(order == label)[0]) for label in labels], dtype=np.int64)

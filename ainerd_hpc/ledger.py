@@ -1,0 +1,99 @@
+"""What is done and what is in quarantine: append-only files, no server, no database.
+
+Every process appends to a journal of its own (`journal/<host>-<pid>.jsonl`); reading folds all of them. A task is done
+when its product exists and the digest recorded for it is the one that inputs, config and kernel version give today. The
+journal saves opening a million products; where it has no line, the product's own record counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ainerd_hpc.archive import recorded_digest, write_text
+from ainerd_hpc.types import Problem
+
+
+class Ledger:
+    """The journal and the quarantine of one archive, as they were when it was opened.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the archive.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._done = _fold(root / "journal")
+        self._problems = {(p.stage, p.scan_id): p for p in _read_problems(self.quarantine_path)}
+
+    @property
+    def quarantine_path(self) -> Path:
+        return self._root / "quarantine.jsonl"
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Everything in quarantine, ordered by scan and stage."""
+        return sorted(self._problems.values(), key=lambda p: (p.scan_id, p.stage))
+
+    def is_done(self, stage: str, key: str, digest: str, product: Path) -> bool:
+        """Whether the product exists and is current."""
+        if not product.exists():
+            return False
+        return (self._done.get((stage, key)) or recorded_digest(product)) == digest
+
+    def find_problem(self, stage: str, scan_id: str, digest: str) -> Problem | None:
+        """Why the task failed before, on the same input with the same config; None when it did not."""
+        problem = self._problems.get((stage, scan_id))
+        return problem if problem is not None and problem.digest == digest else None
+
+    def quarantine(self, stage: str, problems: Iterable[Problem]) -> None:
+        """Replace the problems of one stage, and publish quarantine.jsonl."""
+        kept = {key: problem for key, problem in self._problems.items() if key[0] != stage}
+        self._problems = kept | {(problem.stage, problem.scan_id): problem for problem in problems}
+        lines = [json.dumps(asdict(problem), sort_keys=True) for problem in self.problems]
+        write_text(self.quarantine_path, "".join(f"{line}\n" for line in lines))
+
+    def forget(self) -> None:
+        """Take everything in quarantine up again."""
+        self._problems.clear()
+
+
+def record(root: Path, stage: str, key: str, digest: str, **figures: Any) -> None:
+    """Append one line to this process's journal: the product of a task is published."""
+    folder = root / "journal"
+    folder.mkdir(parents=True, exist_ok=True)
+    line = json.dumps({"stage": stage, "key": key, "digest": digest, "time": time.time(), **figures})
+    with (folder / f"{socket.gethostname()}-{os.getpid()}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+
+
+def _fold(folder: Path) -> dict[tuple[str, str], str]:
+    latest: dict[tuple[str, str], tuple[float, str]] = {}
+    for path in folder.glob("*.jsonl"):
+        for entry in _lines(path):
+            key = (entry["stage"], entry["key"])
+            latest[key] = max(latest.get(key, (0.0, "")), (entry["time"], entry["digest"]))
+    return {key: digest for key, (_, digest) in latest.items()}
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of a JSON-lines file; a last line torn by a kill is left out."""
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+def _read_problems(path: Path) -> list[Problem]:
+    return [Problem(**entry) for entry in _lines(path)]

@@ -1,0 +1,303 @@
+"""The line as a whole: plan, check, run, resume, status."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import platform
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from ainerd_hpc import __version__
+from ainerd_hpc.archive import Archive, write_json
+from ainerd_hpc.config import RunConfig, digest
+from ainerd_hpc.console import console, print_summary, progress, size_text
+from ainerd_hpc.discovery import Discovery, discover
+from ainerd_hpc.errors import AinerdError, PlanError, QuarantinedError
+from ainerd_hpc.executors import Executor, open_executor, worker_memory
+from ainerd_hpc.ledger import Ledger
+from ainerd_hpc.stages import STAGES, Stage, create
+from ainerd_hpc.types import Plan, Problem, Scan, Shape, StageReport, TaskResult
+
+INGEST = "ingest"
+
+
+def stage_names(config: RunConfig, first: str | None = None, until: str | None = None) -> list[str]:
+    """The stages of a run, in order; `simulate` only where the config asks for it."""
+    names = [name for name in STAGES if name != "simulate" or config.simulate]
+    start = names.index(first) if first in names else 0
+    stop = names.index(until) + 1 if until in names else len(names)
+    return names[start:stop]
+
+
+def survey(config: RunConfig) -> Discovery:
+    """The scans that a run would take: those of the source, or those that it would simulate first.
+
+    Raises
+    ------
+    ConfigError
+        There is no source and nothing to simulate.
+    """
+    if config.simulate and not _is_simulated(config):
+        from ainerd_hpc.stages.simulate import projected_scans
+
+        return Discovery(tuple(projected_scans(config)), (), (), None)
+    return discover(config.source)
+
+
+def _is_simulated(config: RunConfig) -> bool:
+    """Whether the simulated source is complete."""
+    stage = create("simulate", config)
+    return all(stage.product(task.key).exists() for task in stage.tasks(())) and any(config.source.path.glob("*.csv"))
+
+
+def plan(config: RunConfig, first: str | None = None, until: str | None = None) -> list[Plan]:
+    """What every stage has left to do, from metadata alone; nothing is written."""
+    found, ledger = survey(config), Ledger(config.archive)
+    scans = _without(found.scans, found.problems)
+    plans = []
+    for name in stage_names(config, until=until):
+        planned = create(name, config).plan(scans, ledger)
+        known = found.problems if name == INGEST else ()
+        plans.append(Plan(name, planned.shape, planned.tasks, planned.num_done, planned.quarantined + known))
+        scans = _without(scans, planned.quarantined)
+    return [planned for planned in plans if planned.stage in stage_names(config, first, until)]
+
+
+def check(plans: Sequence[Plan], config: RunConfig) -> None:
+    """Refuse what cannot fit.
+
+    Raises
+    ------
+    PlanError
+        A task needs more memory than a worker has, or the products more disk than is free; with the knob to turn.
+    """
+    for planned in plans:
+        allowed = allowed_memory(config, planned.shape)
+        if planned.tasks and planned.peak_bytes > allowed:
+            worst = max(planned.tasks, key=lambda task: task.peak_bytes)
+            raise PlanError(
+                f"{planned.stage}: task {worst.key} is projected to need {size_text(planned.peak_bytes)} of memory, "
+                f"a worker has {size_text(allowed)}; raise executor.memory, lower executor.workers, "
+                f"or lower {_MEMORY_KNOBS[planned.stage]}"
+            )
+    needed = sum(planned.write_bytes for planned in plans)
+    free = shutil.disk_usage(_existing(config.archive)).free
+    if needed > free:
+        raise PlanError(
+            f"archive {config.archive}: the products need up to {size_text(needed)}, {size_text(free)} is free; "
+            "free some space or put the archive elsewhere with --archive"
+        )
+
+
+_MEMORY_KNOBS = {
+    "simulate": "simulate.num_frames",
+    "ingest": "ingest.frames_per_shard",
+    "correlate": "the number of frames in a scan",
+    "maps": "the number of frames in a scan",
+    "train": "train.batch_size",
+    "embed": "embed.batch_size",
+    "cluster": "cluster.num_neighbours",
+    "report": "report.max_maps",
+}
+
+
+def allowed_memory(config: RunConfig, shape: Shape) -> int:
+    """Bytes that one process of a stage may use: a worker's share, or the whole machine for one fat process."""
+    if shape is Shape.ARRAY:
+        return worker_memory(config.executor)
+    return int(config.executor.memory or 0.9 * psutil.virtual_memory().available)
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+
+
+@dataclass
+class Run:
+    """One execution of the line (or a part of it) over an archive."""
+
+    config: RunConfig
+    first: str | None = None
+    until: str | None = None
+    retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        self.archive = Archive(self.config.archive)
+        self.reports: list[StageReport] = []
+        self._started = datetime.now(UTC)
+
+    def execute(self) -> list[StageReport]:
+        """Plan, check, run; what is done already is kept.
+
+        Raises
+        ------
+        QuarantinedError
+            Everything else is finished, but some scans are in quarantine.
+        AinerdError
+            The run cannot begin or go on.
+        """
+        self._prepare()
+        self._record("running")
+        try:
+            problems = self._stages()
+        except BaseException as error:
+            self._record("failed", error=f"{type(error).__name__}: {error}")
+            raise
+        self._record("quarantined" if problems else "done")
+        print_summary(self.reports, problems)
+        if self.archive.report_path.exists() and self.until in (None, "report"):
+            console.print(f"The map: {self.archive.report_path.resolve()}", style="bold green")
+        if problems:
+            raise QuarantinedError(
+                f"{len({p.scan_id for p in problems})} scans are in quarantine, all others are done; "
+                f"see {self.ledger.quarantine_path}, mend the scans and run again"
+            )
+        return self.reports
+
+    def _prepare(self) -> None:
+        names = stage_names(self.config, self.first, self.until)
+        console.print(f"ainerd-hpc {__version__}: {' -> '.join(names)}", style="bold")
+        console.print(f"source {self.config.source.path}, archive {self.config.archive}")
+        self.ledger = Ledger(self.config.archive)
+        if self.retry_failed:
+            self.ledger.forget()
+        self._require_upstream(names[0])
+        check(plan(self.config, self.first, self.until), self.config)
+        self.archive.root.mkdir(parents=True, exist_ok=True)
+        self.archive.sweep()
+
+    def _require_upstream(self, first: str) -> None:
+        """A stage that is run alone needs the products of those before it."""
+        upstream = stage_names(self.config)
+        upstream = upstream[: upstream.index(first)]
+        for planned in plan(self.config, until=upstream[-1]) if upstream else ():
+            if planned.tasks:
+                raise PlanError(
+                    f"{first}: expected `{planned.stage}` to be finished, found {len(planned.tasks)} tasks to do; "
+                    f"run `ainerd-hpc {planned.stage}` first, or `ainerd-hpc run --until {first}`"
+                )
+
+    def _stages(self) -> list[Problem]:
+        scans: list[Scan] = []
+        names = stage_names(self.config, self.first, self.until)
+        with contextlib.ExitStack() as stack:
+            workers = _Workers(self.config, stack)
+            if names[0] not in ("simulate", INGEST):
+                scans = _without(self.archive.read_catalog(), self.ledger.problems)
+            for name in names:
+                if name == INGEST:
+                    scans = self._ingest(workers)
+                else:
+                    scans = self._stage(create(name, self.config), scans, workers)
+        return [problem for problem in self.ledger.problems if problem.stage in names]
+
+    def _ingest(self, workers: _Workers) -> list[Scan]:
+        from ainerd_hpc.stages.ingest import register
+
+        found = discover(self.config.source)
+        scans = _without(found.scans, found.problems)
+        self._stage(create(INGEST, self.config), scans, workers, found.problems)
+        return [scan for scan in register(self.archive, found, self.ledger) if scan.state == "ingested"]
+
+    def _stage(
+        self, stage: Stage, scans: list[Scan], workers: _Workers, known: Sequence[Problem] = ()
+    ) -> list[Scan]:
+        """Run one stage and give the scans that are left."""
+        began = time.perf_counter()
+        planned = stage.plan(scans, self.ledger)
+        check([planned], self.config)
+        results = list(self._results(stage, planned, workers))
+        failed = [Problem(r.key, stage.name, r.reason, r.digest) for r in results if r.reason]
+        if failed and not stage.quarantines:
+            raise AinerdError(f"{stage.name}: {failed[0].scan_id}: {failed[0].reason}")
+        problems = [*planned.quarantined, *known, *failed]
+        if stage.quarantines:
+            self.ledger.quarantine(stage.name, problems)
+        left = _without(scans, problems)
+        if scans and not left:
+            raise PlanError(f"{stage.name}: no scan is left, the first of {len(problems)} problems: {problems[0].reason}")
+        stage.finish(left)
+        self.reports.append(_report(stage.name, planned, results, len(problems), time.perf_counter() - began))
+        return left
+
+    def _results(self, stage: Stage, planned: Plan, workers: _Workers) -> Iterator[TaskResult]:
+        if not planned.tasks:
+            return
+        if planned.shape is not Shape.ARRAY:
+            console.print(f"{stage.name} ...")
+            yield stage.run_task(planned.tasks[0])
+            return
+        with progress(stage.name, len(planned.tasks)) as advance:
+            for result in workers.get().map(stage.run_task, planned.tasks):
+                advance(f"{result.key}: {result.reason}" if result.reason else "")
+                yield result
+
+    def _record(self, state: str, **more: str) -> None:
+        """Publish runs/<run_id>.json."""
+        run_id = f"{self._started:%Y%m%dT%H%M%S}-{socket.gethostname()}-{os.getpid()}"
+        write_json(
+            self.archive.root / "runs" / f"{run_id}.json",
+            {
+                "run_id": run_id,
+                "state": state,
+                "started": self._started.isoformat(timespec="seconds"),
+                "seconds": round((datetime.now(UTC) - self._started).total_seconds(), 1),
+                "user": getpass.getuser(),
+                "host": socket.gethostname(),
+                "command": sys.argv,
+                "versions": {"ainerd_hpc": __version__, "python": platform.python_version()},
+                "config": self.config.model_dump(mode="json"),
+                "config_digest": digest(self.config),
+                "stages": [asdict(report) for report in self.reports],
+                "bytes_written": sum(report.bytes_written for report in self.reports),
+                **more,
+            },
+        )
+
+
+class _Workers:
+    """The executor, started when the first task needs it."""
+
+    def __init__(self, config: RunConfig, stack: contextlib.ExitStack) -> None:
+        self._config, self._stack, self._executor = config, stack, None
+
+    def get(self) -> Executor:
+        if self._executor is None:
+            self._executor = self._stack.enter_context(open_executor(self._config.executor))
+        return self._executor
+
+
+def _without(scans: Sequence[Scan], problems: Sequence[Problem]) -> list[Scan]:
+    bad = {problem.scan_id for problem in problems}
+    return [scan for scan in scans if scan.scan_id not in bad]
+
+
+def _report(stage: str, planned: Plan, results: Sequence[TaskResult], num_bad: int, seconds: float) -> StageReport:
+    made = [result for result in results if not result.reason]
+    figures: dict[str, float] = {}
+    for result in made:
+        for name, value in result.figures.items():
+            figures[name] = figures.get(name, 0.0) + value
+    written = sum(result.bytes_written for result in made)
+    return StageReport(stage, len(made), planned.num_done, num_bad, seconds, written, figures)
+
+
+def last_run(archive: Archive) -> str:
+    """One line about the newest run."""
+    records = sorted((archive.root / "runs").glob("*.json"))
+    if not records:
+        return "none"
+    data = json.loads(records[-1].read_text(encoding="utf-8"))
+    return f"{data['run_id']}: {data['state']}, started {data['started']}, {data['seconds']} s"

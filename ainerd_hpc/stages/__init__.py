@@ -1,0 +1,89 @@
+"""The stages, in the order of the data, and the contract that they share."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from ainerd_hpc.archive import Archive
+from ainerd_hpc.config import RunConfig
+from ainerd_hpc.ledger import Ledger, record
+from ainerd_hpc.types import Plan, Problem, Scan, Shape, Task, TaskResult
+
+STAGES = {
+    "simulate": "ainerd_hpc.stages.simulate:Simulate",
+    "ingest": "ainerd_hpc.stages.ingest:Ingest",
+    "correlate": "ainerd_hpc.stages.correlate:Correlate",
+    "maps": "ainerd_hpc.stages.maps:Maps",
+    "train": "ainerd_hpc.stages.train:Train",
+    "embed": "ainerd_hpc.stages.embed:Embed",
+    "cluster": "ainerd_hpc.stages.cluster:Cluster",
+    "report": "ainerd_hpc.stages.report:Report",
+}
+
+
+class Stage(ABC):
+    """One step of the line. It reads products of earlier stages and writes only its own.
+
+    It is small and picklable (config only), so that its `run_task` travels to workers.
+    """
+
+    name: ClassVar[str]
+    shape: ClassVar[Shape] = Shape.ARRAY
+    version: ClassVar[int] = 1
+    """Raised whenever the same input would give another product."""
+    quarantines: ClassVar[bool] = False
+    """Whether a task is one scan, which may fail without stopping the others."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.archive = Archive(config.archive)
+
+    @abstractmethod
+    def product(self, key: str) -> Path:
+        """The file that the task with this key publishes."""
+
+    @abstractmethod
+    def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
+        """Every task of the stage for these scans, done or not, from metadata alone."""
+
+    @abstractmethod
+    def work(self, task: Task) -> Mapping[str, float]:
+        """Do one task: read, compute, publish its product. Runs on a worker; returns figures, never arrays."""
+
+    def finish(self, scans: Sequence[Scan]) -> None:
+        """Gather what the tasks left, once, after all of them. Does nothing unless a stage says otherwise."""
+
+    def plan(self, scans: Sequence[Scan], ledger: Ledger) -> Plan:
+        """What is missing or stale."""
+        todo: list[Task] = []
+        quarantined: list[Problem] = []
+        num_done = 0
+        for task in self.tasks(scans):
+            problem = ledger.find_problem(self.name, task.key, task.digest)
+            if problem:
+                quarantined.append(problem)
+            elif ledger.is_done(self.name, task.key, task.digest, self.product(task.key)):
+                num_done += 1
+            else:
+                todo.append(task)
+        return Plan(self.name, self.shape, tuple(todo), num_done, tuple(quarantined))
+
+    def run_task(self, task: Task) -> TaskResult:
+        """Do one task and note it in the journal."""
+        began = time.perf_counter()
+        figures = self.work(task)
+        seconds, size = time.perf_counter() - began, self.product(task.key).stat().st_size
+        record(self.archive.root, self.name, task.key, task.digest, seconds=round(seconds, 3), bytes=size)
+        return TaskResult(task.key, task.digest, seconds, size, figures)
+
+
+def create(name: str, config: RunConfig) -> Stage:
+    """A stage by its name, imported now."""
+    module, attribute = STAGES[name].split(":")
+    stage: Stage = getattr(importlib.import_module(module), attribute)(config)
+    return stage

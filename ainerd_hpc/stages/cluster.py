@@ -1,0 +1,64 @@
+"""Cluster: latents -> a picture, groups with probabilities, and novelty, tied to the sample."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ainerd_hpc.archive import read_table, write_table
+from ainerd_hpc.config import digest
+from ainerd_hpc.kernels import clusters
+from ainerd_hpc.stages import Stage
+from ainerd_hpc.stages.embed import Embed
+from ainerd_hpc.stages.maps import windows
+from ainerd_hpc.types import Scan, Shape, Task
+
+
+class Cluster(Stage):
+    """One table, a row a map: where it lies, what it belongs to, how it relaxes, what was done to the sample then."""
+
+    name = "cluster"
+    shape = Shape.SINGLE
+
+    def product(self, key: str) -> Path:
+        return self.archive.clusters_path(key)
+
+    def digest(self, scans: Sequence[Scan]) -> str:
+        log = self.archive.sample_log_path
+        log_digest = hashlib.sha256(log.read_bytes()).hexdigest() if log.exists() else ""
+        return digest(self.name, self.version, self.config.cluster, Embed(self.config).digest(scans), log_digest)
+
+    def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
+        num_maps = sum(1 for scan in scans for _ in windows(self.config.maps, scan))
+        # UMAP compares all pairs below 4096 points, and keeps neighbour lists above.
+        peak = 2 * 8 * min(num_maps, 4096) ** 2 + 20_000 * num_maps + 2**29
+        yield Task(self.config.model.name, self.digest(scans), peak, num_maps * 500, num_maps * 300)
+
+    def work(self, task: Task) -> Mapping[str, float]:
+        config = self.config.cluster
+        index = read_table(self.archive.map_index_path)
+        embedding = read_table(self.archive.embedding_path(self.config.model.name))
+        latents = np.stack(embedding["latent"].to_list())
+        picture = clusters.reduce(latents, 2, config.num_neighbours, config.min_dist, config.seed)
+        points = latents
+        if config.space == "umap":
+            points = clusters.reduce(latents, config.dimensions, config.num_neighbours, 0.0, config.seed)
+        groups = clusters.group(points, config.min_cluster_size, config.min_samples)
+        table = index.merge(embedding[["map_id", "reconstruction_l1"]], on="map_id", validate="one_to_one")
+        table = table.assign(x=picture[:, 0], y=picture[:, 1], **groups._asdict())
+        table = pd.concat([table, self._sample_columns(table)], axis=1)
+        write_table(self.product(task.key), table, task.digest)
+        noise = float(np.mean(groups.label < 0))
+        return {"maps": float(len(table)), "clusters": float(groups.label.max(initial=-1) + 1), "noise_share": noise}
+
+    def _sample_columns(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The sample log at the time of each map; a column of the log never replaces one of ours."""
+        from ainerd_hpc.formats import sample_log
+
+        log = read_table(self.archive.sample_log_path)
+        columns = sample_log.at_times(log, table["time"].to_numpy())
+        return columns.rename(columns={name: f"sample_{name}" for name in columns if name in table})

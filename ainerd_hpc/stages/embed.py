@@ -1,0 +1,108 @@
+"""Embed: maps -> latents, in groups of scans, then one table."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ainerd_hpc.archive import array, read_table, reading_group, recorded_digest, write_table
+from ainerd_hpc.config import digest
+from ainerd_hpc.ledger import Ledger
+from ainerd_hpc.stages import Stage
+from ainerd_hpc.stages.maps import SIZE, Maps, windows
+from ainerd_hpc.stages.train import WEIGHTS, Train
+from ainerd_hpc.types import Plan, Scan, Task
+
+
+class Embed(Stage):
+    """Gives every map its latent vector and its reconstruction error."""
+
+    name = "embed"
+
+    def product(self, key: str) -> Path:
+        return self.archive.embedding_part_path(self.config.model.name, key)
+
+    @property
+    def table_path(self) -> Path:
+        return self.archive.embedding_path(self.config.model.name)
+
+    def digest(self, scans: Sequence[Scan]) -> str:
+        return digest(self.name, self.version, Train(self.config).digest(scans))
+
+    def plan(self, scans: Sequence[Scan], ledger: Ledger) -> Plan:
+        if self.table_path.exists() and recorded_digest(self.table_path) == self.digest(scans):
+            return Plan(self.name, self.shape, (), num_done=len(list(self._groups(scans))))
+        return super().plan(scans, ledger)
+
+    def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
+        from ainerd_hpc.model_cost import embedding_bytes
+
+        maps, model_digest = Maps(self.config), Train(self.config).digest(scans)
+        peak = embedding_bytes(self.config.model.variant, self.config.embed.batch_size)
+        for group, num_maps in self._groups(scans):
+            key = digest(self.name, self.version, model_digest, [maps.digest(scan) for scan in group])
+            read = num_maps * SIZE**2 * 4
+            scan_ids = [scan.scan_id for scan in group]
+            yield Task(key, key, peak + 2 * read, read, num_maps * 300, {"scan_ids": scan_ids})
+
+    def _groups(self, scans: Sequence[Scan]) -> Iterable[tuple[list[Scan], int]]:
+        """Neighbouring scans with about `maps_per_task` maps together, and their number of maps."""
+        group: list[Scan] = []
+        num_maps = 0
+        for scan in scans:
+            group.append(scan)
+            num_maps += sum(1 for _ in windows(self.config.maps, scan))
+            if num_maps >= self.config.embed.maps_per_task:
+                yield group, num_maps
+                group, num_maps = [], 0
+        if group:
+            yield group, num_maps
+
+    def work(self, task: Task) -> Mapping[str, float]:
+        from ainerd_hpc.model import embed
+
+        weights = self.archive.model_folder(self.config.model.name) / WEIGHTS
+        model = _model(self.config.model.variant, weights, weights.stat().st_mtime_ns, self.config.executor.threads)
+        maps = [self._read(scan_id) for scan_id in task.args["scan_ids"]]
+        latents, reconstruction_l1 = embed(model, np.concatenate(maps), self.config.embed.batch_size)
+        table = pd.DataFrame(
+            {
+                "scan_id": np.repeat(task.args["scan_ids"], [len(scan_maps) for scan_maps in maps]),
+                "row": np.concatenate([np.arange(len(scan_maps)) for scan_maps in maps]),
+                "latent": list(latents),
+                "reconstruction_l1": reconstruction_l1,
+            }
+        )
+        write_table(self.product(task.key), table, task.digest)
+        return {"maps": float(len(table))}
+
+    def _read(self, scan_id: str) -> np.ndarray:
+        with reading_group(self.archive.maps_path(scan_id)) as group:
+            return np.asarray(array(group, "maps")[...])
+
+    def finish(self, scans: Sequence[Scan]) -> None:
+        """Put the parts together, a row a map in the order of the map index."""
+        expected = self.digest(scans)
+        if recorded_digest(self.table_path) == expected:
+            return
+        parts = pd.concat([read_table(self.product(task.key)) for task in self.tasks(scans)], ignore_index=True)
+        index = read_table(self.archive.map_index_path, ["map_id", "scan_id", "row"])
+        write_table(self.table_path, index.merge(parts, on=["scan_id", "row"], validate="one_to_one"), expected)
+        shutil.rmtree(self.product("any").parent)
+
+
+@lru_cache(maxsize=1)
+def _model(variant: str, weights: Path, _modified: int, threads: int) -> Any:
+    """The model of this process, loaded once."""
+    import torch
+
+    from ainerd_hpc.model import load_model
+
+    torch.set_num_threads(threads)
+    return load_model(variant, weights)

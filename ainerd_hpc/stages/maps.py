@@ -1,0 +1,142 @@
+"""Maps: windows along the diagonal of C2 -> images for the network, with their physics, one file a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ainerd_hpc.archive import array, read_columns, reading_group, recorded_digest, write_table, writing_group
+from ainerd_hpc.config import MapsConfig, digest
+from ainerd_hpc.errors import ScanError
+from ainerd_hpc.kernels import kww, twotime
+from ainerd_hpc.kernels.maps import make_map, window_starts
+from ainerd_hpc.stages import Stage
+from ainerd_hpc.stages.correlate import Correlate
+from ainerd_hpc.types import Scan, Task
+
+SIZE = 256
+"""Edge of a map, pixels: the input of the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A square of C2 on the diagonal: frames [age_start, age_stop) of one q-bin."""
+
+    q_bin: int
+    age_start: int
+    age_stop: int
+
+    @property
+    def length(self) -> int:
+        return self.age_stop - self.age_start
+
+
+def windows(config: MapsConfig, scan: Scan) -> Iterator[Window]:
+    """The windows of a scan: q-bin by q-bin, in the order of the configured lengths, then of time."""
+    for q_bin in range(scan.num_q_bins):
+        for length in _lengths(config, scan):
+            for start in window_starts(scan.num_frames, length, config.overlap):
+                yield Window(q_bin, int(start), int(start) + length)
+
+
+def _lengths(config: MapsConfig, scan: Scan) -> list[int]:
+    lengths = [scan.num_frames if window == "full" else window for window in config.windows]
+    return [length for length in dict.fromkeys(lengths) if length <= scan.num_frames]
+
+
+def map_ids(columns: pd.DataFrame) -> pd.Series:
+    """`<scan_id>:<q_bin>:<age_start>-<age_stop>` for rows with these columns."""
+    text = {name: columns[name].astype(str) for name in ("scan_id", "q_bin", "age_start", "age_stop")}
+    return text["scan_id"] + ":" + text["q_bin"] + ":" + text["age_start"] + "-" + text["age_stop"]
+
+
+class Maps(Stage):
+    """Cuts, resamples and scales windows, and fits the g2 of each."""
+
+    name = "maps"
+    quarantines = True
+
+    def product(self, key: str) -> Path:
+        return self.archive.maps_path(key)
+
+    def digest(self, scan: Scan) -> str:
+        return digest(self.name, self.version, self.config.maps, Correlate(self.config).digest(scan))
+
+    def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
+        for scan in scans:
+            one_c2 = scan.num_frames**2
+            size = sum(1 for _ in windows(self.config.maps, scan)) * SIZE**2 * 4
+            # C2 in float32, its diagonal filled, in float64 for the resampling, with the weights of valid entries.
+            peak = (4 + 4 + 5 * 8) * one_c2 + size + 2**26
+            read = scan.num_q_bins * one_c2 * 4
+            yield Task(scan.scan_id, self.digest(scan), peak, read, size, {"scan": scan})
+
+    def work(self, task: Task) -> Mapping[str, float]:
+        scan: Scan = task.args["scan"]
+        cut = list(windows(self.config.maps, scan))
+        if not cut:
+            problem = f"expected at least one window within {scan.num_frames} frames, found {self.config.maps.windows}"
+            raise ScanError(f"scan {scan.scan_id}", problem, "add a shorter length, or `full`, to maps.windows")
+        with reading_group(self.archive.correlation_path(scan.scan_id)) as source:
+            c2, q = array(source, "c2"), array(source, "dynamic_q_list")[...]
+            with writing_group(self.product(task.key), {"digest": task.digest, "scan_id": scan.scan_id}) as group:
+                maps = group.create("maps", (len(cut), SIZE, SIZE), np.float32, ("map", "y", "x"), (1, SIZE, SIZE))
+                rows = []
+                for row, window in enumerate(cut):
+                    inside = slice(window.age_start, window.age_stop)
+                    maps[row], entry = self._one(np.asarray(c2[window.q_bin, inside, inside]), window, scan)
+                    rows.append({**entry, "row": row, "q": float(q[window.q_bin])})
+                    group.flush()
+                for name, column in pd.DataFrame(rows).items():
+                    group.add(str(name), column.to_numpy(), ("map",))
+        return {"maps": float(len(cut))}
+
+    def _one(self, c2: np.ndarray, window: Window, scan: Scan) -> tuple[np.ndarray, dict[str, float]]:
+        """The map of one window, and its row of the index."""
+        scaled = make_map(c2, self.config.maps.scaling, SIZE)
+        fit = fit_window(c2, scan.frame_time)
+        middle = (window.age_start + window.age_stop) / 2
+        return scaled.map, {
+            "q_bin": window.q_bin,
+            "age_start": window.age_start,
+            "age_stop": window.age_stop,
+            "time": scan.start_time + middle * scan.frame_time,
+            "frame_time": scan.frame_time,
+            "seconds_per_pixel": window.length * scan.frame_time / SIZE,
+            "scale_low": scaled.low,
+            "scale_high": scaled.high,
+            "tau": fit.tau,
+            "tau_err": fit.tau_err,
+            "contrast": fit.contrast,
+            "contrast_err": fit.contrast_err,
+            "kww_exponent": fit.kww_exponent,
+            "kww_exponent_err": fit.kww_exponent_err,
+            "baseline": fit.baseline,
+        }
+
+    def finish(self, scans: Sequence[Scan]) -> None:
+        """Publish the index of all maps."""
+        index_digest = digest(self.name, self.version, [self.digest(scan) for scan in scans])
+        if recorded_digest(self.archive.map_index_path) == index_digest:
+            return
+        tables = [read_columns(self.product(scan.scan_id)).assign(scan_id=scan.scan_id) for scan in scans]
+        index = pd.concat(tables, ignore_index=True)
+        index.insert(0, "map_id", map_ids(index))
+        write_table(self.archive.map_index_path, index, index_digest)
+
+
+def fit_window(c2: np.ndarray, frame_time: float) -> kww.KwwFit:
+    """KWW fit of the g2 of one window, (t, t)."""
+    delay, g2, g2_err = window_g2(c2, frame_time)
+    return kww.fit(delay, g2, g2_err)
+
+
+def window_g2(c2: np.ndarray, frame_time: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Delay (s), g2 and its standard error of one window, on a quasi-logarithmic grid of lags."""
+    g2, g2_err = twotime.g2_from_c2(c2)
+    lag, g2, g2_err = kww.log_bin(np.arange(1, len(c2)), g2, g2_err)
+    return lag * frame_time, g2, g2_err

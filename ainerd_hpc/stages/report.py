@@ -1,0 +1,107 @@
+"""Report: everything on one page, in one file that opens anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ainerd_hpc import __version__
+from ainerd_hpc.archive import MapReader, array, read_table, reading_group, write_text
+from ainerd_hpc.config import digest
+from ainerd_hpc.kernels import kww
+from ainerd_hpc.ledger import Ledger
+from ainerd_hpc.page import Curve, ReportData, render
+from ainerd_hpc.stages import Stage
+from ainerd_hpc.stages.cluster import Cluster
+from ainerd_hpc.stages.maps import SIZE, fit_window, window_g2
+from ainerd_hpc.types import Scan, Shape, Task
+
+_THUMBNAIL, _EXEMPLAR = 32, 128
+"""Edges of the pictures, pixels."""
+
+
+class Report(Stage):
+    """Writes report/index.html."""
+
+    name = "report"
+    shape = Shape.SINGLE
+
+    def product(self, key: str) -> Path:
+        return self.archive.report_path
+
+    def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
+        problems = [f"{p.scan_id} {p.stage} {p.reason}" for p in Ledger(self.archive.root).problems]
+        upstream = Cluster(self.config).digest(scans)
+        task_digest = digest(self.name, self.version, __version__, self.config.report, upstream, problems)
+        num_maps = len(scans) * 4
+        yield Task("index", task_digest, 2**28, num_maps * SIZE**2 * 4, 2**22 + num_maps * 1000)
+
+    def work(self, task: Task) -> Mapping[str, float]:
+        table = self._points()
+        reader = MapReader(self.archive, table)
+        typical = {label: self._typical(table, label) for label in sorted(set(table["label"]))}
+        thumbnails = [_picture(reader[i], _THUMBNAIL) for i in range(len(table))]
+        scans = {scan.scan_id: scan for scan in self.archive.read_catalog()}
+        data = ReportData(
+            title=self.config.report.title,
+            subtitle=f"{table['scan_id'].nunique()} scans, {len(table)} maps, model {self.config.model.name}",
+            simulated=any(scans[scan_id].simulated for scan_id in set(table["scan_id"])),
+            table=table.drop(columns=["row", "scale_low", "scale_high"]),
+            thumbnails=np.stack(thumbnails),
+            exemplars={
+                label: [(table["map_id"].iloc[i], _picture(reader[i], _EXEMPLAR)) for i in rows]
+                for label, rows in typical.items()
+            },
+            curves={label: [self._curve(table.iloc[i]) for i in rows] for label, rows in typical.items()},
+            quarantine=[
+                {"scan_id": p.scan_id, "stage": p.stage, "reason": p.reason}
+                for p in Ledger(self.archive.root).problems
+            ],
+            facts=self._facts(),
+            sample_columns=tuple(name for name in read_table(self.archive.sample_log_path) if name in table),
+        )
+        write_text(self.product(task.key), render(data))
+        return {"points": float(len(table))}
+
+    def _points(self) -> pd.DataFrame:
+        """The cluster table, thinned evenly where it has more rows than one page should carry."""
+        table = read_table(self.archive.clusters_path(self.config.model.name))
+        step = -(-len(table) // self.config.report.max_maps)
+        return table.iloc[::step].reset_index(drop=True)
+
+    def _typical(self, table: pd.DataFrame, label: int) -> list[int]:
+        """Rows of the maps that stand for a cluster: surest members first, the least unusual of them."""
+        members = table[table["label"] == label]
+        order = members.sort_values(["probability", "novelty", "map_id"], ascending=[False, True, True])
+        return [int(i) for i in order.index[: self.config.report.exemplars]]
+
+    def _curve(self, row: pd.Series) -> Curve:
+        """g2 of one window, from its C2, with its fit."""
+        with reading_group(self.archive.correlation_path(row["scan_id"])) as group:
+            inside = slice(int(row["age_start"]), int(row["age_stop"]))
+            c2 = np.asarray(array(group, "c2")[int(row["q_bin"]), inside, inside])
+        delay, g2, g2_err = window_g2(c2, row["frame_time"])
+        fit = fit_window(c2, row["frame_time"])
+        line = kww.model(delay, fit.tau, fit.contrast, fit.kww_exponent, fit.baseline) if fit.success else None
+        return Curve(row["map_id"], delay, g2, g2_err, line)
+
+    def _facts(self) -> dict[str, str]:
+        """What was used, without dates or places: the same archive gives the same page."""
+        sections = self.config.model_dump(mode="json", include={"correlate", "maps", "model", "cluster"})
+        settings = {
+            name: ", ".join(f"{key} {value}" for key, value in section.items()) for name, section in sections.items()
+        }
+        packages = ("numpy", "torch", "lightning", "umap-learn", "hdbscan", "zarr")
+        versions = {"ainerd_hpc": __version__, **{name: version(name) for name in packages}}
+        return {**settings, "versions": ", ".join(f"{name} {number}" for name, number in versions.items())}
+
+
+def _picture(map_: np.ndarray, edge: int) -> np.ndarray:
+    """A map (256, 256) as (edge, edge) uint8: block means, 0..1 to 0..255."""
+    block = len(map_) // edge
+    means = map_.reshape(edge, block, edge, block).mean(axis=(1, 3))
+    return np.round(255 * np.clip(means, 0, 1)).astype(np.uint8)

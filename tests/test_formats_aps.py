@@ -1,0 +1,230 @@
+"""Raw APS files: what is written is read back by plain h5py, and broken files are told apart from good ones."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.aps import ApsHdf5, write_metadata, write_raw
+from ainerd_hpc.formats.partition import Geometry
+from ainerd_hpc.types import Content
+
+GEOMETRY = Geometry(beam_center_x=5.0, beam_center_y=10.5, pixel_size=75e-6, distance=5.0, energy=10.0)
+START = 1705305600.5  # 2024-01-15T08:00:00.5Z
+
+
+def some_frames(num_frames: int = 7, dtype: type = np.uint16) -> np.ndarray:
+    frames = np.random.default_rng(0).poisson(2.0, (num_frames, 9, 11)).astype(dtype)
+    frames[:, 4, 5] = 65535
+    return frames
+
+
+def some_metadata(path: Path, frame_time: float = 0.01) -> None:
+    write_metadata(
+        path,
+        start_time=START,
+        frame_time=frame_time,
+        count_time=0.001,
+        geometry=GEOMETRY,
+        sample={"temperature": (25.5, "degC")},
+        simulated=True,
+        description="simulated",
+    )
+
+
+def test_raw_file_in_plain_h5py(tmp_path):
+    write_raw(tmp_path / "scan.h5", some_frames(), simulated=True)
+    with h5py.File(tmp_path / "scan.h5") as file:
+        data = file["entry/data/data"]
+        assert data.chunks == (1, 9, 11)
+        assert data.dtype == np.uint16
+        assert str(hdf5plugin.BSHUF_ID) in data._filters
+        assert bool(file.attrs["simulated"])
+        np.testing.assert_array_equal(data[()], some_frames())
+
+
+def test_metadata_file_in_plain_h5py(tmp_path):
+    some_metadata(tmp_path / "scan_metadata.hdf")
+    expected = {
+        "instrument/incident_beam/incident_energy": 10.0,
+        "instrument/detector_1/frame_time": 0.01,
+        "instrument/detector_1/count_time": 0.001,
+        "instrument/detector_1/x_pixel_size": 75e-6,
+        "instrument/detector_1/y_pixel_size": 75e-6,
+        "instrument/detector_1/distance": 5.0,
+        "instrument/detector_1/beam_center_x": 5.0,
+        "instrument/detector_1/beam_center_y": 10.5,
+        "sample/temperature": 25.5,
+        "schema_version": b"1.0",
+        "start_time": b"2024-01-15T08:00:00.500+00:00",
+        "simulated": True,
+    }
+    with h5py.File(tmp_path / "scan_metadata.hdf") as file:
+        assert {name: file["entry"][name][()] for name in expected} == expected
+
+
+def test_same_input_gives_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        write_raw(tmp_path / f"{name}.h5", some_frames(), simulated=True)
+        some_metadata(tmp_path / f"{name}.hdf")
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    assert (tmp_path / "a.hdf").read_bytes() == (tmp_path / "b.hdf").read_bytes()
+
+
+def test_describe(tmp_path):
+    raw, metadata = tmp_path / "scan.h5", tmp_path / "scan_metadata.hdf"
+    write_raw(raw, some_frames(), simulated=True)
+    some_metadata(metadata)
+    found = ApsHdf5.describe(raw)
+    assert (found.num_frames, found.height, found.width, found.itemsize) == (7, 9, 11, 2)
+    assert (found.frame_time, found.start_time, found.simulated) == (0.01, START, True)
+    assert found.companions == (metadata,)
+    assert ApsHdf5.content is Content.FRAMES
+    assert ApsHdf5.matches(raw)
+    assert not ApsHdf5.matches(metadata)
+    assert ApsHdf5.is_metadata(metadata)
+    assert not ApsHdf5.is_metadata(raw)
+
+
+def test_without_metadata_nothing_is_invented(tmp_path):
+    write_raw(tmp_path / "scan.h5", some_frames(), simulated=False)
+    found = ApsHdf5.describe(tmp_path / "scan.h5")
+    assert found.frame_time is None
+    assert math.isnan(found.start_time)
+    assert not found.simulated
+    assert found.companions == ()
+
+
+def test_metadata_is_paired_by_its_exact_name(tmp_path):
+    """Names ending in letters of "_metadata", and several scans in a folder, must not mix."""
+    for number, stem in enumerate(["sample_data", "sample", "sampl", "a.b", "other"]):
+        write_raw(tmp_path / f"{stem}.h5", some_frames(), simulated=True)
+        if stem != "other":
+            suffix = [".hdf", ".h5", ".hdf5", ".hdf"][number]
+            some_metadata(tmp_path / f"{stem}_metadata{suffix}", frame_time=0.01 * (number + 1))
+    periods = [
+        ApsHdf5.describe(tmp_path / f"{s}.h5").frame_time for s in ("sample_data", "sample", "sampl", "a.b", "other")
+    ]
+    assert periods == [0.01, 0.02, 0.03, 0.04, None]
+
+
+def test_metadata_without_schema_version_is_not_used(tmp_path):
+    write_raw(tmp_path / "scan.h5", some_frames(), simulated=True)
+    with h5py.File(tmp_path / "scan_metadata.hdf", "w") as file:
+        file["entry/instrument/detector_1/frame_time"] = 0.5
+    assert ApsHdf5.describe(tmp_path / "scan.h5").frame_time is None
+
+
+@pytest.mark.parametrize(
+    ("text", "epoch"),
+    [
+        ("2024-01-15T08:00:00.5Z", START),
+        ("2024-01-15T02:00:00.5-06:00", START),
+        ("2024-01-15 08:00:00.5", START),
+    ],
+)
+def test_start_time_with_and_without_zone(tmp_path, text, epoch):
+    write_raw(tmp_path / "scan.h5", some_frames(), simulated=True)
+    with h5py.File(tmp_path / "scan_metadata.hdf", "w") as file:
+        file["entry/schema_version"], file["entry/start_time"] = 1.0, text
+    assert ApsHdf5.describe(tmp_path / "scan.h5").start_time == epoch
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("instrument/detector_1/frame_time", math.nan),
+        ("instrument/detector_1/frame_time", 0.0),
+        ("instrument/detector_1/frame_time", "fast"),
+        ("instrument/detector_1/frame_time", [0.1, 0.2]),
+        ("start_time", "yesterday"),
+        ("start_time", 3.0),
+    ],
+)
+def test_senseless_metadata_is_refused(tmp_path, field, value):
+    write_raw(tmp_path / "scan.h5", some_frames(), simulated=True)
+    with h5py.File(tmp_path / "scan_metadata.hdf", "w") as file:
+        file["entry/schema_version"], file[f"entry/{field}"] = "1.0", value
+    with pytest.raises(ScanError, match=r"scan_metadata\.hdf"):
+        ApsHdf5.describe(tmp_path / "scan.h5")
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5", b"\x89HDF\r\n\x1a\n and then nothing"])
+def test_corrupt_metadata_is_named(tmp_path, content):
+    write_raw(tmp_path / "scan.h5", some_frames(), simulated=True)
+    (tmp_path / "scan_metadata.hdf").write_bytes(content)
+    assert not ApsHdf5.is_metadata(tmp_path / "scan_metadata.hdf")
+    with pytest.raises(ScanError, match=r"scan_metadata\.hdf"):
+        ApsHdf5.describe(tmp_path / "scan.h5")
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    dtype=st.sampled_from([np.uint8, np.uint16, np.uint32, np.int32, ">u2"]),
+    num_frames=st.integers(1, 20),
+    per_block=st.integers(1, 25),
+)
+def test_blocks_are_the_frames_in_order(tmp_path_factory, dtype, num_frames, per_block):
+    frames = (some_frames(num_frames) % 200).astype(dtype)
+    path = tmp_path_factory.mktemp("raw") / "scan.h5"
+    with h5py.File(path, "w") as file:
+        file["entry/data/data"] = frames
+    blocks = list(ApsHdf5.blocks(path, per_block))
+    assert all(len(block) == per_block for block in blocks[:-1])
+    assert all(block.dtype == np.dtype(dtype).newbyteorder("=") for block in blocks)
+    np.testing.assert_array_equal(np.concatenate(blocks), frames)
+
+
+@settings(deadline=None, max_examples=25)
+@given(share=st.floats(0.0, 0.999))
+def test_truncated_raw_file_is_refused(tmp_path_factory, share):
+    path = tmp_path_factory.mktemp("raw") / "scan.h5"
+    write_raw(path, some_frames(), simulated=True)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    assert not ApsHdf5.matches(path)
+    for read in (lambda: ApsHdf5.describe(path), lambda: list(ApsHdf5.blocks(path, 3))):
+        with pytest.raises(ScanError, match=r"scan\.h5"):
+            read()
+
+
+def test_damaged_frame_is_named(tmp_path):
+    path = tmp_path / "scan.h5"
+    write_raw(path, some_frames(), simulated=True)
+    with h5py.File(path) as file:
+        chunk = file["entry/data/data"].id.get_chunk_info(4)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = b"\xff" * chunk.size
+    path.write_bytes(content)
+    blocks = ApsHdf5.blocks(path, 2)
+    np.testing.assert_array_equal(next(blocks), some_frames()[:2])
+    np.testing.assert_array_equal(next(blocks), some_frames()[2:4])
+    with pytest.raises(ScanError, match=r"scan\.h5:/entry/data/data frames 4\.\.5"):
+        next(blocks)
+
+
+@pytest.mark.parametrize("frames", [np.zeros((4, 5), np.uint16), np.zeros((3, 4, 5)), np.zeros((0, 4, 5), np.uint16)])
+def test_what_is_not_counts_is_refused(tmp_path, frames):
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["entry/data/data"] = frames
+    with pytest.raises(ScanError, match="expected integer counts"):
+        ApsHdf5.describe(tmp_path / "scan.h5")
+
+
+def test_other_files_do_not_match(tmp_path):
+    (tmp_path / "text.h5").write_text("not HDF5")
+    with h5py.File(tmp_path / "group.h5", "w") as file:
+        file.create_group("entry/data/data")
+    for name in ("text.h5", "group.h5", "absent.h5", "."):
+        assert not ApsHdf5.matches(tmp_path / name)
+        assert not ApsHdf5.is_metadata(tmp_path / name)
+        with pytest.raises(ScanError):
+            ApsHdf5.describe(tmp_path / name)
