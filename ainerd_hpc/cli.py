@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(stage, parents=[common], help=text)
         _add_retry(verb)
         verb.set_defaults(handler=_run, first=stage, until=stage)
-    verbs.add_parser("plan", parents=[common], help="what is left to do: tasks, bytes, memory").set_defaults(handler=_plan)
+    verbs.add_parser("plan", parents=[common], help="what is left to do: tasks, bytes, memory").set_defaults(
+        handler=_plan
+    )
     verbs.add_parser("status", parents=[common], help="where the archive stands").set_defaults(handler=_status)
     schema = verbs.add_parser("schema", help="write the JSON schema of the config, for editors")
     schema.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
@@ -77,10 +79,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _common_options() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="YAML file; not needed with --source and --archive")
+    common.add_argument(
+        "config", nargs="?", type=Path, metavar="CONFIG", help="YAML file; not needed with --source and --archive"
+    )
     common.add_argument("--source", metavar="FOLDER", help="folder of scans (source.path)")
     common.add_argument("--archive", metavar="DIR", help="folder of the archive, whatever the config says")
-    common.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.epochs=5")
+    common.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.epochs=5"
+    )
     common.add_argument("--executor", choices=("inline", "local"), help="where tasks run (executor.kind)")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return common

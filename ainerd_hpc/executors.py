@@ -85,7 +85,9 @@ def guarded(function: TaskFunction, threads: int, task: Task) -> TaskResult:
         return TaskResult(task.key, task.digest, time.perf_counter() - began, reason=reason)
     except Exception as error:
         # A fault of one scan that nobody foresaw must not stop the archive; it is told as what it is.
-        reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; run again with --debug to see where"
+        reason = (
+            f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; run again with --debug to see where"
+        )
         return TaskResult(task.key, task.digest, time.perf_counter() - began, reason=reason)
     return result
 

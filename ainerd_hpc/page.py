@@ -47,7 +47,9 @@ _COLUMNS: dict[str, tuple[str, str, str, str]] = {
     "age_start": ("window start", "frames", "linear", ""),
     "age_stop": ("window stop", "frames", "linear", ""),
 }
-_UNIT = re.compile(r"^(?P<text>.+?)(?:\s*[(\[](?P<unit>[^)\]]+)[)\]]|_(?P<suffix>m?K|degC|[kMG]?Pa|Hz|m?V|m?N|[mµ]m|m?s))$")
+_UNIT = re.compile(
+    r"^(?P<text>.+?)(?:\s*[(\[](?P<unit>[^)\]]+)[)\]]|_(?P<suffix>m?K|degC|[kMG]?Pa|Hz|m?V|m?N|[mµ]m|m?s))$"
+)
 
 
 @dataclass(frozen=True)

@@ -211,9 +211,7 @@ class Run:
         self._stage(create(INGEST, self.config), scans, workers, found.problems)
         return [scan for scan in register(self.archive, found, self.ledger) if scan.state == "ingested"]
 
-    def _stage(
-        self, stage: Stage, scans: list[Scan], workers: _Workers, known: Sequence[Problem] = ()
-    ) -> list[Scan]:
+    def _stage(self, stage: Stage, scans: list[Scan], workers: _Workers, known: Sequence[Problem] = ()) -> list[Scan]:
         """Run one stage and give the scans that are left."""
         began = time.perf_counter()
         planned = stage.plan(scans, self.ledger)
@@ -227,7 +225,9 @@ class Run:
             self.ledger.quarantine(stage.name, problems)
         left = _without(scans, problems)
         if scans and not left:
-            raise PlanError(f"{stage.name}: no scan is left, the first of {len(problems)} problems: {problems[0].reason}")
+            raise PlanError(
+                f"{stage.name}: no scan is left, the first of {len(problems)} problems: {problems[0].reason}"
+            )
         stage.finish(left)
         self.reports.append(_report(stage.name, planned, results, len(problems), time.perf_counter() - began))
         return left

@@ -271,8 +271,8 @@ def _random(config: SimulateConfig, stream: int, index: int) -> np.random.Genera
 
 
 def _arrhenius(temperature: float) -> float:
-    """tau relative to 20 degC for an activation energy of 55 kJ/mol."""
-    return float(np.exp(55e3 / 8.314 * (1.0 / (temperature + 273.15) - 1.0 / 293.15)))
+    """tau relative to 20 degC for an activation energy of 45 kJ/mol."""
+    return float(np.exp(45e3 / 8.314 * (1.0 / (temperature + 273.15) - 1.0 / 293.15)))
 
 
 def _ageing(times: np.ndarray, dynamics: Dynamics) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -55,7 +55,10 @@ def pulls(seed, sigma, use_errors):
     g2 = curve(DELAY, *planted) + rng.normal(size=len(DELAY)) * errors
     fit = kww.fit(DELAY, g2, errors if use_errors else None)
     assert fit.success
-    found = [(getattr(fit, name) - value) / getattr(fit, f"{name}_err") for name, value in zip(PARAMETERS, planted)]
+    found = [
+        (getattr(fit, name) - value) / getattr(fit, f"{name}_err")
+        for name, value in zip(PARAMETERS, planted, strict=True)
+    ]
     return [*found, fit.reduced_chi2]
 
 
@@ -112,6 +115,7 @@ def test_no_decay_no_success_all_nan(case, errors):
     assert np.isnan(floats_of(fit)).all()
 
 
+@settings(deadline=None)
 @given(
     hnp.arrays(np.float64, st.integers(0, 12), elements=st.floats(allow_nan=True, allow_infinity=True)),
     st.randoms(use_true_random=False),
@@ -125,8 +129,8 @@ def test_fit_never_raises(g2, random):
 
 def test_noise_alone_is_no_decay():
     rng = np.random.default_rng(4)
-    successes = sum(kww.fit(DELAY, 1 + 0.01 * rng.normal(size=len(DELAY))).success for _ in range(1000))
-    assert successes <= 5  # an F test at 1e-4 of a linear model would pass 0.1
+    successes = sum(kww.fit(DELAY, 1 + 0.01 * rng.normal(size=len(DELAY))).success for _ in range(400))
+    assert successes <= 2  # an F test at 1e-4 of a linear model would pass 0.04
 
 
 @given(st.integers(1, 600), st.integers(1, 6), st.integers(0, 2**32 - 1))
@@ -144,7 +148,8 @@ def test_log_bin_is_the_mean_of_each_bin(num_lags, per_octave, seed):
         (np.mean([p[0] for p in b]), np.mean([p[1] for p in b]), np.sqrt(sum(p[2] ** 2 for p in b)) / len(b))
         for b in bins.values()
     ]
-    for found, truth in zip(kww.log_bin(lag, g2, g2_err, per_octave), np.array(expected).reshape(-1, 3).T):
+    binned = kww.log_bin(lag, g2, g2_err, per_octave)
+    for found, truth in zip(binned, np.array(expected).reshape(-1, 3).T, strict=True):
         np.testing.assert_allclose(found, truth, rtol=1e-9, atol=1e-12)
 
 
@@ -196,13 +201,13 @@ def test_fits_of_age_cuts_equal_the_published_ones_or_fit_better(bnl, monkeypatc
         fit = kww.fit(*cut)
         if fit.success:
             excess.append(squares(cut, *fit[:4]) / squares(cut, *theirs) - 1)
-            deviations.append(np.array(fit[:4]) / theirs - 1)
+            deviations.append((np.array(fit[:4]) - theirs) / fit[4:8])  # NaN for a parameter at its bound
     excess, deviations = np.array(excess), np.array(deviations)
     assert len(excess) > 50
     assert excess.max() < 1e-6  # never a worse minimum than theirs
     same = excess > -1e-8
     assert same.sum() > 30
-    assert np.abs(deviations[same]).max() < 0.01
+    assert np.nanmax(np.abs(deviations[same])) < 0.01
 
 
 def test_whole_published_map_gives_the_median_relaxation_of_its_ages(bnl):

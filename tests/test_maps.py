@@ -16,7 +16,7 @@ def symmetric_c2(length, seed=0):
 
 
 def area_average_truth(c2, size):
-    """Integral of the piecewise constant map over each output pixel / its area, on the common refinement of both grids."""
+    """Mean over each output pixel of the piecewise constant map, on the common refinement of both grids."""
     length = len(c2)
     fine = np.repeat(np.repeat(c2.astype(np.float64), size, axis=0), size, axis=1)
     return fine.reshape(size, length, size, length).mean(axis=(1, 3))

@@ -32,21 +32,22 @@
   const SUPER = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
   const clamp = (v, lo, hi) => Math.min(hi, Math.max(lo, v));
 
-  function number(v, digits = 3) {
+  const whole = (v) => (Number.isFinite(v) ? String(Math.round(v)).replace(/\B(?=(\d{3})+$)/g, THIN).replace("-", "−") : DASH);
+  /** So many significant digits; a tick is written short (0.3), a measured value keeps its zeros (0.300). */
+  function number(v, digits = 3, short = false) {
     if (!Number.isFinite(v)) return DASH;
-    const size = Math.abs(v);
+    const size = Math.abs(v), trim = (text) => (short || Number.isInteger(v) ? String(Number(text)) : text);
     if (size !== 0 && (size < 1e-3 || size >= 1e6)) {
       const [head, power] = v.toExponential(digits - 1).split("e");
-      return `${Number(head)}×10${[...String(Number(power))].map((c) => SUPER[c]).join("")}`.replace("-", "−");
+      return `${trim(head)}×10${[...String(Number(power))].map((c) => SUPER[c]).join("")}`.replace("-", "−");
     }
-    const text = size >= 10 ** digits ? String(Math.round(v)) : String(Number(v.toPrecision(digits)));
-    return text.replace(/\B(?=(\d{3})+$)/g, THIN).replace("-", "−");
+    return size >= 10 ** digits ? whole(v) : trim(v.toPrecision(digits)).replace("-", "−");
   }
-  function seconds(v, digits = 3) {
+  function seconds(v, digits = 3, short = false) {
     if (!Number.isFinite(v)) return DASH;
     const rounded = Number(v.toPrecision(digits));
     const step = rounded === 0 ? 0 : clamp(Math.floor(Math.log10(Math.abs(rounded)) / 3), -5, 3);
-    return `${number(rounded / 1000 ** step, digits)}${THIN}${PREFIX[step]}s`;
+    return `${number(Number((rounded / 1000 ** step).toPrecision(12)), digits, short)}${THIN}${PREFIX[step]}s`;
   }
   const isEpoch = (v) => v > 3e8;
   const date = (v) => new Date(v * 1000).toISOString().slice(0, 19).replace("T", " ");
@@ -58,7 +59,7 @@
   }
   const clusterName = (label) => (label < 0 ? "Not assigned" : `Cluster ${label}`);
   const scanName = (i) => data.scanIds[scan[i]];
-  const plural = (n, word) => `${number(n, 6)} ${word}${n === 1 ? "" : "s"}`;
+  const plural = (n, word) => `${whole(n)} ${word}${n === 1 ? "" : "s"}`;
 
   // ---------------------------------------------------------------- DOM
   function make(tag, attributes = {}, ...children) {
@@ -142,7 +143,7 @@
   }
   const CLOCK = [1, 5, 15, 30, 60, 300, 900, 1800, 3600, 10800, 21600, 43200, 86400, 172800, 604800, 1209600, 2592000, 7776000, 31536000];
   function timeTicks(lo, hi, most) {
-    const step = CLOCK.find((s) => (hi - lo) / s <= most) ?? 31536000 * 5, cut = step < 60 ? [11, 19] : step < 43200 ? [5, 16] : step < 31536000 ? [0, 10] : [0, 4];
+    const step = CLOCK.find((s) => (hi - lo) / s <= most) ?? 31536000 * 5, cut = step < 60 ? [11, 19] : step < 86400 ? [5, 16] : step < 31536000 ? [0, 10] : [0, 4];
     const out = [];
     for (let t = Math.ceil(lo / step) * step; t <= hi; t += step) out.push({ at: t, text: new Date(t * 1000).toISOString().replace("T", " ").slice(...cut) });
     return out;
@@ -152,7 +153,7 @@
     if (lo === hi && scale !== "log") [lo, hi] = [lo - (Math.abs(lo) || 1) * 0.05, hi + (Math.abs(hi) || 1) * 0.05];
     if (lo === hi) [lo, hi] = [lo / 1.5, hi * 1.5];
     const bend = scale === "log" ? Math.log10 : (v) => v, start = bend(lo), span = bend(hi) - start;
-    const write = (v) => (unit === "s" ? seconds(v) : number(v, 4));
+    const write = (v) => (unit === "s" ? seconds(v, 3, true) : number(v, 4, true));
     const dated = scale === "time" && isEpoch(lo);
     const ticks = dated ? timeTicks(lo, hi, most) : (scale === "log" ? logTicks : linearTicks)(lo, hi, most).map((at) => ({ at, text: write(at) }));
     return { lo, hi, name, at: (v) => (bend(v) - start) / span, ticks };
@@ -555,7 +556,7 @@
   function twoTime(i, fillCanvas, action, small = true) {
     const canvas = make("canvas", { class: `picture${small ? " small" : ""}`, role: "img", "aria-label": i >= 0 ? `two-time map ${data.mapIds[i]}` : "two-time map" });
     fillCanvas(canvas);
-    const edge = (name) => (i >= 0 ? seconds(value(name, i) * value("frame_time", i)) : DASH);
+    const edge = (name) => (i >= 0 ? seconds(value(name, i) * value("frame_time", i), 3, true) : DASH);
     const [start, stop] = [edge("age_start"), edge("age_stop")];
     const ends = (axis) => [make("span", {}, start === DASH ? "" : start), make("span", {}, axis), make("span", {}, stop === DASH ? "" : stop)];
     const picture = action ? make("button", { type: "button", class: "tile", onclick: action }, canvas) : canvas;
@@ -592,7 +593,7 @@
   function renderLegend() {
     const toggle = (label) => { const hidden = new Set(state.hidden); hidden.delete(label) || hidden.add(label); set({ hidden }); };
     const entry = ({ label, maps }) => make("button", { type: "button", class: `legend-item${state.focus === label ? " focus" : ""}`, "data-label": label, "aria-pressed": String(!state.hidden.has(label)), title: "Hide or show", onclick: () => toggle(label) },
-      mark(label), clusterName(label), make("span", { class: "count" }, number(maps, 6)));
+      mark(label), clusterName(label), make("span", { class: "count" }, whole(maps)));
     const all = state.hidden.size ? new Set() : new Set(clusters.map(({ label }) => label));
     const active = document.activeElement?.dataset?.label;
     $("legend").replaceChildren(
@@ -623,8 +624,8 @@
   }
   function cell(item, { key }) {
     if (key === "label") return make("td", {}, make("button", { type: "button", class: "link", "aria-pressed": String(state.focus === item.label) }, mark(item.label), ` ${clusterName(item.label)}`));
-    if (key === "maps") return make("td", {}, number(item.maps, 6), make("small", {}, ` ${number((100 * item.maps) / count, 2)}${THIN}%`));
-    if (key === "scans") return make("td", {}, number(item.scans, 6));
+    if (key === "maps") return make("td", {}, whole(item.maps), make("small", {}, ` ${number((100 * item.maps) / count, 2)}${THIN}%`));
+    if (key === "scans") return make("td", {}, whole(item.scans));
     if (!item[key]) return make("td", {}, DASH);
     if (key === "q") return make("td", {}, item.q[0] === item.q[1] ? show("q", item.q[0]) : `${number(item.q[0])} to ${show("q", item.q[1])}`);
     return make("td", { title: `middle half: ${show(key, item[key][0])} to ${show(key, item[key][2])}` }, show(key, item[key][1]), rangeBar(key, item[key], hue(item.label)));
@@ -642,8 +643,10 @@
     const row = (item) => make("tr", { class: state.focus === item.label ? "focus" : "", "data-label": item.label, onclick: () => focus(item.label) }, ...list.map((column) => cell(item, column)));
     const sort = (name) => { state.sort = { key: name, down: state.sort.key === name && !state.sort.down }; renderTable(); $("cluster-table").querySelector(`[data-key="${name}"]`)?.focus(); };
     const heading = (item) => make("th", { scope: "col", "aria-sort": item.key === key ? (down ? "descending" : "ascending") : "none" }, make("button", { type: "button", "data-key": item.key, onclick: () => sort(item.key) }, item.text));
+    const active = document.activeElement?.closest?.("#cluster-table tr")?.dataset.label;
     const sorted = [...found].sort((a, b) => rank(a) - rank(b) || a.label - b.label), noise = clusters.filter(({ label }) => label < 0);
     $("cluster-table").replaceChildren(make("table", {}, make("thead", {}, make("tr", {}, ...list.map(heading))), make("tbody", {}, ...sorted.map(row)), ...(noise.length ? [make("tfoot", {}, ...noise.map(row))] : [])));
+    if (active !== undefined) $("cluster-table").querySelector(`tr[data-label="${active}"] button`)?.focus();
   }
 
   // ---------------------------------------------------------------- exemplars and g2
@@ -654,7 +657,7 @@
       const card = make("article", { class: `card${state.focus === item.label ? " focus" : ""}`, "data-label": item.label });
       card.append(make("header", {}, make("h3", {}, mark(item.label), ` ${clusterName(item.label)}`), make("p", {}, describe(item))), make("div", { class: "pictures" }, ...(data.exemplars[item.label] ?? []).map(exemplar)));
       const curves = data.curves[item.label] ?? [];
-      card.append(curves.length ? g2Chart(curves, item.label, 400, 250) : make("div", { class: "plot-empty" }, "no g2 curves"));
+      card.append(curves.length ? g2Chart(curves, item.label, 400, 215) : make("div", { class: "plot-empty" }, "no g2 curves"));
       return card;
     }));
   }
@@ -716,7 +719,7 @@
   function renderHistory() {
     const box = $("history-chart"), axis = historyAxis(), strips = data.sampleColumns.filter((name) => fullScale(name));
     if (!axis.rows.length) return box.replaceChildren(make("p", { class: "none" }, "The maps have no times."));
-    const width = Math.max(320, box.clientWidth || 900), main = 250, strip = 74, height = main + 60 + strips.length * (strip + 22);
+    const width = Math.max(320, box.clientWidth || 900), main = 250, strip = 74, height = main + 40 + strips.length * (strip + 22);
     const left = 60, right = width - 14, spots = axis.rows.map((i) => axis.at[i]), ends = [spots.reduce((a, b) => Math.min(a, b)), spots.reduce((a, b) => Math.max(a, b))];
     const bins = clamp(Math.floor((right - left) / 14), 12, 90), edge = ends[1] - ends[0] || 1, xScale = scaleFor(axis.item, ends[0], ends[0] + edge, Math.floor(width / 130));
     const svg = draw("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "clusters and sample log against time" });
@@ -770,8 +773,11 @@
     const { Y } = axes(svg, frame, { at: () => 0, ticks: [] }, yScale, "", item.text + (item.unit ? ` (${item.unit})` : ""));
     const wide = (frame.right - frame.left) / bins, used = stats.map((bin, i) => ({ ...bin, x: frame.left + (i + 0.5) * wide })).filter((bin) => bin.n);
     for (const bin of used) svg.append(draw("rect", { x: bin.x - wide / 2, width: wide, y: Y(bin.hi) - 0.5, height: Y(bin.lo) - Y(bin.hi) + 1, fill: "currentColor", "fill-opacity": 0.12 }));
-    svg.append(draw("path", { d: line((x) => x, Y, used.map((bin) => bin.x), used.map((bin) => bin.sum / bin.n)), fill: "none", stroke: "currentColor", "stroke-width": 1.8, "stroke-linejoin": "round" }));
-    if (used.length < 2) for (const bin of used) svg.append(draw("circle", { cx: bin.x, cy: Y(bin.sum / bin.n), r: 3, fill: "currentColor" }));
+    used.forEach((bin, i) => {
+      const next = used[i + 1], pen = next && next.x - bin.x > 3.5 * wide ? { "stroke-opacity": 0.3, "stroke-dasharray": "3 4" } : {}; // nothing measured in between
+      if (next) svg.append(draw("line", { x1: bin.x, y1: Y(bin.sum / bin.n), x2: next.x, y2: Y(next.sum / next.n), stroke: "currentColor", "stroke-width": 1.8, "stroke-linecap": "round", ...pen }));
+      else svg.append(draw("circle", { cx: bin.x, cy: Y(bin.sum / bin.n), r: 2.4, fill: "currentColor" }));
+    });
   }
   function crosshair(svg, tip, { left, right, top, bottom, width, ends, edge, bins, table, axis }) {
     const rule = svg.appendChild(draw("line", { class: "axis", y1: top, y2: bottom, visibility: "hidden" }));
@@ -781,7 +787,7 @@
       const box = svg.getBoundingClientRect(), x = ((event.clientX - box.left) * width) / box.width;
       if (x < left || x > right) return hide();
       const bin = Math.min(bins - 1, Math.floor(((x - left) / (right - left)) * bins)), from = ends[0] + (edge * bin) / bins, until = from + edge / bins;
-      const write = (v) => (axis.item.scale === "time" ? show("time", v) : number(v, 6)), inside = axis.rows.filter((i) => axis.at[i] >= from && (axis.at[i] < until || bin === bins - 1));
+      const write = (v) => (axis.item.scale === "time" ? show("time", v) : whole(v)), inside = axis.rows.filter((i) => axis.at[i] >= from && (axis.at[i] < until || bin === bins - 1));
       const mean = (name) => { const list = inside.map((i) => value(name, i)).filter(Number.isFinite); return show(name, list.reduce((a, b) => a + b, 0) / list.length); };
       rule.setAttribute("x1", x); rule.setAttribute("x2", x); rule.setAttribute("visibility", "visible");
       tip.replaceChildren(make("div", { class: "name" }, `${write(from)} to ${write(until)}`), ...clusters.filter((_, at) => table[bin][at]).map(({ label }) => make("div", {}, mark(label), ` ${clusterName(label)}: ${table[bin][indexOf.get(label)]}`)),
@@ -822,8 +828,8 @@
     $("subtitle").textContent = data.subtitle;
     $("banner").hidden = !data.simulated;
     const noise = clusters.find(({ label }) => label < 0)?.maps ?? 0, tau = fullScale("tau");
-    const list = [[number(count, 6), count === 1 ? "map" : "maps"], [number(data.scanIds.length, 6), data.scanIds.length === 1 ? "scan" : "scans"], [number(found.length), found.length === 1 ? "cluster" : "clusters"],
-      [count ? `${number((100 * noise) / count, 2)}${THIN}%` : DASH, "not assigned"], ...(tau ? [[`${seconds(tau.lo, 2)} to ${seconds(tau.hi, 2)}`, "relaxation times"]] : []), [number(data.quarantine.length, 6), "in quarantine"]];
+    const list = [[whole(count), count === 1 ? "map" : "maps"], [whole(data.scanIds.length), data.scanIds.length === 1 ? "scan" : "scans"], [whole(found.length), found.length === 1 ? "cluster" : "clusters"],
+      [count ? `${number((100 * noise) / count, 2)}${THIN}%` : DASH, "not assigned"], ...(tau ? [[`${seconds(tau.lo, 2)} to ${seconds(tau.hi, 2)}`, "relaxation times"]] : []), [whole(data.quarantine.length), "in quarantine"]];
     $("figures").replaceChildren(...list.map(([v, text]) => make("div", {}, make("dt", {}, text), make("dd", {}, v))));
     $("facts").replaceChildren(...data.facts.map(([k, v]) => make("div", {}, make("dt", {}, k), make("dd", {}, v || DASH))));
     $("foot").textContent = `ainerd-hpc${data.simulated ? " · simulated data" : ""} · this file is complete in itself and loads nothing.`;
@@ -835,7 +841,7 @@
     Object.assign(state, changes);
     const has = (...keys) => keys.some((key) => key in changes);
     if (has("hidden", "focus", "query", "selected")) weigh();
-    if (has("colour")) { colourPoints(); renderScale(); }
+    if (has("colour")) { $("colour").value = state.colour; colourPoints(); renderScale(); }
     if (has("hidden", "focus")) { renderLegend(); renderHistory(); }
     if (has("focus")) { renderTable(); for (const card of document.querySelectorAll(".card")) card.classList.toggle("focus", card.dataset.label === String(state.focus)); }
     if (has("selected")) renderSelection();

@@ -41,7 +41,9 @@ class Ainerd2024:
         sector, start = _load(path, "sector.npy"), _load(path, "scan_start_s.npy")
         latents = _load(path, "latents.npy")
         if not len(latents) == len(sector) == len(start):
-            problem = f"expected as many latents as sectors and starts, found {len(latents)}, {len(sector)}, {len(start)}"
+            problem = (
+                f"expected as many latents as sectors and starts, found {len(latents)}, {len(sector)}, {len(start)}"
+            )
             raise ScanError(str(path), problem, "take the three files from one release")
         return {
             _scan_id(seconds): Description(
@@ -66,4 +68,6 @@ def _load(path: Path, name: str) -> np.ndarray:
     try:
         return np.load(path.with_name(name), allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise ScanError(str(path.with_name(name)), f"cannot be read ({error})", "copy it again from its origin") from None
+        raise ScanError(
+            str(path.with_name(name)), f"cannot be read ({error})", "copy it again from its origin"
+        ) from None

@@ -81,7 +81,7 @@ class ApsHdf5:
 
     @staticmethod
     def blocks(path: Path, frames_per_block: int) -> Iterator[np.ndarray]:
-        """Successive blocks of frames (t, y, x) in the file's integer dtype; one block is in memory at a time.
+        """Successive blocks of frames (t, y, x) in the file's integer dtype (native byte order); one block is in memory at a time.
 
         Raises
         ------
@@ -98,7 +98,7 @@ class ApsHdf5:
                 stop = min(start + frames_per_block, num_frames)
                 with _reading(f"{path}:/{_FRAMES} frames {start}..{stop - 1}"):
                     block = frames[start:stop]
-                yield block
+                yield block.astype(block.dtype.newbyteorder("="), copy=False)
 
 
 def write_raw(path: Path, frames: np.ndarray, *, simulated: bool) -> None:

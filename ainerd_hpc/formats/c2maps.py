@@ -34,7 +34,9 @@ def _checked(maps: np.ndarray, path: Path) -> np.ndarray:
     maps = np.asarray(maps, dtype=np.float32).reshape(-1, *maps.shape[-2:])
     for q_bin, c2 in enumerate(maps):
         if not np.isfinite(c2).any():
-            raise ScanError(f"{path}: q_bin {q_bin}", "expected a two-time map, found no finite value", "export it again")
+            raise ScanError(
+                f"{path}: q_bin {q_bin}", "expected a two-time map, found no finite value", "export it again"
+            )
         lower, upper = np.tril(c2, -1), np.triu(c2, 1)
         if not lower.any() or not upper.any():
             maps[q_bin] = complete_triangle(c2)

@@ -59,7 +59,9 @@ def at_times(log: pd.DataFrame, times: np.ndarray) -> pd.DataFrame:
     """The log's columns interpolated linearly at `times` (n,), s; NaN outside the log."""
     columns = [name for name in log.columns if name != TIME]
     known = {
-        name: np.interp(times, log[TIME], log[name], left=np.nan, right=np.nan) if len(log) else np.full(len(times), np.nan)
+        name: np.interp(times, log[TIME], log[name], left=np.nan, right=np.nan)
+        if len(log)
+        else np.full(len(times), np.nan)
         for name in columns
     }
     return pd.DataFrame(known, columns=columns)

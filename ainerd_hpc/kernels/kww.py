@@ -17,6 +17,7 @@ BASELINE_BOUNDS = (0.9, 1.1)
 TAU_MARGIN = 10.0
 """tau is trusted from the shortest delay / TAU_MARGIN to the longest x TAU_MARGIN."""
 _NO_DECAY = 1e-4  # a fit that a constant would match with a larger probability shows no decay
+_MAX_EVALUATIONS = 100  # a decay needs 5-20; noise may wander for long
 _START_EXPONENTS = np.array([0.5, 1.0, 1.5, 2.2])
 _STARTS_PER_DECADE = 6
 
@@ -61,8 +62,8 @@ def fit(delay: Vector, g2: Vector, g2_err: Vector | None = None) -> KwwFit:
         Positive, in any unit of time. About 500 delays take no longer to fit when averaged by `log_bin` first.
     g2 : (lag,) float64
     g2_err : (lag,) float64 or None
-        Standard errors, taken as absolute and independent. None: equal weights, and errors of the parameters from the
-        scatter of the residuals.
+        Standard errors, taken as absolute and independent; lags share frames and speckle, so the errors of the
+        parameters are lower bounds. None: equal weights, errors of the parameters from the scatter of the residuals.
 
     Returns
     -------
@@ -77,20 +78,20 @@ def fit(delay: Vector, g2: Vector, g2_err: Vector | None = None) -> KwwFit:
     points = points[:, np.isfinite(points).all(axis=0) & (points[0] > 0) & (points[2] > 0)]
     if points.shape[1] < 5:
         return _FAILED
-    return _fit_points(points[0], points[1], 1 / points[2], absolute=g2_err is not None)
+    with np.errstate(all="ignore"):  # absurd g2 and errors may overflow; what comes of it fails the checks
+        return _fit_points(points[0], points[1], 1 / points[2], absolute=g2_err is not None)
 
 
 def _fit_points(delay: Vector, g2: Vector, weight: Vector, absolute: bool) -> KwwFit:
     shortest, longest = delay.min(), delay.max()
     log_tau_bounds = (np.log(shortest / TAU_MARGIN), np.log(longest * 100))
     bounds = np.array([log_tau_bounds, CONTRAST_BOUNDS, EXPONENT_BOUNDS, BASELINE_BOUNDS])
-    data = (delay, g2, weight)
+    data, limits = (delay, g2, weight), (bounds[:, 0], bounds[:, 1])
     try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            solution = least_squares(
-                _residuals, _start(*data), _jacobian, bounds=(bounds[:, 0], bounds[:, 1]), args=data
-            )
-    except (ValueError, np.linalg.LinAlgError):  # g2 or weights so large that the sum of squares overflows
+        solution = least_squares(
+            _residuals, _start(*data), _jacobian, bounds=limits, x_scale="jac", max_nfev=_MAX_EVALUATIONS, args=data
+        )
+    except (ValueError, np.linalg.LinAlgError):  # not finite
         return _FAILED
     tau, chi2 = float(np.exp(solution.x[0])), 2 * float(solution.cost)
     trusted = 1.001 * shortest / TAU_MARGIN < tau < longest * TAU_MARGIN  # 0.1 % off the bound counts as at the bound

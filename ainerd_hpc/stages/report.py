@@ -58,8 +58,7 @@ class Report(Stage):
             },
             curves={label: [self._curve(table.iloc[i]) for i in rows] for label, rows in typical.items()},
             quarantine=[
-                {"scan_id": p.scan_id, "stage": p.stage, "reason": p.reason}
-                for p in Ledger(self.archive.root).problems
+                {"scan_id": p.scan_id, "stage": p.stage, "reason": p.reason} for p in Ledger(self.archive.root).problems
             ],
             facts=self._facts(),
             sample_columns=tuple(name for name in read_table(self.archive.sample_log_path) if name in table),

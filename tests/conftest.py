@@ -1,0 +1,64 @@
+"""Shared inputs: a small simulated source folder, and configs that run on it in seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ainerd_hpc.config import RunConfig, SimulateConfig
+from ainerd_hpc.simulate import write_scan, write_shared_files
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+SMALL = SimulateConfig(num_scans=6, num_frames=64, height=48, width=64, num_q_bins=2, seed=7)
+STATE = ("runs", "journal", "checkpoints")
+"""Folders of an archive that record what happened, not what came out."""
+
+
+@pytest.fixture(scope="session")
+def simulated_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six small simulated scans with partition, metadata, sample log and truth. Read-only: copy it to change it."""
+    folder = tmp_path_factory.mktemp("source")
+    write_shared_files(folder, SMALL)
+    for index in range(SMALL.num_scans):
+        write_scan(folder, SMALL, index)
+    return folder
+
+
+@pytest.fixture
+def source(simulated_source: Path, tmp_path: Path) -> Path:
+    """A copy of the simulated source that a test may damage."""
+    return Path(shutil.copytree(simulated_source, tmp_path / "source"))
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> Callable[..., RunConfig]:
+    """A config for small runs; sections are given as keyword arguments."""
+
+    def make(source: Path, archive: str = "archive", **sections: object) -> RunConfig:
+        data: dict[str, object] = {
+            "archive": tmp_path / archive,
+            "source": {"path": source},
+            "train": {"epochs": 2, "batch_size": 4},
+            "maps": {"windows": ["full", 32]},
+            "cluster": {"min_cluster_size": 3, "min_samples": 2},
+            "executor": {"kind": "inline", "memory": "4 GB"},
+        }
+        return RunConfig.model_validate({**data, **sections})
+
+    return make
+
+
+def digests(root: Path) -> dict[str, str]:
+    """SHA-256 of every product of an archive, by its path."""
+    found = {}
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if name not in STATE)
+        for name in sorted(files):
+            path = Path(folder) / name
+            found[str(path.relative_to(root))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found

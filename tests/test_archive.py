@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+import zarr
+from zarr.storage import ZipStore
+
+from ainerd_hpc.archive import (
+    Archive,
+    array,
+    publishing,
+    read_columns,
+    read_table,
+    reading_group,
+    recorded_digest,
+    write_json,
+    write_table,
+    writing_group,
+)
+from ainerd_hpc.errors import ArchiveError
+from ainerd_hpc.ledger import Ledger, record
+from ainerd_hpc.types import Content, Problem, Scan
+
+FRAMES = np.random.default_rng(1).poisson(0.3, (40, 12, 16)).astype(np.uint16)
+
+
+def _write(path: Path) -> None:
+    with writing_group(path, {"digest": "abc", "frame_time": 0.1}) as group:
+        frames = group.create("frames", FRAMES.shape, FRAMES.dtype, ("t", "y", "x"), (4, 12, 16), (16, 12, 16))
+        for start in range(0, 40, 16):
+            frames[start : start + 16] = FRAMES[start : start + 16]
+            group.flush()
+        group.add("q", np.array([0.1, np.nan]), ("q_bin",), units="1/angstrom")
+
+
+def test_group_round_trip_by_plain_zarr_and_xarray(tmp_path: Path) -> None:
+    path = tmp_path / "product.zarr.zip"
+    _write(path)
+    group = zarr.open_group(ZipStore(path, mode="r"), mode="r")
+    np.testing.assert_array_equal(group["frames"][...], FRAMES)
+    assert group["frames"].shards == (16, 12, 16)
+    opened = xr.open_zarr(ZipStore(path, mode="r"), consolidated=False)
+    assert opened["frames"].dims == ("t", "y", "x")
+    assert opened["q"].attrs["units"] == "1/angstrom"
+    np.testing.assert_array_equal(opened["frames"].to_numpy(), FRAMES)
+
+
+def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    _write(tmp_path / "a.zip")
+    time.sleep(2.1)  # the dates in a zip have a resolution of 2 s
+    _write(tmp_path / "b.zip")
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def test_a_writer_that_fails_leaves_nothing_and_keeps_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "product.zarr.zip"
+    _write(path)
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError), writing_group(path, {}) as group:
+        group.add("half", np.arange(3), ("x",))
+        raise RuntimeError("stop")
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["product.zarr.zip"]
+
+
+def test_killed_writers_are_swept_up_and_living_ones_are_not(tmp_path: Path) -> None:
+    script = (
+        "import os, signal; from pathlib import Path; from ainerd_hpc.archive import publishing\n"
+        f"with publishing(Path({str(tmp_path)!r}) / 'maps' / 'x.txt') as path:\n"
+        "    path.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+    assert len(list(tmp_path.rglob(".*.tmp"))) == 1
+    with publishing(tmp_path / "maps" / "y.txt") as mine:
+        mine.write_text("whole")
+        Archive(tmp_path).sweep()
+        assert mine.exists()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["y.txt"]
+
+
+def test_digests_are_recorded_in_every_kind_of_product(tmp_path: Path) -> None:
+    _write(tmp_path / "a.zarr.zip")
+    write_table(tmp_path / "b.parquet", pd.DataFrame({"x": [1]}), "def")
+    write_json(tmp_path / "c.json", {"digest": "ghi"})
+    found = [recorded_digest(tmp_path / name) for name in ("a.zarr.zip", "b.parquet", "c.json", "none.zip")]
+    assert found == ["abc", "def", "ghi", ""]
+
+
+def test_damaged_products_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr.zip"
+    _write(path)
+    path.write_bytes(path.read_bytes()[:-50])
+    assert recorded_digest(path) == ""
+    with pytest.raises(ArchiveError, match=r"a\.zarr\.zip: cannot open the product"), reading_group(path):
+        pass
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(ArchiveError, match=r"t\.parquet: cannot read the table"):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_missing_array_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr.zip"
+    _write(path)
+    with reading_group(path) as group, pytest.raises(ArchiveError, match="'c2' is missing"):
+        array(group, "c2")
+
+
+def test_columns_of_a_product(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr.zip"
+    with writing_group(path, {}) as group:
+        group.add("maps", np.zeros((2, 4, 4), np.float32), ("map", "y", "x"))
+        group.add("tau", np.array([1.0, 2.0]), ("map",))
+        group.add("age_start", np.array([0, 5]), ("map",))
+    assert read_columns(path).to_dict("list") == {"age_start": [0, 5], "tau": [1.0, 2.0]}
+
+
+def test_catalog_round_trip(tmp_path: Path) -> None:
+    scans = [
+        Scan("a", "x/a.h5", "aps-hdf5", Content.FRAMES, 10, 4, 5, 2, 3, 0.01, 12.5, "p", 20, 9, True, "d", "ingested"),
+        Scan("b", "x/b.npy", "c2-npy", Content.C2, 10, 0, 0, 4, 3, 0.2),
+    ]
+    archive = Archive(tmp_path)
+    assert archive.read_catalog() == []
+    archive.write_catalog(scans, pd.DataFrame({"temperature": [20.0, np.nan]}))
+    read = archive.read_catalog()
+    assert read[0] == scans[0]
+    assert np.isnan(read[1].start_time)
+    assert read_table(archive.catalog_path)["temperature"][0] == 20.0
+
+
+def test_zip_has_no_dates(tmp_path: Path) -> None:
+    _write(tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "a.zip") as file:
+        assert {entry.date_time for entry in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_done_needs_product_and_current_digest(tmp_path: Path) -> None:
+    product = tmp_path / "correlation" / "a.zarr.zip"
+    record(tmp_path, "correlate", "a", "abc")
+    assert not Ledger(tmp_path).is_done("correlate", "a", "abc", product)
+    _write(product)
+    assert Ledger(tmp_path).is_done("correlate", "a", "abc", product)
+    assert not Ledger(tmp_path).is_done("correlate", "a", "other", product)
+
+
+def test_without_a_journal_the_product_speaks_for_itself(tmp_path: Path) -> None:
+    product = tmp_path / "a.zarr.zip"
+    _write(product)
+    assert Ledger(tmp_path).is_done("correlate", "a", "abc", product)
+    assert not Ledger(tmp_path).is_done("correlate", "a", "other", product)
+
+
+def test_the_last_journal_line_counts_and_a_torn_one_does_not(tmp_path: Path) -> None:
+    product = tmp_path / "a.txt"
+    product.write_text("x", encoding="utf-8")
+    record(tmp_path, "maps", "a", "old")
+    record(tmp_path, "maps", "a", "new")
+    journal = next((tmp_path / "journal").iterdir())
+    with journal.open("a", encoding="utf-8") as file:
+        file.write('{"stage": "maps", "key": "a", "dig')
+    assert Ledger(tmp_path).is_done("maps", "a", "new", product)
+    assert not Ledger(tmp_path).is_done("maps", "a", "old", product)
+
+
+def test_two_processes_write_two_journals(tmp_path: Path) -> None:
+    record(tmp_path, "maps", "a", "x")
+    script = f"from pathlib import Path; from ainerd_hpc.ledger import record; record(Path({str(tmp_path)!r}), 'maps', 'b', 'y')"
+    subprocess.run([sys.executable, "-c", script], check=True)
+    names = {path.name for path in (tmp_path / "journal").iterdir()}
+    assert len(names) == 2
+    assert f"{socket.gethostname()}-{os.getpid()}.jsonl" in names
+
+
+def test_quarantine_is_replaced_stage_by_stage(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.quarantine("ingest", [Problem("b", "ingest", "why b", "1"), Problem("a", "ingest", "why a", "2")])
+    ledger.quarantine("maps", [Problem("c", "maps", "why c", "3")])
+    assert [problem.scan_id for problem in Ledger(tmp_path).problems] == ["a", "b", "c"]
+    again = Ledger(tmp_path)
+    again.quarantine("ingest", [Problem("b", "ingest", "why b", "1")])
+    assert [problem.scan_id for problem in Ledger(tmp_path).problems] == ["b", "c"]
+    assert again.find_problem("ingest", "b", "1") is not None
+    assert again.find_problem("ingest", "b", "new input") is None
+    assert again.find_problem("ingest", "a", "2") is None
