@@ -145,16 +145,17 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
         The table is missing or damaged.
     """
     try:
-        return pq.read_table(path, columns=columns).to_pandas()
+        table: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
     except (OSError, pa.ArrowException) as error:
         raise ArchiveError(f"{path}: cannot read the table: {error}; run the stage that makes it again") from None
+    return table
 
 
 def recorded_digest(path: Path) -> str:
     """The digest that a product file records; empty when it has none or cannot be read."""
     try:
         if path.suffix == ".parquet":
-            return (pq.read_schema(path).metadata or {}).get(_DIGEST_KEY, b"").decode()
+            return str((pq.read_schema(path).metadata or {}).get(_DIGEST_KEY, b"").decode())
         if path.suffix == ".json":
             return str(json.loads(path.read_text(encoding="utf-8")).get("digest", ""))
         with zipfile.ZipFile(path) as file:
@@ -246,8 +247,8 @@ def reading_group(path: Path) -> Iterator[zarr.Group]:
         yield group
 
 
-def array(group: zarr.Group, name: str) -> zarr.Array:
-    """An array of a product; `[...]` reads it."""
+def array(group: zarr.Group, name: str) -> Any:
+    """A zarr.Array of a product; indexing reads from the file into NumPy (zarr's own types do not promise that)."""
     found = group.get(name)
     if not isinstance(found, zarr.Array):
         raise ArchiveError(f"{group.store_path}: array '{name}' is missing; delete the product and run again")

@@ -1,7 +1,7 @@
 """The config: typed, checked, with the line of every mistake.
 
-A config is a YAML file; `--set a.b=value` overrides one key, `--archive` and `--source` two common ones. Every key has a
-default except `archive` and `source.path`. Relative paths start at the folder in which the command runs.
+A config is a YAML file; `--set a.b=value` overrides one key, `--archive` and `--source` two common ones. Every key has
+a default except `archive` and `source.path`. Relative paths start at the folder in which the command runs.
 """
 
 from __future__ import annotations

@@ -89,10 +89,11 @@ def _one(source: SourceConfig, found: Found, path: Path, name: str, scan_id: str
         return _Result(scan)
     partition_path = _partition_path(source, found, path)
     partition = _partition(partition_path)
-    if partition.mask.shape != (described.height, described.width):
+    shape = (described.height, described.width)
+    if partition.mask.shape != shape:
         raise ScanError(
             str(path),
-            f"expected frames of {partition.mask.shape} as in {partition_path}, found {described.height, described.width}",
+            f"expected frames of {partition.mask.shape} as in {partition_path}, found {shape}",
             "give the partition file of this detector in source.partition or as <scan>_qmap.hdf",
         )
     sizes = np.bincount(partition.dynamic_roi_map.ravel())[1:]

@@ -1,7 +1,7 @@
 """Where tasks run, behind one `map`. Dask is used only here.
 
-`inline` runs them one after the other in this process; `local` on Dask worker processes of this machine. Both give a task
-the same number of threads, so that they give the same bytes.
+`inline` runs them one after the other in this process; `local` on Dask worker processes of this machine. Both give a
+task the same number of threads, so that they give the same bytes.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ class Dask:
 def _result(future: Any, task: Task) -> TaskResult:
     """The result of a finished future, also when its worker died."""
     if future.status == "finished":
-        return future.result()
-    error = future.exception()
-    reason = f"its worker process ended ({type(error).__name__}); give a worker more with executor.memory, then --retry-failed"
+        result: TaskResult = future.result()
+        return result
+    ended = type(future.exception()).__name__
+    reason = f"its worker process ended ({ended}); give a worker more with executor.memory, then --retry-failed"
     return TaskResult(task.key, task.digest, reason=reason)

@@ -83,10 +83,10 @@ class ReportData:
     simulated : bool
         Says so in a banner on every screen and every printed page.
     table : DataFrame
-        One row a map. Needs map_id, scan_id, x, y, label (-1: noise); known columns are q_bin, q (1/angstrom), age_start,
-        age_stop (frames), frame_time (s), time (s; seconds of the UTC epoch are shown as dates), probability, novelty,
-        tau (s), contrast, kww_exponent, baseline, stability, reconstruction_l1. Every other numeric column is offered as a
-        colour too; other text columns are left out.
+        One row a map. Needs map_id, scan_id, x, y, label (-1: noise); known columns are q_bin, q (1/angstrom),
+        age_start, age_stop (frames), frame_time (s), time (s; seconds of the UTC epoch are shown as dates),
+        probability, novelty, tau (s), contrast, kww_exponent, baseline, stability, reconstruction_l1. Every other
+        numeric column is offered as a colour too; other text columns are left out.
     thumbnails : (n, s, s) uint8
         Row i belongs to row i of the table; [time t2, time t1], both rising from index 0.
     exemplars : dict of int to list of (map_id, (m, m) uint8)
@@ -97,8 +97,8 @@ class ReportData:
     facts : dict of str to str
         Versions, seconds, digests: shown as they are.
     sample_columns : tuple of str
-        Columns of `table` that come from the sample log. A unit at the end of the name, "stress_Pa" or "stress (Pa)", is
-        shown as one.
+        Columns of `table` that come from the sample log. A unit at the end of the name, "stress_Pa" or
+        "stress (Pa)", is shown as one.
     """
 
     title: str
@@ -140,8 +140,8 @@ def summarise(table: pd.DataFrame, sample_columns: Sequence[str] = ()) -> list[d
     Returns
     -------
     list of dict
-        label, maps, scans; q: [least, greatest]; and for tau, kww_exponent, contrast, novelty, probability, stability and
-        the sample columns, where the table has them: [lower quartile, median, upper quartile]. None where all is NaN.
+        label, maps, scans; q: [least, greatest]; and for tau, kww_exponent, contrast, novelty, probability, stability
+        and the sample columns, where the table has them: [lower quartile, median, upper quartile]. None: all is NaN.
     """
     names = [name for name in (*_SUMMARISED, *sample_columns) if name in table]
     labels = sorted(table["label"].unique(), key=lambda label: (label < 0, label))
@@ -191,8 +191,9 @@ def _payload(data: ReportData) -> dict[str, Any]:
 
 
 def _with_derived(table: pd.DataFrame) -> pd.DataFrame:
-    """Integer labels, and window length and age in s where the table has what they need."""
-    table = table.assign(label=_numbers(table["label"]).astype(np.int64))
+    """Known columns as numbers, and window length and age in s where the table has what they need."""
+    table = table.assign(**{name: _numbers(table[name]) for name in _COLUMNS if name in table})
+    table = table.assign(label=table["label"].astype(np.int64))
     if {"age_start", "age_stop", "frame_time"} <= set(table):
         start, stop, period = (_numbers(table[name]) for name in ("age_start", "age_stop", "frame_time"))
         table = table.assign(window=(stop - start) * period, age=(stop + start) / 2 * period)
@@ -200,7 +201,9 @@ def _with_derived(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _columns(table: pd.DataFrame, samples: Sequence[str]) -> list[dict[str, Any]]:
-    names = [name for name in table if name not in ("map_id", "scan_id") and pd.api.types.is_numeric_dtype(table[name])]
+    names = [
+        str(name) for name in table if name not in ("map_id", "scan_id") and pd.api.types.is_numeric_dtype(table[name])
+    ]
     order = [name for name in _COLUMNS if name in names]
     order += [name for name in samples if name not in order]
     order += [name for name in names if name not in order]
@@ -223,17 +226,15 @@ def _numbers(column: pd.Series) -> np.ndarray:
 
 
 def _compact(column: pd.Series) -> np.ndarray:
-    """int32 or float32 where that loses less than a millionth of the column's span (epoch seconds do not fit), else float64."""
+    """int32 where exact; float32 where nothing moves by more than 1e-5 of the span (epoch seconds do); else float64."""
     values = _numbers(column)
     finite = values[np.isfinite(values)]
     if finite.size == values.size and np.all(np.abs(values) < 2**31) and np.all(values == np.rint(values)):
         return values.astype("<i4")
     with np.errstate(over="ignore"):
         small = values.astype("<f4")
-        error = np.abs(small[np.isfinite(values)] - finite)
-    fits = not finite.size or np.all(error <= np.maximum(1e-6 * np.ptp(finite), 1e-7 * np.abs(finite)))
-    is_narrow = not finite.size or np.ptp(finite) < 1e-3 * np.max(np.abs(finite))
-    return small if fits and not is_narrow else values.astype("<f8")
+    fits = not finite.size or np.max(np.abs(small[np.isfinite(values)] - finite)) <= 1e-5 * np.ptp(finite)
+    return small if fits else values.astype("<f8")
 
 
 def _encode(values: np.ndarray) -> dict[str, str]:
@@ -242,7 +243,7 @@ def _encode(values: np.ndarray) -> dict[str, str]:
 
 
 def _sprites(thumbnails: np.ndarray) -> dict[str, Any]:
-    """Pages of tiles, time rising to the top of each tile; a page is decoded by the browser only when it is looked at."""
+    """Pages of tiles, time rising to the top of each; the browser decodes a page only when it is looked at."""
     tiles = np.asarray(thumbnails, dtype=np.uint8)[:, ::-1]
     if len(tiles) > MAX_FULL_THUMBNAILS and tiles.shape[1] % 2 == 0:
         tiles = _halved(tiles)
@@ -264,8 +265,8 @@ def _page(tiles: np.ndarray) -> str:
     rows, size = math.ceil(len(tiles) / TILES_PER_ROW), tiles.shape[1]
     sheet = np.zeros((rows * TILES_PER_ROW, size, size), np.uint8)
     sheet[: len(tiles)] = tiles
-    sheet = sheet.reshape(rows, TILES_PER_ROW, size, size).swapaxes(1, 2)
-    return _webp(sheet.reshape(rows * size, TILES_PER_ROW * size), quality=60)
+    lines = sheet.reshape(rows, TILES_PER_ROW, size, size).swapaxes(1, 2)
+    return _webp(lines.reshape(rows * size, TILES_PER_ROW * size), quality=60)
 
 
 def _exemplar(map_id: str, picture: np.ndarray) -> dict[str, str]:

@@ -271,7 +271,8 @@ class _Workers:
     """The executor, started when the first task needs it."""
 
     def __init__(self, config: RunConfig, stack: contextlib.ExitStack) -> None:
-        self._config, self._stack, self._executor = config, stack, None
+        self._config, self._stack = config, stack
+        self._executor: Executor | None = None
 
     def get(self) -> Executor:
         if self._executor is None:

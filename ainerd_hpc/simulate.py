@@ -120,7 +120,7 @@ def field_correlation(dynamics: Dynamics, q: float, times: np.ndarray) -> np.nda
     Returns
     -------
     ndarray, (t, t), float64 (complex128 for flow_fringes)
-        exp(-|clock(t2) - clock(t1)| / tau)^kww_exponent) where the clock runs unevenly in the non-stationary kinds;
+        exp(-(|clock(t2) - clock(t1)| / tau)^kww_exponent), where the clock runs unevenly in the non-stationary kinds;
         times exp(-A^2 (s(t2) - s(t1))^2 / 2) under oscillatory strain s; mixed with a static field in flow_fringes.
     """
     kind = KINDS[dynamics.kind]

@@ -1,7 +1,7 @@
-"""Training of the autoencoder, with Lightning: same seed, same maps, same number of threads -> same weights, bit for bit.
+"""Training of the autoencoder, with Lightning: same seed, maps and number of threads -> same weights, bit for bit.
 
-Whole scans are kept for validation, before the maps are augmented. All random numbers are drawn by a counter from (seed,
-epoch, map), none from a running state, so that they depend neither on the number of ranks nor on a restart in between.
+Whole scans are kept for validation, before the maps are augmented. All random numbers are drawn by a counter from
+(seed, epoch, map), none from a running state: they depend neither on the number of ranks nor on a restart in between.
 The loss (L1) and Adam are the published ones. Dropout is off: it costs half of the time and leaves a bias between
 training and evaluation (`README.md`, Decisions).
 """
@@ -30,10 +30,13 @@ from typing import Any, Protocol
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from ainerd_hpc import config
 from ainerd_hpc.config import TrainConfig
@@ -310,10 +313,10 @@ class _Trainee(lightning.LightningModule):
     def train_dataloader(self) -> _TrainBatches:
         return _TrainBatches(self.maps, self.train_indices, self.train_config, self)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.network.parameters(), lr=self.train_config.learning_rate)
         steps = len(self.train_dataloader()) * self.train_config.epochs
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
+        schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
@@ -322,9 +325,11 @@ class _Trainee(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """One optimiser step: the gradient is that of the mean L1 over the maps of all ranks."""
-        (maps, weight), optimizer = batch, self.optimizers()
+        (maps, weight), optimizer, schedule = batch, self.optimizers(), self.lr_schedulers()
+        assert isinstance(optimizer, LightningOptimizer)
+        assert isinstance(schedule, LRScheduler)
         optimizer.zero_grad()
-        parts = maps.split(MAPS_PER_PASS if self.device.type == "cpu" else len(maps))
+        parts = torch.split(maps, MAPS_PER_PASS if self.device.type == "cpu" else len(maps))
         for number, part in enumerate(parts):
             part = part.contiguous(memory_format=torch.channels_last)
             error = (self.network(part).float() - part).abs().mean(dim=(1, 2, 3)).sum()
@@ -332,7 +337,7 @@ class _Trainee(lightning.LightningModule):
                 self.manual_backward(error * weight * self.trainer.world_size)  # DDP divides by the world size
             self.train_sum += error.detach() * (weight > 0)
         optimizer.step()
-        self.lr_schedulers().step()
+        schedule.step()
 
     def _synchronised(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
         strategy = self.trainer.strategy
@@ -349,7 +354,7 @@ class _Trainee(lightning.LightningModule):
         if not self.history or valid_l1 < min(record["valid_l1"] for record in self.history):
             weights = self.network.state_dict()
             self.best_weights = {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}
-        rate, seconds = self.lr_schedulers().get_last_lr()[0], time.monotonic() - self.started
+        rate, seconds = float(self.trainer.optimizers[0].param_groups[0]["lr"]), time.monotonic() - self.started
         self.history.append(
             {"epoch": epoch, "train_l1": train_l1, "valid_l1": valid_l1, "learning_rate": rate, "seconds": seconds}
         )
@@ -409,13 +414,12 @@ def _initial_network(job: _Job, maps: _Maps, indices: Sequence[int]) -> Ainerd20
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.get_parameter("bias"))
             elif isinstance(module, nn.Dropout):
                 module.p = 0.0
-        head = network.decoder1[-2]
-        with torch.no_grad():
-            head.weight.mul_(0.1)
-        nn.init.constant_(head.bias, max(level, _DARKEST_START))
+        head = network.decoder1.get_submodule("21")
+        nn.init.normal_(head.get_parameter("weight"), std=0.1 * math.sqrt(1 / 288))
+        nn.init.constant_(head.get_parameter("bias"), max(level, _DARKEST_START))
     return network
 
 

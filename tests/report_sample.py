@@ -57,27 +57,29 @@ def table_of(maps: int, seed: int = 7, q_bins: int = 4) -> pd.DataFrame:
     fitted = tau * (q[0] / q if maps else 1) * rng.lognormal(0, 0.18, maps)
     fitted[rng.random(maps) < 0.02] = np.nan
     time = START + 5400 * scan + (scan > scans * 0.6) * 36000 + window * FRAMES * FRAME_TIME
-    return pd.DataFrame({
-        "map_id": [f"A{s:04d}_q{b}_w{w}" for s, b, w in zip(scan, q_bin, window, strict=True)],
-        "scan_id": [f"A{s:04d}_gel_{298 + 2 * (s // 8):d}K" for s in scan],
-        "q_bin": q_bin,
-        "q": q,
-        "age_start": window * FRAMES,
-        "age_stop": (window + 1) * FRAMES,
-        "frame_time": FRAME_TIME,
-        "time": time,
-        "label": np.where(is_noise, -1, kind),
-        "probability": np.where(is_noise, 0, rng.beta(8, 1.5, maps)),
-        "novelty": np.clip(rng.beta(1.3, 9, maps) + is_noise * rng.uniform(0.1, 0.6, maps), 0, 1),
-        "x": xy[:, 0],
-        "y": xy[:, 1],
-        "tau": fitted,
-        "contrast": contrast * rng.normal(1, 0.06, maps),
-        "kww_exponent": exponent * rng.normal(1, 0.07, maps),
-        "reconstruction_l1": rng.gamma(9, 0.004, maps),
-        "temperature_K": 298.0 + 2 * (scan // 8) + rng.normal(0, 0.05, scans)[scan],
-        "stress_Pa": np.where((scan % 16) > 9, 35.0, 0.0),
-    })
+    return pd.DataFrame(
+        {
+            "map_id": [f"A{s:04d}_q{b}_w{w}" for s, b, w in zip(scan, q_bin, window, strict=True)],
+            "scan_id": [f"A{s:04d}_gel_{298 + 2 * (s // 8):d}K" for s in scan],
+            "q_bin": q_bin,
+            "q": q,
+            "age_start": window * FRAMES,
+            "age_stop": (window + 1) * FRAMES,
+            "frame_time": FRAME_TIME,
+            "time": time,
+            "label": np.where(is_noise, -1, kind),
+            "probability": np.where(is_noise, 0, rng.beta(8, 1.5, maps)),
+            "novelty": np.clip(rng.beta(1.3, 9, maps) + is_noise * rng.uniform(0.1, 0.6, maps), 0, 1),
+            "x": xy[:, 0],
+            "y": xy[:, 1],
+            "tau": fitted,
+            "contrast": contrast * rng.normal(1, 0.06, maps),
+            "kww_exponent": exponent * rng.normal(1, 0.07, maps),
+            "reconstruction_l1": rng.gamma(9, 0.004, maps),
+            "temperature_K": 298.0 + 2 * (scan // 8) + rng.normal(0, 0.05, scans)[scan],
+            "stress_Pa": np.where((scan % 16) > 9, 35.0, 0.0),
+        }
+    )
 
 
 def curve_of(map_id: str, tau: float, exponent: float, contrast: float, rng: np.random.Generator) -> Curve:
@@ -94,7 +96,7 @@ def report(maps: int = 600, seed: int = 7) -> ReportData:
     age = np.linspace(0, FRAMES * FRAME_TIME, 128)
     exemplars, curves = {}, {}
     for label, group in table[table["label"] >= 0].groupby("label"):
-        tau, exponent, contrast, *_ = KINDS[label]
+        tau, exponent, *_ = KINDS[label]
         best = group.sort_values(["probability", "map_id"], ascending=[False, True]).head(6)
         exemplars[int(label)] = [(name, two_time(tau, exponent, age, rng)) for name in best["map_id"]]
         known = best.dropna(subset=["tau"]).head(5)
@@ -112,7 +114,7 @@ def report(maps: int = 600, seed: int = 7) -> ReportData:
             {
                 "scan_id": "A0017_gel_302K",
                 "stage": "ingest",
-                "reason": "A0017.h5, /entry/data/data, frames 211-212: expected 512 frames, found 210; copy the file again",
+                "reason": "A0017.h5, /entry/data/data, frames 211-212: expected 512, found 210; copy the file again",
             },
             {
                 "scan_id": "A0031_gel_304K",

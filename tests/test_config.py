@@ -75,7 +75,7 @@ def test_bad_overrides(override: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [(2, 2.0), (0.5, 0.5), ("5 ms", 0.005), ("2min", 120.0), ("1.5 h", 5400.0), ("1e-3 s", 1e-3), ("20 us", 2e-5), ("3", 3.0)],
+    [(2, 2.0), ("5 ms", 0.005), ("2min", 120.0), ("1.5 h", 5400.0), ("1e-3 s", 1e-3), ("20 us", 2e-5), ("3", 3.0)],
 )
 def test_durations(text: object, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds, rel=1e-12)

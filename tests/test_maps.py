@@ -44,7 +44,7 @@ def test_windows_lie_in_the_scan_and_share_the_overlap(num_frames, length, overl
 
 @pytest.mark.parametrize(("length", "size"), [(12, 12), (24, 8), (13, 8), (25, 7), (8, 1)])
 def test_resample_averages_areas(length, size):
-    filled = twotime.fill_diagonal(symmetric_c2(length).astype(np.float64))
+    filled = symmetric_c2(length).astype(np.float64)
     np.testing.assert_allclose(maps.resample(symmetric_c2(length), size), area_average_truth(filled, size), rtol=2e-7)
 
 
@@ -55,20 +55,20 @@ def test_resample_is_symmetric_and_where_it_averages_keeps_the_mean(length, size
     assert resampled.shape == (size, size)
     assert resampled.dtype == np.float32
     np.testing.assert_array_equal(resampled, resampled.T)
-    filled = twotime.fill_diagonal(c2.astype(np.float64))
+    filled = c2.astype(np.float64)
     assert filled.min() - 1e-6 <= resampled.min() <= resampled.max() <= filled.max() + 1e-6
     if length >= size:
         assert resampled.mean(dtype=np.float64) == pytest.approx(filled.mean(), rel=1e-7)
 
 
-def test_resample_to_the_same_size_only_fills_the_diagonal():
+def test_resample_to_the_same_size_changes_nothing():
     c2 = symmetric_c2(256)
-    np.testing.assert_array_equal(maps.resample(c2), twotime.fill_diagonal(c2.astype(np.float64)).astype(np.float32))
+    np.testing.assert_array_equal(maps.resample(c2), c2)
 
 
 @pytest.mark.parametrize(("length", "size"), [(2, 5), (5, 16), (100, 256)])
 def test_resample_to_more_pixels_interpolates_linearly(length, size):
-    filled = twotime.fill_diagonal(symmetric_c2(length).astype(np.float64))
+    filled = symmetric_c2(length).astype(np.float64)
     centres = (np.arange(size) + 0.5) * length / size - 0.5
     once = np.array([np.interp(centres, np.arange(length), column) for column in filled.T])  # (column, size)
     twice = np.array([np.interp(centres, np.arange(length), row) for row in once.T])
@@ -79,13 +79,20 @@ def test_resample_to_more_pixels_interpolates_linearly(length, size):
 def test_the_raw_diagonal_does_not_show(size):
     c2, bright = symmetric_c2(20), symmetric_c2(20).copy()
     np.fill_diagonal(bright, 50)
-    np.testing.assert_array_equal(maps.resample(bright, size), maps.resample(c2, size))
+    for method in ("robust", "minmax"):
+        np.testing.assert_array_equal(maps.make_map(bright, method, size).map, maps.make_map(c2, method, size).map)
+
+
+def test_unscaled_maps_keep_their_diagonal():
+    bright = symmetric_c2(256).copy()
+    np.fill_diagonal(bright, 50)
+    np.testing.assert_array_equal(maps.make_map(bright, "none").map, bright - 1)
 
 
 def test_missing_entries_carry_no_weight():
     c2 = symmetric_c2(12).copy()
     c2[4], c2[:, 4] = np.nan, np.nan
-    filled = twotime.fill_diagonal(c2.astype(np.float64))
+    filled = c2.astype(np.float64)
     expected = [[np.nanmean(filled[i : i + 2, j : j + 2]) for j in range(0, 12, 2)] for i in range(0, 12, 2)]
     np.testing.assert_allclose(maps.resample(c2, 6), expected, rtol=2e-7)
 
@@ -96,7 +103,7 @@ def test_pixels_without_entries_get_the_median_of_the_window(size):
     c2[2:4], c2[:, 2:4] = np.nan, np.nan
     resampled = maps.resample(c2, size)
     assert np.isfinite(resampled).all()
-    median = np.nanmedian(twotime.fill_diagonal(c2.astype(np.float64)))
+    median = np.nanmedian(c2.astype(np.float64))
     assert resampled[size // 2, 0] == pytest.approx(median, rel=2e-7)
     np.testing.assert_array_equal(resampled, resampled.T)
 
@@ -134,15 +141,23 @@ def test_unscale_gives_the_map_back(seed, contrast, shift):
     assert inside.any() or shift < 0
 
 
-def test_minmax_is_0_to_1_and_none_leaves_values():
+def test_minmax_is_0_to_1_and_none_takes_the_baseline_off():
     resampled = symmetric_c2(32)
     scaled = maps.scale(resampled, "minmax")
     assert (scaled.map.min(), scaled.map.max()) == (0, 1)
     assert (scaled.low, scaled.high) == (resampled.min(), resampled.max())
     assert not maps.scale(np.ones((4, 4), dtype=np.float32), "minmax").map.any()
     plain = maps.scale(resampled, "none")
-    np.testing.assert_array_equal(plain.map, resampled)
-    assert (plain.low, plain.high) == (0.0, 1.0)
+    np.testing.assert_array_equal(plain.map, resampled - 1)
+    assert (plain.low, plain.high) == (1.0, 2.0)
+
+
+def test_a_ridge_of_one_pixel_sets_the_scale():
+    ridge = np.ones((256, 256), dtype=np.float32)
+    np.fill_diagonal(ridge, 1.3)
+    scaled = maps.scale(ridge, "robust")
+    assert scaled.high == pytest.approx(1.3)
+    assert scaled.map.max() == pytest.approx(1)
 
 
 def test_unknown_scaling_is_refused():
@@ -154,7 +169,8 @@ def test_unknown_scaling_is_refused():
 def test_make_map_is_resample_then_scale(length):
     made = maps.make_map(symmetric_c2(length), "robust")
     assert made.map.shape == (256, 256)
-    expected = maps.scale(maps.resample(symmetric_c2(length)), "robust")
+    filled = twotime.fill_diagonal(symmetric_c2(length).astype(np.float64))
+    expected = maps.scale(maps.resample(filled), "robust")
     np.testing.assert_array_equal(made.map, expected.map)
     assert (made.low, made.high) == (expected.low, expected.high)
     np.testing.assert_array_equal(made.map, made.map.T)

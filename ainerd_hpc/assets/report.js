@@ -23,7 +23,7 @@
 
   const state = {
     colour: "label", hidden: new Set(), focus: null, query: "", selected: null, hover: -1, pinned: -1,
-    sort: { key: "label", down: false }, historyY: "count", historyX: "time", theme: "light",
+    sort: { key: "label", down: false }, historyY: "count", historyX: "time", theme: "light", screenTheme: null,
   };
 
   // ---------------------------------------------------------------- words and numbers
@@ -43,11 +43,12 @@
     }
     return size >= 10 ** digits ? whole(v) : trim(v.toPrecision(digits)).replace("-", "−");
   }
+  const written = (v, digits, short) => (short || v === 0 || Math.abs(v) >= 10 ** digits / 10 ? number(Number(v.toPrecision(12)), digits, true) : v.toPrecision(digits)).replace("-", "−");
   function seconds(v, digits = 3, short = false) {
     if (!Number.isFinite(v)) return DASH;
     const rounded = Number(v.toPrecision(digits));
     const step = rounded === 0 ? 0 : clamp(Math.floor(Math.log10(Math.abs(rounded)) / 3), -5, 3);
-    return `${number(Number((rounded / 1000 ** step).toPrecision(12)), digits, short)}${THIN}${PREFIX[step]}s`;
+    return `${written(rounded / 1000 ** step, digits, short)}${THIN}${PREFIX[step]}s`;
   }
   const isEpoch = (v) => v > 3e8;
   const date = (v) => new Date(v * 1000).toISOString().slice(0, 19).replace("T", " ");
@@ -158,9 +159,9 @@
     const ticks = dated ? timeTicks(lo, hi, most) : (scale === "log" ? logTicks : linearTicks)(lo, hi, most).map((at) => ({ at, text: write(at) }));
     return { lo, hi, name, at: (v) => (bend(v) - start) / span, ticks };
   }
-  function columnScale(name, most, rows) {
-    const item = columns.get(name), list = rows ? rows.map((i) => item.values[i]) : item.values;
-    const sorted = finiteOf(list, item.scale === "log");
+  /** The scale of a whole column, or null where it has no value to scale. */
+  function columnScale(name, most) {
+    const item = columns.get(name), sorted = item ? finiteOf(item.values, item.scale === "log") : [];
     if (!sorted.length) return null;
     const cut = sorted.length >= 200 && item.scale !== "time" ? 0.01 : 0;
     const lo = sorted[Math.floor(cut * (sorted.length - 1))], hi = sorted[Math.ceil((1 - cut) * (sorted.length - 1))];
@@ -173,19 +174,19 @@
   };
 
   // ---------------------------------------------------------------- pictures of two-time maps
-  const pages = new Map();
-  function pageImage(source) {
-    if (!pages.has(source)) {
+  const images = new Map(), decoded = new Map();
+  function decodeImage(source) {
+    if (!images.has(source)) {
       const image = new Image();
       image.src = `data:image/webp;base64,${source}`;
-      pages.set(source, image.decode().then(() => image));
+      images.set(source, image.decode().then(() => decoded.set(source, image)));
     }
-    return pages.get(source);
+    return images.get(source);
   }
-  async function paintPicture(canvas, source, left, top, size) {
-    canvas.wanted = `${left},${top}`;
-    const image = await pageImage(source), wanted = `${left},${top}`;
-    if (canvas.wanted !== wanted) return; // the pointer has moved on
+  /** At once where the image is decoded already (printing cannot wait), else as soon as it is. */
+  function paintPicture(canvas, source, left, top, size) {
+    if (!decoded.has(source)) return decodeImage(source).then(() => paintPicture(canvas, source, left, top, size));
+    const image = decoded.get(source);
     canvas.width = canvas.height = size ?? image.naturalWidth;
     const pen = canvas.getContext("2d", { willReadFrequently: true });
     pen.drawImage(image, -left, -top);
@@ -201,17 +202,17 @@
   }
   const newThumbnail = (i) => thumbnail(make("canvas", { class: "picture", role: "img", "aria-label": `two-time map ${data.mapIds[i]}` }), i);
 
-  // Galleries are filled when they come into sight: decoding waits until somebody looks.
-  const watcher = new IntersectionObserver((entries) => {
-    for (const entry of entries.filter((item) => item.isIntersecting)) fill(entry.target);
-  }, { rootMargin: "600px" });
-  const waiting = new Map();
-  const later = (node, job) => (waiting.set(node, job), watcher.observe(node), node);
-  function fill(node) {
-    watcher.unobserve(node);
-    waiting.get(node)?.();
-    waiting.delete(node);
+  // The pictures below the map wait until the map is there, then come a few at a time.
+  const waiting = [];
+  function later(job) {
+    if (!waiting.length) setTimeout(fillSome, 30);
+    waiting.push(job);
   }
+  function fillSome() {
+    for (const job of waiting.splice(0, 6)) job();
+    if (waiting.length) setTimeout(fillSome, 10);
+  }
+  function fillAll() { for (const job of waiting.splice(0)) job(); }
 
   // ---------------------------------------------------------------- the map: software splatting, no GPU needed
   const points = $("points"), overlay = $("overlay"), stage = $("stage");
@@ -256,6 +257,7 @@
   const fromScreen = (sx, sy) => [(sx - stage.clientWidth / 2) / view.k + view.x, view.y - (sy - stage.clientHeight / 2) / view.k];
 
   function resize() {
+    if (state.screenTheme) return; // on paper the canvas is scaled as it is
     const ratio = window.devicePixelRatio || 1, w = stage.clientWidth, h = stage.clientHeight;
     const atHome = view.k === home.k && view.x === home.x && view.y === home.y;
     for (const canvas of [points, overlay]) { canvas.width = Math.max(1, Math.round(w * ratio)); canvas.height = Math.max(1, Math.round(h * ratio)); }
@@ -492,7 +494,7 @@
     $("history-x").addEventListener("change", (event) => { state.historyX = event.target.value; renderHistory(); });
     $("theme").addEventListener("click", () => setTheme(state.theme === "dark" ? "light" : "dark"));
     window.addEventListener("beforeprint", preparePrint);
-    window.addEventListener("afterprint", () => setTheme(state.screenTheme ?? state.theme));
+    window.addEventListener("afterprint", afterPrint);
     new ResizeObserver(resize).observe(stage);
     new ResizeObserver(renderHistory).observe($("history-chart"));
   }
@@ -543,7 +545,7 @@
       make("div", { class: "detail-head" }, make("div", {}, make("div", { class: "name" }, data.mapIds[i]), make("div", {}, mark(labels[i]), ` ${clusterName(labels[i])}, scan `, scanButton(i))),
         make("button", { type: "button", "aria-label": "Close", onclick: () => pin(-1) }, "×")),
       twoTime(i, (canvas) => thumbnail(canvas, i)),
-      pairs([...columns.values()].filter((item) => !skip.has(item.name)).map((item) => [item.text, show(item.name, item.values[i], 4)])),
+      pairs([...columns.values()].filter((item) => !skip.has(item.name)).map((item) => [item.text, show(item.name, item.values[i])])),
       ...(curve ? [make("h4", {}, "g2"), g2Chart([curve], labels[i], 300, 190)] : []),
       make("h4", {}, "Nearest in the map"),
       make("div", { class: "near" }, ...(placed[i] ? neighbours(i) : []).map((j) => make("button", { type: "button", title: data.mapIds[j], onclick: () => goTo(j) }, newThumbnail(j)))),
@@ -670,7 +672,7 @@
   }
   function exemplar({ map, image }) {
     const i = rowOf.get(map) ?? -1;
-    const figure = twoTime(i, (canvas) => later(canvas, () => paintPicture(canvas, image, 0, 0)), i >= 0 ? () => goTo(i) : null, false);
+    const figure = twoTime(i, (canvas) => later(() => paintPicture(canvas, image, 0, 0)), i >= 0 ? () => goTo(i) : null, false);
     figure.append(make("figcaption", {}, map));
     return figure;
   }
@@ -680,7 +682,7 @@
     for (const { at, text } of xScale.ticks) svg.append(draw("line", { class: "axis", x1: X(at), x2: X(at), y1: bottom, y2: bottom + 4 }), draw("text", { x: X(at), y: bottom + 16, "text-anchor": "middle" }, text));
     svg.append(draw("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }));
     if (xTitle) svg.append(draw("text", { class: "title", x: right, y: bottom + 31, "text-anchor": "end" }, xTitle));
-    if (yTitle) svg.append(draw("text", { class: "title", x: left - 34, y: top - 8 }, yTitle));
+    if (yTitle) svg.append(draw("text", { class: "title", x: left - 34, y: top - 11 }, yTitle));
     return { X, Y };
   }
   const line = (X, Y, x, y) => x.reduce((path, v, i) => (Number.isFinite(v) && Number.isFinite(y[i]) ? `${path}${path ? "L" : "M"}${X(v).toFixed(1)},${Y(y[i]).toFixed(1)}` : path), "");
@@ -720,7 +722,7 @@
     const box = $("history-chart"), axis = historyAxis(), strips = data.sampleColumns.filter((name) => fullScale(name));
     if (!axis.rows.length) return box.replaceChildren(make("p", { class: "none" }, "The maps have no times."));
     const width = Math.max(320, box.clientWidth || 900), main = 250, strip = 74, height = main + 40 + strips.length * (strip + 22);
-    const left = 60, right = width - 14, spots = axis.rows.map((i) => axis.at[i]), ends = [spots.reduce((a, b) => Math.min(a, b)), spots.reduce((a, b) => Math.max(a, b))];
+    const left = 60, right = width - 34, spots = axis.rows.map((i) => axis.at[i]), ends = [spots.reduce((a, b) => Math.min(a, b)), spots.reduce((a, b) => Math.max(a, b))];
     const bins = clamp(Math.floor((right - left) / 14), 12, 90), edge = ends[1] - ends[0] || 1, xScale = scaleFor(axis.item, ends[0], ends[0] + edge, Math.floor(width / 130));
     const svg = draw("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "clusters and sample log against time" });
     const binOf = (i) => Math.min(bins - 1, Math.floor(((axis.at[i] - ends[0]) / edge) * bins)), frame = { left, top: 24, right, bottom: main };
@@ -801,7 +803,7 @@
   // ---------------------------------------------------------------- galleries, quarantine, facts, head
   function tile(i) {
     const canvas = make("canvas", { class: "picture", role: "img", "aria-label": `two-time map ${data.mapIds[i]}` });
-    later(canvas, () => thumbnail(canvas, i));
+    later(() => thumbnail(canvas, i));
     return make("button", { type: "button", class: "tile", onclick: () => goTo(i) }, canvas, make("div", {}, mark(labels[i]), ` novelty ${number(value("novelty", i), 2)}`), make("div", { class: "small" }, data.mapIds[i]));
   }
   function renderNovel() {
@@ -858,10 +860,17 @@
   }
   function preparePrint() {
     state.screenTheme = state.theme;
-    setTheme("light");
-    for (const node of [...waiting.keys()]) fill(node);
+    if (state.theme !== "light") setTheme("light");
+    fillAll();
     paintPoints();
     paintOverlay();
+  }
+
+  function afterPrint() {
+    const theme = state.screenTheme;
+    state.screenTheme = null;
+    if (theme && theme !== state.theme) setTheme(theme);
+    resize();
   }
 
   /**
@@ -872,7 +881,7 @@
     state: () => ({ ...state, hidden: [...state.hidden], selected: state.selected ? state.selected.size : 0, sort: { ...state.sort }, total: count, drawn, matches,
       hovered: data.mapIds[state.hover] ?? null, pinned: data.mapIds[state.pinned] ?? null, view: { ...view } }),
     locate: (id) => { const box = stage.getBoundingClientRect(), [x, y] = toScreen(rowOf.get(id)); return { x: x + box.left + stage.clientLeft, y: y + box.top + stage.clientTop }; },
-    ready: () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => Promise.allSettled(pages.values()).then(() => done(true))))),
+    ready: () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => { fillAll(); Promise.allSettled(images.values()).then(() => setTimeout(done)); }))),
     colours: (which) => RAMP[which ?? state.theme],
     set,
   };

@@ -1,7 +1,8 @@
 """The readers of source files, one module a format, found by content.
 
-A reader is a class with `name`, `content`, `matches(path)` and `describe(path)`; readers of frames have `blocks`, readers
-of maps `read_c2`, readers of latents `read_latents`. To add a format, write its module and add a line to `READERS`.
+A reader is a class with `name`, `content`, `matches(path)` and `describe(path)`; readers of frames have `blocks`,
+readers of maps `read_c2`, readers of latents `read_latents`. To add a format, write its module and add a line to
+`READERS`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The published data of AI-NERD (Horwath et al., Nat. Commun. 15, 5945, 2024): latents of 900 measured two-time maps.
 
-A folder with latents.npy (900, 64), sector.npy (900,) and scan_start_s.npy (900,), as the authors' repository holds them:
+A folder with latents.npy (900, 64), sector.npy (900,) and scan_start_s.npy (900,), as in the authors' repository:
 one q ring in 18 azimuthal sectors, 50 scans. A scan here is one start time; its q-bins are the sectors.
 """
 
@@ -57,7 +57,8 @@ class Ainerd2024:
         """Latents of one scan, (q_bin, d) float32, in the order of the sectors."""
         sector, start = _load(path, "sector.npy"), _load(path, "scan_start_s.npy")
         rows = np.flatnonzero([_scan_id(seconds) == scan_id for seconds in start])
-        return _load(path, "latents.npy")[rows[np.argsort(sector[rows], kind="stable")]].astype(np.float32)
+        in_order = rows[np.argsort(sector[rows], kind="stable")]
+        return np.asarray(_load(path, "latents.npy")[in_order], dtype=np.float32)
 
 
 def _scan_id(start: float) -> str:
@@ -66,7 +67,7 @@ def _scan_id(start: float) -> str:
 
 def _load(path: Path, name: str) -> np.ndarray:
     try:
-        return np.load(path.with_name(name), allow_pickle=False)
+        return np.asarray(np.load(path.with_name(name), allow_pickle=False))
     except (OSError, ValueError) as error:
         raise ScanError(
             str(path.with_name(name)), f"cannot be read ({error})", "copy it again from its origin"

@@ -81,7 +81,7 @@ class ApsHdf5:
 
     @staticmethod
     def blocks(path: Path, frames_per_block: int) -> Iterator[np.ndarray]:
-        """Successive blocks of frames (t, y, x) in the file's integer dtype (native byte order); one block is in memory at a time.
+        """Successive blocks of frames (t, y, x), in the file's integer dtype and native byte order, one in memory.
 
         Raises
         ------

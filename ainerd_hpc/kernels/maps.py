@@ -51,9 +51,9 @@ def window_starts(num_frames: int, length: int, overlap: float) -> NDArray[np.in
 def resample(c2: Floats, size: int = MAP_SIZE) -> NDArray[np.float32]:
     """Resample a window of C2 to size x size.
 
-    The raw diagonal is first replaced, see `fill_diagonal`. Then both axes alike: area averages where w > size, which
-    keep the mean of the window; linear interpolation between frame centres, constant beyond the outer ones, where
-    w < size; nothing where w == size. The result is averaged with its transpose, which removes rounding only.
+    Both axes alike: area averages where w > size, which keep the mean of the window; linear interpolation between frame
+    centres, constant beyond the outer ones, where w < size; nothing where w == size. The result is averaged with its
+    transpose, which removes rounding only.
 
     Parameters
     ----------
@@ -68,13 +68,13 @@ def resample(c2: Floats, size: int = MAP_SIZE) -> NDArray[np.float32]:
         Exactly symmetric. A pixel without any finite entry under it gets the median of the window; a window without any
         is NaN throughout, and is no map.
     """
-    filled = fill_diagonal(c2.astype(np.float64))
-    weights = _weights(len(c2), size)
-    valid = np.isfinite(filled)
-    resampled = weights @ np.where(valid, filled, 0) @ weights.T
+    window = c2.astype(np.float64)
+    weights = _weights(len(window), size)
+    valid = np.isfinite(window)
+    resampled = weights @ np.where(valid, window, 0) @ weights.T
     if not valid.all():
         share = weights @ valid.astype(np.float64) @ weights.T
-        median = np.median(filled[valid]) if valid.any() else np.nan
+        median = np.median(window[valid]) if valid.any() else np.nan
         resampled = np.divide(resampled, share, out=np.full_like(share, median), where=share > 1e-12)
     symmetric: NDArray[np.float32] = ((resampled + resampled.T) / 2).astype(np.float32)
     return symmetric
@@ -100,9 +100,10 @@ def scale(resampled: NDArray[np.float32], method: Scaling) -> Scaled:
     ----------
     resampled : (size, size) float32
     method : {"robust", "minmax", "none"}
-        robust: 0 at 1, the baseline of C2 by definition; 1 at the 99.5th percentile, or at 1.01 if that is more;
-        clipped to -0.5..1.5. minmax: 0 at the least, 1 at the greatest value, zeros for a constant window, as in
-        Horwath et al., Nat. Commun. 15, 5945 (2024). none: values as they are.
+        robust: 0 at 1, the baseline of C2 by definition; 1 at the 99.5th percentile, or at the median of the (filled)
+        diagonal where that is more, as for a ridge of one pixel, or at 1.01 if both are less; clipped to -0.5..1.5.
+        minmax: 0 at the least, 1 at the greatest value, zeros for a constant window, as in Horwath et al., Nat.
+        Commun. 15, 5945 (2024). none: C2 - 1.
 
     Returns
     -------
@@ -114,7 +115,8 @@ def scale(resampled: NDArray[np.float32], method: Scaling) -> Scaled:
         Unknown method.
     """
     if method == "robust":
-        high = max(float(np.percentile(resampled, ROBUST_PERCENTILE)), 1 + MIN_SPAN)
+        ridge = float(np.median(np.diagonal(resampled)))
+        high = max(float(np.percentile(resampled, ROBUST_PERCENTILE)), ridge, 1 + MIN_SPAN)
         scaled = np.clip((resampled - 1) / (high - 1), *ROBUST_RANGE)
         return Scaled(scaled.astype(np.float32), 1.0, high)
     if method == "minmax":
@@ -122,7 +124,7 @@ def scale(resampled: NDArray[np.float32], method: Scaling) -> Scaled:
         span = (high - low) or 1.0
         return Scaled(((resampled - low) / span).astype(np.float32), low, high)
     if method == "none":
-        return Scaled(resampled.copy(), 0.0, 1.0)
+        return Scaled(resampled - np.float32(1), 1.0, 2.0)
     raise ValueError(f"expected scaling robust, minmax or none, found {method!r}")
 
 
@@ -132,5 +134,9 @@ def unscale(scaled: Scaled) -> NDArray[np.float32]:
 
 
 def make_map(c2_window: Floats, method: Scaling, size: int = MAP_SIZE) -> Scaled:
-    """Resample and scale a window (w, w) of C2; see `resample` and `scale`."""
-    return scale(resample(c2_window, size), method)
+    """Fill the raw diagonal of a window (w, w) of C2, resample and scale it; see `fill_diagonal`, `resample`, `scale`.
+
+    With `none`, for maps that were prepared elsewhere, the diagonal stays as it is.
+    """
+    window = c2_window if method == "none" else fill_diagonal(c2_window.astype(np.float64))
+    return scale(resample(window, size), method)

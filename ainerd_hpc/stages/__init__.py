@@ -55,7 +55,7 @@ class Stage(ABC):
     def work(self, task: Task) -> Mapping[str, float]:
         """Do one task: read, compute, publish its product. Runs on a worker; returns figures, never arrays."""
 
-    def finish(self, scans: Sequence[Scan]) -> None:
+    def finish(self, scans: Sequence[Scan]) -> None:  # noqa: B027  most stages have nothing to gather
         """Gather what the tasks left, once, after all of them. Does nothing unless a stage says otherwise."""
 
     def plan(self, scans: Sequence[Scan], ledger: Ledger) -> Plan:

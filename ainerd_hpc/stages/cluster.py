@@ -17,6 +17,9 @@ from ainerd_hpc.stages.embed import Embed
 from ainerd_hpc.stages.maps import windows
 from ainerd_hpc.types import Scan, Shape, Task
 
+SAMPLE_PREFIX = "sample_"
+"""Before a sample-log column whose name is taken by one of ours."""
+
 
 class Cluster(Stage):
     """One table, a row a map: where it lies, what it belongs to, how it relaxes, what was done to the sample then."""
@@ -61,4 +64,4 @@ class Cluster(Stage):
 
         log = read_table(self.archive.sample_log_path)
         columns = sample_log.at_times(log, table["time"].to_numpy())
-        return columns.rename(columns={name: f"sample_{name}" for name in columns if name in table})
+        return columns.rename(columns={name: f"{SAMPLE_PREFIX}{name}" for name in columns if name in table})

@@ -20,7 +20,7 @@ from ainerd_hpc.types import Content, Scan, Task
 
 _CHUNK = 1024
 """Largest edge of a chunk of C2, frames."""
-_C2_ATTRIBUTES = {
+_C2_ATTRIBUTES: dict[str, Any] = {
     "baseline_reference": 1,
     "populated_elements": "all",
     "time_origin_location": "lower_left",
@@ -113,7 +113,7 @@ class Correlate(Stage):
         """(q_bin, t1, t2) float32 with baseline 1."""
         if scan.content is Content.C2:
             maps = reader(scan.format).read_c2(Path(scan.source))
-            return maps + np.float32(1 - self.config.source.baseline_reference)
+            return np.asarray(maps + np.float32(1 - self.config.source.baseline_reference))
         from ainerd_hpc.model import decode_latents, load_model
 
         if self.config.model.weights is None:
@@ -165,7 +165,7 @@ def peak_bytes(scan: Scan, frames_per_shard: int) -> int:
     pixels = scan.num_frames * scan.num_pixels * scan.itemsize
     one_bin = scan.num_frames * scan.largest_bin * 8
     one_c2 = scan.num_frames**2
-    # float64 product, its normalisation and float32 result with its chunks; multi-tau: counts, a product, a level above.
+    # C2: float64 product, its norm, float32 result, its chunks. Multi-tau: counts, a product, the level above.
     return pixels + max(3 * shard, 4 * one_bin, one_bin + (8 + 8 + 4 + 8) * one_c2) + 2**26
 
 

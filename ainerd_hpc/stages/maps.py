@@ -97,6 +97,9 @@ class Maps(Stage):
 
     def _one(self, c2: np.ndarray, window: Window, scan: Scan) -> tuple[np.ndarray, dict[str, float]]:
         """The map of one window, and its row of the index."""
+        if not np.isfinite(c2).any():
+            where = f"scan {scan.scan_id}: q_bin {window.q_bin}, frames {window.age_start} to {window.age_stop}"
+            raise ScanError(where, "expected counts, found none in any frame", "leave the q-bin out of the partition")
         scaled = make_map(c2, self.config.maps.scaling, SIZE)
         fit = fit_window(c2, scan.frame_time)
         middle = (window.age_start + window.age_stop) / 2
@@ -116,6 +119,7 @@ class Maps(Stage):
             "kww_exponent": fit.kww_exponent,
             "kww_exponent_err": fit.kww_exponent_err,
             "baseline": fit.baseline,
+            "reduced_chi2": fit.reduced_chi2,
         }
 
     def finish(self, scans: Sequence[Scan]) -> None:

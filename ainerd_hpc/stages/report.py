@@ -16,7 +16,7 @@ from ainerd_hpc.kernels import kww
 from ainerd_hpc.ledger import Ledger
 from ainerd_hpc.page import Curve, ReportData, render
 from ainerd_hpc.stages import Stage
-from ainerd_hpc.stages.cluster import Cluster
+from ainerd_hpc.stages.cluster import SAMPLE_PREFIX, Cluster
 from ainerd_hpc.stages.maps import SIZE, fit_window, window_g2
 from ainerd_hpc.types import Scan, Shape, Task
 
@@ -61,7 +61,7 @@ class Report(Stage):
                 {"scan_id": p.scan_id, "stage": p.stage, "reason": p.reason} for p in Ledger(self.archive.root).problems
             ],
             facts=self._facts(),
-            sample_columns=tuple(name for name in read_table(self.archive.sample_log_path) if name in table),
+            sample_columns=self._sample_columns(table),
         )
         write_text(self.product(task.key), render(data))
         return {"points": float(len(table))}
@@ -88,6 +88,11 @@ class Report(Stage):
         line = kww.model(delay, fit.tau, fit.contrast, fit.kww_exponent, fit.baseline) if fit.success else None
         return Curve(row["map_id"], delay, g2, g2_err, line)
 
+    def _sample_columns(self, table: pd.DataFrame) -> tuple[str, ...]:
+        logged = [str(name) for name in read_table(self.archive.sample_log_path) if name != "time"]
+        own = [name for name in logged if f"{SAMPLE_PREFIX}{name}" not in table]
+        return (*own, *(f"{SAMPLE_PREFIX}{name}" for name in logged if name not in own))
+
     def _facts(self) -> dict[str, str]:
         """What was used, without dates or places: the same archive gives the same page."""
         sections = self.config.model_dump(mode="json", include={"correlate", "maps", "model", "cluster"})
@@ -103,4 +108,5 @@ def _picture(map_: np.ndarray, edge: int) -> np.ndarray:
     """A map (256, 256) as (edge, edge) uint8: block means, 0..1 to 0..255."""
     block = len(map_) // edge
     means = map_.reshape(edge, block, edge, block).mean(axis=(1, 3))
-    return np.round(255 * np.clip(means, 0, 1)).astype(np.uint8)
+    picture: np.ndarray = np.round(255 * np.clip(means, 0, 1)).astype(np.uint8)
+    return picture

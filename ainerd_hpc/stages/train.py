@@ -1,0 +1,109 @@
+"""Train: maps -> weights of the network; or given weights, adopted as they are."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ainerd_hpc.archive import Archive, MapReader, publishing, read_table, write_json
+from ainerd_hpc.config import digest
+from ainerd_hpc.console import progress
+from ainerd_hpc.discovery import fingerprint
+from ainerd_hpc.errors import ConfigError
+from ainerd_hpc.model_cost import training_bytes
+from ainerd_hpc.stages import Stage
+from ainerd_hpc.stages.maps import SIZE, Maps, windows
+from ainerd_hpc.types import Scan, Shape, Task
+
+WEIGHTS = "weights.safetensors"
+_CACHE_BYTES = 4 * 2**30
+"""Maps stay in memory during training if all of them fit into this, in each rank."""
+
+
+class Train(Stage):
+    """Publishes models/<name>/: weights.safetensors, and model.json with how they came about."""
+
+    name = "train"
+    shape = Shape.DDP
+
+    def product(self, key: str) -> Path:
+        return self.archive.model_folder(key) / "model.json"
+
+    def digest(self, scans: Sequence[Scan]) -> str:
+        """Of the given weights, or of the training maps and the options; ranks and memory do not count."""
+        model, weights = self.config.model, self.config.model.weights
+        if weights:
+            if not weights.is_file():
+                raise ConfigError(f"model.weights {weights}: no such file; correct the path, or leave it out to train")
+            return digest(self.name, self.version, model.variant, fingerprint((weights,), 0.0))
+        options = self.config.train.model_copy(update={"devices": 1})
+        maps = [Maps(self.config).digest(scan) for scan in scans]
+        return digest(self.name, self.version, model.variant, options, maps)
+
+    def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
+        config = self.config.train
+        num_maps = sum(1 for scan in scans for _ in windows(self.config.maps, scan))
+        size = num_maps * SIZE**2 * 4
+        cache = size if size <= _CACHE_BYTES else 0
+        peak = (training_bytes(self.config.model.variant, config.batch_size, config.precision) + cache) * config.devices
+        yield Task(self.config.model.name, self.digest(scans), peak, size, 2**23, {"cache_bytes": cache})
+
+    def work(self, task: Task) -> Mapping[str, float]:
+        if self.config.model.weights:
+            return self._adopt(task, self.config.model.weights)
+        return self._fit(task)
+
+    def _adopt(self, task: Task, weights: Path) -> Mapping[str, float]:
+        """Publish given weights, after loading them strictly."""
+        from ainerd_hpc.model import load_model
+
+        model = load_model(self.config.model.variant, weights)
+        self._publish(task, model.state_dict(), {"weights_from": weights.name})
+        return {}
+
+    def _fit(self, task: Task) -> Mapping[str, float]:
+        from ainerd_hpc.training import SourceRecipe, fit
+
+        config, folder = self.config.train, self.archive.model_folder(task.key) / "checkpoints"
+        recipe = SourceRecipe("ainerd_hpc.stages.train:open_maps", {"root": str(self.archive.root.resolve())})
+        with progress("train", config.epochs) as advance:
+            result = fit(
+                recipe.build(),
+                self.config.model.variant,
+                config,
+                folder,
+                task.digest,
+                progress=lambda epoch, epochs, train_l1, valid_l1: advance(f"L1 {train_l1:.4f}, unseen {valid_l1:.4f}"),
+                cache_bytes=task.args["cache_bytes"],
+                recipe=recipe,
+            )
+        facts = {
+            "history": [{key: row[key] for key in row if key != "seconds"} for row in result.history],
+            "validation_scans": list(result.validation_scans),
+            "validated_on_training": result.validated_on_training,
+            "train": config.model_dump(mode="json"),
+        }
+        self._publish(task, result.weights, facts)
+        shutil.rmtree(folder)
+        best = min(result.history, key=lambda row: row["valid_l1"])
+        return {"valid_l1": best["valid_l1"], "epochs": float(len(result.history))}
+
+    def _publish(self, task: Task, weights: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """The weights first, then model.json, which says that they are complete."""
+        from ainerd_hpc.model import save_weights
+
+        with publishing(self.archive.model_folder(task.key) / WEIGHTS) as temporary:
+            save_weights(temporary, weights)
+        parameters = int(sum(np.prod(value.shape) for value in weights.values()))
+        head = {"digest": task.digest, "variant": self.config.model.variant, "parameters": parameters}
+        write_json(self.product(task.key), {**head, **facts})
+
+
+def open_maps(root: str) -> MapReader:
+    """All maps of an archive, for a rank in a process of its own."""
+    archive = Archive(Path(root))
+    return MapReader(archive, read_table(archive.map_index_path))
