@@ -101,7 +101,7 @@ class ModelConfig(_Section):
 
 class TrainConfig(_Section):
     epochs: PositiveInt = 20
-    batch_size: PositiveInt = 16
+    batch_size: PositiveInt = 8
     """Maps per optimiser step, over all ranks."""
     learning_rate: float = Field(default=1e-3, gt=0)
     validation_share: Fraction = 0.2
@@ -109,6 +109,8 @@ class TrainConfig(_Section):
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     devices: PositiveInt = 1
     """Ranks of data-parallel training on this machine."""
+    threads: PositiveInt | None = None
+    """Threads of all ranks together. Default: all cores. Another number gives other roundings."""
     seed: int = 0
 
 
@@ -126,6 +128,8 @@ class ClusterConfig(_Section):
     """UMAP coordinates for space: umap. The picture always has its own two."""
     min_cluster_size: Annotated[int, Field(ge=2)] = 10
     min_samples: PositiveInt = 5
+    selection: Literal["eom", "leaf"] = "eom"
+    """eom: clusters that persist longest, of any size; leaf: the finest ones, which tile a continuum."""
     num_neighbours: Annotated[int, Field(ge=2)] = 15
     min_dist: Annotated[float, Field(ge=0, le=1)] = 0.1
     seed: int = 42

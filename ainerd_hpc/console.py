@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from ainerd_hpc.types import Plan, Problem, StageReport
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 _PROBLEMS_SHOWN = 10
 
 
@@ -34,7 +35,7 @@ def _table(title: str, *columns: str) -> Table:
 def print_plans(plans: Sequence[Plan], allowed: Sequence[int]) -> None:
     """The plan: tasks, bytes and projected peak memory of every stage."""
     table = _table(
-        "Plan", "stage", "shape", "done", "to do", "quarantined", "reads", "writes at most", "peak memory", "allowed"
+        "Plan", "stage", "shape", "done", "to do", "quarantined", "read", "write <=", "peak <=", "allowed"
     )
     for plan, memory in zip(plans, allowed, strict=True):
         num_todo, num_bad = len(plan.tasks), len(plan.quarantined)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -68,17 +69,18 @@ class _Result:
 
 
 def _results(source: SourceConfig, found: Found) -> Iterator[_Result]:
+    scan_ids = _scan_ids([path for path, _ in (*found.scans, *found.broken)], source.path)
     for path, name in found.scans:
-        scan_id = _scan_id(path, source.path)
+        scan_id = scan_ids[path]
         if reader(name).content is Content.LATENTS:
-            yield from _published(source, path, name)
+            yield from _published(source, path, name, scan_id)
             continue
         try:
             yield _one(source, found, path, name, scan_id)
         except ScanError as error:
             yield _broken(path, name, scan_id, str(error))
     for path, reason in found.broken:
-        yield _broken(path, "unknown", _scan_id(path, source.path), reason)
+        yield _broken(path, "unknown", scan_ids[path], reason)
 
 
 def _one(source: SourceConfig, found: Found, path: Path, name: str, scan_id: str) -> _Result:
@@ -107,13 +109,13 @@ def _one(source: SourceConfig, found: Found, path: Path, name: str, scan_id: str
     return _Result(scan, partition=partition_path)
 
 
-def _published(source: SourceConfig, path: Path, name: str) -> Iterator[_Result]:
+def _published(source: SourceConfig, path: Path, name: str, file_id: str) -> Iterator[_Result]:
     """The scans of one file of published latents."""
     try:
         for scan_id, described in reader(name).describe_all(path).items():
             yield _Result(_scan(source, path, name, scan_id, described))
     except ScanError as error:
-        yield _broken(path, name, _scan_id(path, source.path), str(error))
+        yield _broken(path, name, file_id, str(error))
 
 
 def _scan(source: SourceConfig, path: Path, name: str, scan_id: str, described: Description) -> Scan:
@@ -134,24 +136,26 @@ def _scan(source: SourceConfig, path: Path, name: str, scan_id: str, described: 
         frame_time=frame_time,
         start_time=described.start_time,
         simulated=described.simulated,
-        digest=fingerprint((path, *described.companions), frame_time),
+        digest=fingerprint((path, *described.companions), scan_id, repr(frame_time)),
     )
 
 
 def _broken(path: Path, name: str, scan_id: str, reason: str) -> _Result:
     scan = Scan(scan_id, str(path), name, Content.FRAMES, 0, 0, 0, 0, 0, float("nan"), state="quarantined")
-    return _Result(scan, Problem(scan_id, "ingest", reason, fingerprint((path,), 0.0)))
+    return _Result(scan, Problem(scan_id, "ingest", reason, fingerprint((path,), scan_id)))
 
 
-def fingerprint(paths: Iterable[Path], frame_time: float) -> str:
-    """Digest of the files' names, sizes and modification times, and of the frame period used."""
+def fingerprint(paths: Iterable[Path], *more: str) -> str:
+    """Digest of the files' names, sizes and modification times, and of what else tells two sources apart."""
     stats = [(path.name, path.stat()) for path in paths]
-    return digest([f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats], repr(frame_time))
+    return digest([f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats], *more)
 
 
-def _scan_id(path: Path, folder: Path) -> str:
-    """The path below the source folder without its suffix, folders joined by `--`."""
-    return "--".join(path.relative_to(folder).with_suffix("").parts)
+def _scan_ids(paths: Sequence[Path], folder: Path) -> dict[Path, str]:
+    """The path below the source folder, folders joined by `--`, without the suffix where that leaves it unique."""
+    short = {path: "--".join(path.relative_to(folder).with_suffix("").parts) for path in paths}
+    uses = Counter(short.values())
+    return {path: f"{name}{path.suffix}" if uses[name] > 1 else name for path, name in short.items()}
 
 
 def _partition_path(source: SourceConfig, found: Found, path: Path) -> Path:

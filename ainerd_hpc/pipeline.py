@@ -224,7 +224,7 @@ class Run:
         if stage.quarantines:
             self.ledger.quarantine(stage.name, problems)
         left = _without(scans, problems)
-        if scans and not left:
+        if problems and not left:
             raise PlanError(
                 f"{stage.name}: no scan is left, the first of {len(problems)} problems: {problems[0].reason}"
             )

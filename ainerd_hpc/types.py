@@ -59,7 +59,7 @@ class Scan:
     """Valid pixels in the largest q-bin."""
     simulated: bool = False
     digest: str = ""
-    """Fingerprint of the source files: names, sizes, modification times."""
+    """Fingerprint of the scan: its name, and its source files' names, sizes and modification times."""
     state: str = "found"
     """found | ingested | quarantined."""
 

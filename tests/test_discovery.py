@@ -39,6 +39,12 @@ def test_names_do_not_matter_and_folders_become_part_of_the_id(source: Path) -> 
     assert found.scans[0].frame_time == SMALL.frame_time
 
 
+def test_two_files_of_one_name_stay_two_scans(source: Path) -> None:
+    np.save(source / "sim_0000.npy", _c2(40, 9.0))
+    found = discover(SourceConfig(path=source, frame_time=0.5))
+    assert [scan.scan_id for scan in found.scans][:3] == ["sim_0000.h5", "sim_0000.npy", "sim_0001"]
+
+
 def test_fingerprint_follows_the_files(source: Path) -> None:
     before = discover(SourceConfig(path=source)).scans
     os.utime(source / "sim_0002.h5", (1, 1))
@@ -155,6 +161,8 @@ def test_published_latents_are_fifty_scans_of_eighteen_sectors() -> None:
     assert {scan.num_q_bins for scan in latent_scans} == {18}
     starts = np.load(folder / "scan_start_s.npy")
     sectors, latents = np.load(folder / "sector.npy"), np.load(folder / "latents.npy")
+    assert [scan.scan_id for scan in latent_scans] == [f"rheo_{number:02d}" for number in range(50)]
+    assert [scan.start_time for scan in latent_scans] == sorted(set(starts))
     scan = next(scan for scan in latent_scans if scan.start_time == 169.0)
     read = reader("ainerd2024").read_latents(Path(scan.source), scan.scan_id)
     row = np.flatnonzero((starts == 169.0) & (sectors == 5))[0]

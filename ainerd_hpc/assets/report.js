@@ -186,14 +186,17 @@
   /** At once where the image is decoded already (printing cannot wait), else as soon as it is. */
   function paintPicture(canvas, source, left, top, size) {
     if (!decoded.has(source)) return decodeImage(source).then(() => paintPicture(canvas, source, left, top, size));
-    const image = decoded.get(source);
-    canvas.width = canvas.height = size ?? image.naturalWidth;
-    const pen = canvas.getContext("2d", { willReadFrequently: true });
+    const image = decoded.get(source), side = size ?? image.naturalWidth;
+    canvas.width = canvas.height = scratch.width = scratch.height = side;
+    const pen = scratch.getContext("2d", { willReadFrequently: true });
     pen.drawImage(image, -left, -top);
-    const frame = pen.getImageData(0, 0, canvas.width, canvas.height), words = new Uint32Array(frame.data.buffer);
+    const frame = pen.getImageData(0, 0, side, side), words = new Uint32Array(frame.data.buffer);
     for (let i = 0; i < words.length; i++) words[i] = PICTURE[words[i] & 255];
     pen.putImageData(frame, 0, 0);
+    canvas.getContext("2d").drawImage(scratch, 0, 0);
   }
+  // Pixels go through a canvas of their own: what putImageData writes while a page is being printed stays off the paper.
+  const scratch = document.createElement("canvas"), sheet = document.createElement("canvas");
   const PICTURE = Uint32Array.from(RAMP.picture, pack);
   function thumbnail(canvas, i) {
     const { size, perRow, perPage, pages: sheets } = data.thumbnails, place = i % perPage;
@@ -260,7 +263,7 @@
     if (state.screenTheme) return; // on paper the canvas is scaled as it is
     const ratio = window.devicePixelRatio || 1, w = stage.clientWidth, h = stage.clientHeight;
     const atHome = view.k === home.k && view.x === home.x && view.y === home.y;
-    for (const canvas of [points, overlay]) { canvas.width = Math.max(1, Math.round(w * ratio)); canvas.height = Math.max(1, Math.round(h * ratio)); }
+    for (const canvas of [points, overlay, sheet]) { canvas.width = Math.max(1, Math.round(w * ratio)); canvas.height = Math.max(1, Math.round(h * ratio)); }
     const frame = points.getContext("2d").createImageData(points.width, points.height);
     buffer = { frame, words: new Uint32Array(frame.data.buffer), bytes: frame.data };
     if (atHome) reset();
@@ -308,7 +311,8 @@
       const cx = Math.round((xs[i] - view.x) * k + points.width / 2), cy = Math.round((view.y - ys[i]) * k + points.height / 2);
       if (cx > -margin && cy > -margin && cx < points.width + margin && cy < points.height + margin) splat(stamps[shapes[i]], cx, cy, paint[i], level === 2 ? full : 38);
     }
-    points.getContext("2d").putImageData(buffer.frame, 0, 0);
+    sheet.getContext("2d", { willReadFrequently: true }).putImageData(buffer.frame, 0, 0);
+    points.getContext("2d").drawImage(sheet, 0, 0);
     state.frameMs = performance.now() - start;
   }
   function repaint() {
@@ -864,6 +868,7 @@
     fillAll();
     paintPoints();
     paintOverlay();
+    points.getContext("2d").drawImage(overlay, 0, 0); // one canvas on paper: the upper of two would print as a white sheet
   }
 
   function afterPrint() {

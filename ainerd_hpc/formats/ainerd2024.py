@@ -14,6 +14,7 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
 from ainerd_hpc.types import Content
 
+_PREFIX = "rheo_"
 _SIZE = 256
 """Edge of the decoded maps, pixels."""
 
@@ -31,7 +32,7 @@ class Ainerd2024:
 
     @staticmethod
     def describe_all(path: Path) -> dict[str, Description]:
-        """A description for each of the scans, by scan_id: `start_<s>` on the rheometer's clock.
+        """A description for each of the scans, by scan_id: `rheo_00`, ... in the order of their start times.
 
         Raises
         ------
@@ -46,23 +47,19 @@ class Ainerd2024:
             )
             raise ScanError(str(path), problem, "take the three files from one release")
         return {
-            _scan_id(seconds): Description(
+            f"{_PREFIX}{number:02d}": Description(
                 num_frames=_SIZE, itemsize=4, num_q_bins=int(np.sum(start == seconds)), start_time=float(seconds)
             )
-            for seconds in np.unique(start)
+            for number, seconds in enumerate(np.unique(start))
         }
 
     @staticmethod
     def read_latents(path: Path, scan_id: str) -> np.ndarray:
         """Latents of one scan, (q_bin, d) float32, in the order of the sectors."""
         sector, start = _load(path, "sector.npy"), _load(path, "scan_start_s.npy")
-        rows = np.flatnonzero([_scan_id(seconds) == scan_id for seconds in start])
+        rows = np.flatnonzero(start == np.unique(start)[int(scan_id.removeprefix(_PREFIX))])
         in_order = rows[np.argsort(sector[rows], kind="stable")]
         return np.asarray(_load(path, "latents.npy")[in_order], dtype=np.float32)
-
-
-def _scan_id(start: float) -> str:
-    return f"start_{start:+05.0f}s"
 
 
 def _load(path: Path, name: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,13 +64,16 @@ def _principal_components(latents: Points, dimensions: int) -> NDArray[np.float6
     return components
 
 
-def group(points: Points, min_cluster_size: int, min_samples: int) -> Groups:
-    """Groups by density, HDBSCAN with excess of mass (Campello et al., ACM TKDD 10, 5, 2015).
+def group(
+    points: Points, min_cluster_size: int, min_samples: int, selection: Literal["eom", "leaf"] = "eom"
+) -> Groups:
+    """Groups by density, HDBSCAN (Campello et al., ACM TKDD 10, 5, 2015).
 
     Parameters
     ----------
     points : (n, d)
     min_cluster_size, min_samples : int
+    selection : {"eom", "leaf"}
         HDBSCAN's own parameters.
 
     Returns
@@ -85,7 +88,12 @@ def group(points: Points, min_cluster_size: int, min_samples: int) -> Groups:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        fitted = HDBSCAN(min_cluster_size=min_cluster_size, min_samples=min_samples, core_dist_n_jobs=1)
+        fitted = HDBSCAN(
+            min_cluster_size=min_cluster_size,
+            min_samples=min_samples,
+            cluster_selection_method=selection,
+            core_dist_n_jobs=1,
+        )
         fitted.fit(np.asarray(points, dtype=np.float64))
         novelty = np.nan_to_num(fitted.outlier_scores_, nan=0.0)
     return Groups(by_size(fitted.labels_), np.asarray(fitted.probabilities_, dtype=np.float64), np.clip(novelty, 0, 1))

@@ -50,7 +50,7 @@ class Cluster(Stage):
         points = latents
         if config.space == "umap":
             points = clusters.reduce(latents, config.dimensions, config.num_neighbours, 0.0, config.seed)
-        groups = clusters.group(points, config.min_cluster_size, config.min_samples)
+        groups = clusters.group(points, config.min_cluster_size, config.min_samples, config.selection)
         table = index.merge(embedding[["map_id", "reconstruction_l1"]], on="map_id", validate="one_to_one")
         table = table.assign(x=picture[:, 0], y=picture[:, 1], **groups._asdict())
         table = pd.concat([table, self._sample_columns(table)], axis=1)

@@ -36,7 +36,7 @@ class Embed(Stage):
         return digest(self.name, self.version, Train(self.config).digest(scans))
 
     def plan(self, scans: Sequence[Scan], ledger: Ledger) -> Plan:
-        if self.table_path.exists() and recorded_digest(self.table_path) == self.digest(scans):
+        if recorded_digest(self.table_path) == self.digest(scans):
             return Plan(self.name, self.shape, (), num_done=len(list(self._groups(scans))))
         return super().plan(scans, ledger)
 
@@ -89,12 +89,11 @@ class Embed(Stage):
     def finish(self, scans: Sequence[Scan]) -> None:
         """Put the parts together, a row a map in the order of the map index."""
         expected = self.digest(scans)
-        if recorded_digest(self.table_path) == expected:
-            return
-        parts = pd.concat([read_table(self.product(task.key)) for task in self.tasks(scans)], ignore_index=True)
-        index = read_table(self.archive.map_index_path, ["map_id", "scan_id", "row"])
-        write_table(self.table_path, index.merge(parts, on=["scan_id", "row"], validate="one_to_one"), expected)
-        shutil.rmtree(self.product("any").parent)
+        if recorded_digest(self.table_path) != expected:
+            parts = pd.concat([read_table(self.product(task.key)) for task in self.tasks(scans)], ignore_index=True)
+            index = read_table(self.archive.map_index_path, ["map_id", "scan_id", "row"])
+            write_table(self.table_path, index.merge(parts, on=["scan_id", "row"], validate="one_to_one"), expected)
+        shutil.rmtree(self.product("any").parent, ignore_errors=True)
 
 
 @lru_cache(maxsize=1)

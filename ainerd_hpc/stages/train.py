@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,14 +34,19 @@ class Train(Stage):
     def product(self, key: str) -> Path:
         return self.archive.model_folder(key) / "model.json"
 
+    @property
+    def _checkpoints(self) -> Path:
+        """Working state of a training; gone when the model is published."""
+        return self.archive.model_folder(self.config.model.name) / "checkpoints"
+
     def digest(self, scans: Sequence[Scan]) -> str:
         """Of the given weights, or of the training maps and the options; ranks and memory do not count."""
         model, weights = self.config.model, self.config.model.weights
         if weights:
             if not weights.is_file():
                 raise ConfigError(f"model.weights {weights}: no such file; correct the path, or leave it out to train")
-            return digest(self.name, self.version, model.variant, fingerprint((weights,), 0.0))
-        options = self.config.train.model_copy(update={"devices": 1})
+            return digest(self.name, self.version, model.variant, fingerprint((weights,)))
+        options = self.config.train.model_copy(update={"devices": 1, "threads": None})
         maps = [Maps(self.config).digest(scan) for scan in scans]
         return digest(self.name, self.version, model.variant, options, maps)
 
@@ -66,16 +72,19 @@ class Train(Stage):
         return {}
 
     def _fit(self, task: Task) -> Mapping[str, float]:
+        import torch
+
         from ainerd_hpc.training import SourceRecipe, fit
 
-        config, folder = self.config.train, self.archive.model_folder(task.key) / "checkpoints"
+        config = self.config.train
+        torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
         recipe = SourceRecipe("ainerd_hpc.stages.train:open_maps", {"root": str(self.archive.root.resolve())})
         with progress("train", config.epochs) as advance:
             result = fit(
                 recipe.build(),
                 self.config.model.variant,
                 config,
-                folder,
+                self._checkpoints,
                 task.digest,
                 progress=lambda epoch, epochs, train_l1, valid_l1: advance(f"L1 {train_l1:.4f}, unseen {valid_l1:.4f}"),
                 cache_bytes=task.args["cache_bytes"],
@@ -85,12 +94,14 @@ class Train(Stage):
             "history": [{key: row[key] for key in row if key != "seconds"} for row in result.history],
             "validation_scans": list(result.validation_scans),
             "validated_on_training": result.validated_on_training,
-            "train": config.model_dump(mode="json"),
+            "train": config.model_dump(mode="json", exclude={"devices", "threads"}),
         }
         self._publish(task, result.weights, facts)
-        shutil.rmtree(folder)
         best = min(result.history, key=lambda row: row["valid_l1"])
         return {"valid_l1": best["valid_l1"], "epochs": float(len(result.history))}
+
+    def finish(self, scans: Sequence[Scan]) -> None:
+        shutil.rmtree(self._checkpoints, ignore_errors=True)
 
     def _publish(self, task: Task, weights: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """The weights first, then model.json, which says that they are complete."""
