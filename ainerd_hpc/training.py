@@ -482,7 +482,7 @@ def _train_in_ranks(job: _Job, recipe: SourceRecipe | None, progress: Progress |
     job.write(job_path, recipe)
     command = [sys.executable, "-m", "ainerd_hpc.training", str(job_path), str(os.getpid())]
     threads = str(max(1, torch.get_num_threads() // job.train.devices))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ}
+    environment = {**os.environ, "OMP_NUM_THREADS": threads}
     with (
         log_path.open("wb") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as launcher,

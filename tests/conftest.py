@@ -39,10 +39,10 @@ def source(simulated_source: Path, tmp_path: Path) -> Path:
 def make_config(tmp_path: Path) -> Callable[..., RunConfig]:
     """A config for small runs; sections are given as keyword arguments."""
 
-    def make(source: Path, archive: str = "archive", **sections: object) -> RunConfig:
+    def make(folder: Path, **sections: object) -> RunConfig:
         data: dict[str, object] = {
-            "archive": tmp_path / archive,
-            "source": {"path": source},
+            "archive": tmp_path / "archive",
+            "source": {"path": folder},
             "train": {"epochs": 2, "batch_size": 4},
             "maps": {"windows": ["full", 32]},
             "cluster": {"min_cluster_size": 3, "min_samples": 2},

@@ -18,6 +18,7 @@ TAU_MARGIN = 10.0
 """tau is trusted from the shortest delay / TAU_MARGIN to the longest x TAU_MARGIN."""
 _NO_DECAY = 1e-4  # a fit that a constant would match with a larger probability shows no decay
 _MAX_EVALUATIONS = 100  # a decay needs 5-20; noise may wander for long
+_RESOLUTION = float(np.finfo(np.float32).eps)
 _START_EXPONENTS = np.array([0.5, 1.0, 1.5, 2.2])
 _STARTS_PER_DECADE = 6
 
@@ -68,12 +69,13 @@ def fit(delay: Vector, g2: Vector, g2_err: Vector | None = None) -> KwwFit:
     Returns
     -------
     KwwFit
-        Points that are not finite, or whose delay or error is not positive, are left out. success is False, and all
+        Points that are not finite, or whose delay is not positive, are left out; errors below the resolution of float32,
+        as of maps without noise, count as that. success is False, and all
         figures NaN, where fewer than 5 points are left; where a constant would do as well (F test, p > 1e-4: frozen, or
         decayed before the first delay); where tau is a guess: beyond 10 x the longest or below 1/10 of the shortest
         delay.
     """
-    errors = np.ones(len(g2)) if g2_err is None else g2_err
+    errors = np.ones(len(g2)) if g2_err is None else np.maximum(g2_err, _RESOLUTION * np.abs(g2))
     points = np.array([delay, g2, errors], dtype=np.float64)
     points = points[:, np.isfinite(points).all(axis=0) & (points[0] > 0) & (points[2] > 0)]
     if points.shape[1] < 5:
