@@ -86,11 +86,17 @@ def test_points_that_are_not_finite_or_not_positive_are_left_out():
     g2, errors = curve(DELAY, 0.2, 0.3, 1.3, 1.0), np.full(len(DELAY), 0.01)
     g2 += 0.01 * np.random.default_rng(1).normal(size=len(g2))
     bad_g2, bad_errors, bad_delay = g2.copy(), errors.copy(), DELAY.copy()
-    bad_g2[3], bad_g2[4], bad_errors[10], bad_errors[11], bad_delay[0] = np.nan, np.inf, np.nan, 0, 0
+    bad_g2[3], bad_g2[4], bad_errors[10], bad_errors[11], bad_delay[0] = np.nan, np.inf, np.nan, -1, 0
     keep = np.setdiff1d(np.arange(len(g2)), [0, 3, 4, 10, 11])
     for array in (bad_delay, bad_g2, bad_errors):
         array.flags.writeable = False
     assert kww.fit(bad_delay, bad_g2, bad_errors) == kww.fit(DELAY[keep], g2[keep], errors[keep])
+
+
+def test_errors_of_zero_count_as_the_resolution_of_float32():
+    g2 = curve(DELAY, 0.2, 0.3, 1.3, 1.0)
+    fitted = kww.fit(DELAY, g2, np.zeros(len(DELAY)))
+    np.testing.assert_allclose(fitted[:4], [0.2, 0.3, 1.3, 1.0], rtol=1e-6)
 
 
 FROZEN = 1.3 + 0.003 * np.random.default_rng(2).normal(size=len(DELAY))

@@ -69,13 +69,14 @@ def fit(delay: Vector, g2: Vector, g2_err: Vector | None = None) -> KwwFit:
     Returns
     -------
     KwwFit
-        Points that are not finite, or whose delay is not positive, are left out; errors below the resolution of float32,
-        as of maps without noise, count as that. success is False, and all
-        figures NaN, where fewer than 5 points are left; where a constant would do as well (F test, p > 1e-4: frozen, or
-        decayed before the first delay); where tau is a guess: beyond 10 x the longest or below 1/10 of the shortest
-        delay.
+        Points that are not finite, with a delay of zero or less or an error below zero, are left out; errors below the
+        resolution of float32, as of maps without noise, count as that. success is False, and all figures NaN, where
+        fewer than 5 points are left; where a constant would do as well (F test, p > 1e-4: frozen, or decayed before the
+        first delay); where tau is a guess: beyond 10 x the longest or below 1/10 of the shortest delay.
     """
-    errors = np.ones(len(g2)) if g2_err is None else np.maximum(g2_err, _RESOLUTION * np.abs(g2))
+    errors = np.ones(len(g2))
+    if g2_err is not None:
+        errors = np.where(g2_err >= 0, np.maximum(g2_err, _RESOLUTION * np.abs(g2)), np.nan)
     points = np.array([delay, g2, errors], dtype=np.float64)
     points = points[:, np.isfinite(points).all(axis=0) & (points[0] > 0) & (points[2] > 0)]
     if points.shape[1] < 5:
