@@ -11,20 +11,10 @@ from typing import TYPE_CHECKING
 
 from ainerd_hpc import __version__
 from ainerd_hpc.errors import AinerdError
+from ainerd_hpc.types import STAGES
 
 if TYPE_CHECKING:
     from ainerd_hpc.config import RunConfig
-
-STAGE_VERBS = {
-    "simulate": "write a simulated source folder with known truth",
-    "ingest": "copy and check the frames, write the catalog",
-    "correlate": "two-time correlation and g2 of every scan",
-    "maps": "windows of C2, resampled and scaled for the network",
-    "train": "train the autoencoder, or adopt given weights",
-    "embed": "latents of all maps",
-    "cluster": "picture, clusters and novelty",
-    "report": "one HTML page of everything",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,6 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"ainerd-hpc: {error}; mend this and run the same command again", file=sys.stderr)
         return 1
+    except Exception as error:
+        if options.debug:
+            raise
+        text = " ".join(str(error).split())
+        print(f"ainerd-hpc: unexpected {type(error).__name__}: {text}; --debug shows where", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -59,11 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     common = _common_options()
     run = verbs.add_parser("run", parents=[common], help="the whole line, or a part of it; goes on where it stopped")
-    run.add_argument("--from", dest="first", choices=STAGE_VERBS, metavar="STAGE", help="begin with this stage")
-    run.add_argument("--until", choices=STAGE_VERBS, metavar="STAGE", help="end after this stage")
+    run.add_argument("--from", dest="first", choices=STAGES, metavar="STAGE", help="begin with this stage")
+    run.add_argument("--until", choices=STAGES, metavar="STAGE", help="end after this stage")
     _add_retry(run)
     run.set_defaults(handler=_run)
-    for stage, text in STAGE_VERBS.items():
+    for stage, text in STAGES.items():
         verb = verbs.add_parser(stage, parents=[common], help=text)
         _add_retry(verb)
         verb.set_defaults(handler=_run, first=stage, until=stage)
@@ -109,7 +105,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
 def _run(options: argparse.Namespace) -> None:
     from ainerd_hpc.pipeline import Run
 
-    Run(_config(options), options.first, options.until, options.retry_failed).execute()
+    Run(_config(options), options.first, options.until, options.retry_failed, options.debug).execute()
 
 
 def _plan(options: argparse.Namespace) -> None:

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from ainerd_hpc.errors import ConfigError
 
@@ -33,7 +42,12 @@ def parse_duration(value: object) -> float:
     return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    Field(gt=0),
+    WithJsonSchema({"anyOf": [{"type": "number", "format": "seconds"}, {"type": "string", "format": "duration text"}]}),
+]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -58,15 +72,21 @@ class SimulateConfig(_Section):
     num_scans: PositiveInt = 50
     """Scans to simulate; the kinds of dynamics take turns."""
     num_frames: PositiveInt = 512
+    """Frames in a scan."""
     height: PositiveInt = 128
+    """Rows of the detector, pixels."""
     width: PositiveInt = 160
+    """Columns of the detector, pixels."""
     num_q_bins: PositiveInt = 4
+    """Rings of q."""
     coherent_modes: PositiveInt = 3
     """Independent speckle patterns that add up in a pixel: contrast = 1 / coherent_modes."""
     mean_counts: float = Field(default=3.0, gt=0)
     """Photons per pixel and frame in the innermost q-bin; the outer ones get less."""
     frame_time: Duration = 0.01
+    """Frame period, s."""
     seed: int = 2024
+    """Another seed gives other scans."""
 
 
 class IngestConfig(_Section):
@@ -101,22 +121,26 @@ class ModelConfig(_Section):
 
 class TrainConfig(_Section):
     epochs: PositiveInt = 20
+    """Times that every map is seen, slid along its diagonal by another shift each time."""
     batch_size: PositiveInt = 8
     """Maps per optimiser step, over all ranks."""
     learning_rate: float = Field(default=1e-3, gt=0)
+    """Of Adam, at its highest; it rises over the first fifth of the steps and falls to 0 at the end."""
     validation_share: Fraction = 0.2
     """Share of the scans (not of the maps) that the network never trains on."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """bf16-mixed is twice as fast where the processor or the GPU knows bfloat16."""
     devices: PositiveInt = 1
     """Ranks of data-parallel training on this machine."""
     threads: PositiveInt | None = None
     """Threads of all ranks together. Default: all cores. Another number gives other roundings."""
     seed: int = 0
+    """Of the first weights, the order and shifts of the maps, and which scans are held out."""
 
 
 class EmbedConfig(_Section):
     batch_size: PositiveInt = 32
-    """Maps per forward pass."""
+    """Maps per forward pass on a GPU; a CPU takes them one by one, which is faster."""
     maps_per_task: PositiveInt = 128
     """Maps that one task embeds, rounded up to whole scans."""
 
@@ -127,16 +151,22 @@ class ClusterConfig(_Section):
     dimensions: PositiveInt = 5
     """UMAP coordinates for space: umap. The picture always has its own two."""
     min_cluster_size: Annotated[int, Field(ge=2)] = 10
+    """Maps in the smallest group that counts as a cluster (HDBSCAN)."""
     min_samples: PositiveInt = 5
+    """How many neighbours make a place dense (HDBSCAN): more gives more noise and surer clusters."""
     selection: Literal["eom", "leaf"] = "eom"
     """eom: clusters that persist longest, of any size; leaf: the finest ones, which tile a continuum."""
     num_neighbours: Annotated[int, Field(ge=2)] = 15
+    """Neighbours that UMAP keeps together: fewer shows detail, more shows the whole."""
     min_dist: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """How close points may lie in the picture (UMAP)."""
     seed: int = 42
+    """Of UMAP."""
 
 
 class ReportConfig(_Section):
     title: str = "One map of all the dynamics"
+    """Heading of the page."""
     exemplars: PositiveInt = 6
     """Two-time maps shown for each cluster."""
     max_maps: PositiveInt = 20_000

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -85,10 +86,10 @@ def guarded(function: TaskFunction, threads: int, task: Task) -> TaskResult:
         return TaskResult(task.key, task.digest, time.perf_counter() - began, reason=reason)
     except Exception as error:
         # A fault of one scan that nobody foresaw must not stop the archive; it is told as what it is.
-        reason = (
-            f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; run again with --debug to see where"
-        )
-        return TaskResult(task.key, task.digest, time.perf_counter() - began, reason=reason)
+        text = " ".join(str(error).split())
+        reason = f"unexpected {type(error).__name__}: {text}; --retry-failed --debug shows where"
+        trace = traceback.format_exc()
+        return TaskResult(task.key, task.digest, time.perf_counter() - began, reason=reason, trace=trace)
     return result
 
 

@@ -19,6 +19,8 @@ import pandas as pd
 from PIL import Image
 
 REQUIRED = ("map_id", "scan_id", "x", "y", "label")
+SCRIPTS = ("data", "colours", "scales", "pictures", "map", "pointer", "panels", "clusters", "history", "main")
+"""The files of the page's one script, in the order in which their constants need each other."""
 TILES_PER_ROW = 64
 TILES_PER_PAGE = TILES_PER_ROW * 64
 MAX_FULL_THUMBNAILS = 20_000
@@ -122,7 +124,7 @@ def render(data: ReportData) -> str:
         A needed column is missing, or thumbnails and table differ in length.
     """
     _check(data)
-    script, style = _asset("report.js"), _asset("report.css")
+    script, style = _script(), _asset("report.css")
     parts = {
         "title": html.escape(data.title),
         "script": script,
@@ -299,6 +301,11 @@ def _script_safe(payload: Mapping[str, Any]) -> str:
 def _csp_hash(text: str) -> str:
     """The content-security policy lets exactly this inline text run, and nothing that data could bring along."""
     return "sha256-" + _base64(hashlib.sha256(text.encode()).digest())
+
+
+def _script() -> str:
+    """The files of the script as one, in one scope: nothing of it becomes a name of the window but `ainerd`."""
+    return "\n".join(['"use strict";', "(() => {", *(_asset(f"{name}.js") for name in SCRIPTS), "})();"])
 
 
 def _asset(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import os
 import platform
@@ -26,8 +25,8 @@ from ainerd_hpc.discovery import Discovery, discover
 from ainerd_hpc.errors import AinerdError, PlanError, QuarantinedError
 from ainerd_hpc.executors import Executor, open_executor, worker_memory
 from ainerd_hpc.ledger import Ledger
-from ainerd_hpc.stages import STAGES, Stage, create
-from ainerd_hpc.types import Plan, Problem, Scan, Shape, StageReport, TaskResult
+from ainerd_hpc.stages import Stage, create
+from ainerd_hpc.types import STAGES, Plan, Problem, Scan, Shape, StageReport, TaskResult
 
 INGEST = "ingest"
 
@@ -132,6 +131,8 @@ class Run:
     first: str | None = None
     until: str | None = None
     retry_failed: bool = False
+    debug: bool = False
+    """Print the traceback of a task that failed for a reason that nobody foresaw."""
 
     def __post_init__(self) -> None:
         self.archive = Archive(self.config.archive)
@@ -214,6 +215,7 @@ class Run:
     def _stage(self, stage: Stage, scans: list[Scan], workers: _Workers, known: Sequence[Problem] = ()) -> list[Scan]:
         """Run one stage and give the scans that are left."""
         began = time.perf_counter()
+        console.print(f"[bold]{stage.name}[/]: {STAGES[stage.name]}")
         planned = stage.plan(scans, self.ledger)
         check([planned], self.config)
         results = list(self._results(stage, planned, workers))
@@ -236,12 +238,13 @@ class Run:
         if not planned.tasks:
             return
         if planned.shape is not Shape.ARRAY:
-            console.print(f"{stage.name} ...")
             yield stage.run_task(planned.tasks[0])
             return
         with progress(stage.name, len(planned.tasks)) as advance:
             for result in workers.get().map(stage.run_task, planned.tasks):
                 advance(f"{result.key}: {result.reason}" if result.reason else "")
+                if result.trace and self.debug:
+                    console.print(result.trace, markup=False)
                 yield result
 
     def _record(self, state: str, **more: str) -> None:
@@ -254,7 +257,7 @@ class Run:
                 "state": state,
                 "started": self._started.isoformat(timespec="seconds"),
                 "seconds": round((datetime.now(UTC) - self._started).total_seconds(), 1),
-                "user": getpass.getuser(),
+                "user": os.environ.get("USER") or str(os.getuid()),
                 "host": socket.gethostname(),
                 "command": sys.argv,
                 "versions": {"ainerd_hpc": __version__, "python": platform.python_version()},

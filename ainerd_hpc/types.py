@@ -7,6 +7,18 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+STAGES = {
+    "simulate": "write simulated detector files with known truth",
+    "ingest": "copy and check the frames, write the catalog",
+    "correlate": "two-time correlation and g2 of every scan",
+    "maps": "windows of C2, resampled and scaled for the network",
+    "train": "train the autoencoder, or adopt given weights",
+    "embed": "latents of all maps",
+    "cluster": "picture, clusters and novelty",
+    "report": "one HTML page of everything",
+}
+"""The stages in the order of the data, and what each does."""
+
 
 class Shape(Enum):
     """How a stage is spread over a machine."""
@@ -111,6 +123,8 @@ class TaskResult:
     figures: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
     """Why it failed, in one line; empty when it did not."""
+    trace: str = ""
+    """The traceback of a failure that nobody foresaw."""
 
 
 @dataclass(frozen=True, slots=True)

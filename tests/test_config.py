@@ -9,6 +9,7 @@ import yaml
 
 from ainerd_hpc.config import RunConfig, digest, load, parse_duration
 from ainerd_hpc.errors import ConfigError
+from tests.config_reference import reference
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
 MINIMAL = "archive: a\nsource:\n  path: b\n"
@@ -113,3 +114,19 @@ def test_schema_verb_writes_what_the_model_says(tmp_path: Path) -> None:
     schema = json.loads(path.read_text(encoding="utf-8"))
     assert schema == RunConfig.model_json_schema()
     assert "Folder of scans" in schema["$defs"]["SourceConfig"]["properties"]["path"]["description"]
+
+
+def test_the_reference_in_the_readme_is_that_of_the_models() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    missing = [row for row in reference().splitlines() if row not in readme]
+    assert not missing, "put the output of `python -m tests.config_reference` into README.md"
+
+
+def test_every_key_is_explained() -> None:
+    assert not [row for row in reference().splitlines() if row.endswith("|  |")]
+
+
+def test_the_schema_takes_durations_as_text(tmp_path: Path) -> None:
+    text = "archive: a\nsource:\n  path: b\n  frame_time: 5 ms\n"
+    jsonschema.validate(yaml.safe_load(text), RunConfig.model_json_schema())
+    assert load(_write(tmp_path, text)).source.frame_time == 0.005

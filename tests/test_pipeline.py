@@ -364,3 +364,30 @@ def test_status_and_plan_print_their_tables(settings: Path, undisturbed: Path) -
 def test_wrong_config_error_type(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         plan(RunConfig.model_validate({"archive": tmp_path, "source": {"path": tmp_path / "none"}}))
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_it_simulates_ends_with_the_same_products(undisturbed: Path, tmp_path: Path) -> None:
+    data = {
+        "archive": str(tmp_path / "archive"),
+        "source": {"path": str(tmp_path / "source")},
+        "simulate": SMALL.model_dump(mode="json"),
+        "maps": {"windows": ["full", 32]},
+        "executor": {"kind": "local", "workers": 2, "memory": "4 GB"},
+    }
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    command = [*COMMAND, "run", str(path), "--until", "maps"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while len(list((tmp_path / "source").glob("*.h5"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not list((tmp_path / "archive").glob("frames/*"))
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    expected = {
+        name: value for name, value in digests(undisturbed).items() if name.startswith(("frames", "corr", "maps"))
+    }
+    assert {key: value for key, value in digests(tmp_path / "archive").items() if key in expected} == expected

@@ -14,7 +14,7 @@ from ainerd_hpc.config import RunConfig
 from ainerd_hpc.ledger import Ledger, record
 from ainerd_hpc.types import Plan, Problem, Scan, Shape, Task, TaskResult
 
-STAGES = {
+_CLASSES = {
     "simulate": "ainerd_hpc.stages.simulate:Simulate",
     "ingest": "ainerd_hpc.stages.ingest:Ingest",
     "correlate": "ainerd_hpc.stages.correlate:Correlate",
@@ -84,6 +84,6 @@ class Stage(ABC):
 
 def create(name: str, config: RunConfig) -> Stage:
     """A stage by its name, imported now."""
-    module, attribute = STAGES[name].split(":")
+    module, attribute = _CLASSES[name].split(":")
     stage: Stage = getattr(importlib.import_module(module), attribute)(config)
     return stage
