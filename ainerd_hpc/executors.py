@@ -65,7 +65,7 @@ def open_executor(config: ExecutorConfig) -> Iterator[Executor]:
             threads_per_worker=1,
             processes=True,
             memory_limit=int(worker_memory(config) / _TERMINATE),
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs=50,
         ) as cluster,
         Client(cluster) as client,

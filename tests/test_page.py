@@ -9,6 +9,7 @@ import html.parser
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -152,6 +153,17 @@ def test_hostile_text_stays_text(data: page.ReportData) -> None:
     plain, attacked = Tags(page.render(data)), Tags(text)
     assert [tag for tag, _ in attacked.seen] == [tag for tag, _ in plain.seen]
     assert not any(key.startswith("on") for _, attrs in attacked.seen for key in attrs)
+
+
+def test_the_script_is_every_file_of_it_once_in_the_given_order(text: str) -> None:
+    files = {path.stem: path.read_text(encoding="utf-8") for path in Path(page.__file__).parent.glob("assets/*.js")}
+    script = re.search(r"<script>(.*?)</script>", text, re.S)[1]
+    assert sorted(page.SCRIPTS) == sorted(files)
+    assert script.split("\n", 2)[:2] == ['"use strict";', "(() => {"]
+    assert script.endswith("\n})();")
+    assert [script.count(source) for source in files.values()] == [1] * len(files)
+    places = [script.index(files[name]) for name in page.SCRIPTS]
+    assert places == sorted(places)
 
 
 def test_nothing_is_loaded_and_only_our_script_may_run(text: str) -> None:

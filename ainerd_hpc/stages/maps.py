@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,7 +84,7 @@ class Maps(Stage):
             raise ScanError(f"scan {scan.scan_id}", problem, "add a shorter length, or `full`, to maps.windows")
         with reading_group(self.archive.correlation_path(scan.scan_id)) as source:
             c2, q = array(source, "c2"), array(source, "dynamic_q_list")[...]
-            with writing_group(self.product(task.key), {"digest": task.digest, "scan_id": scan.scan_id}) as group:
+            with writing_group(self.product(task.key), self._attributes(task, scan)) as group:
                 maps = group.create("maps", (len(cut), SIZE, SIZE), np.float32, ("map", "y", "x"), (1, SIZE, SIZE))
                 rows = []
                 for row, window in enumerate(cut):
@@ -94,6 +95,15 @@ class Maps(Stage):
                 for name, column in pd.DataFrame(rows).items():
                     group.add(str(name), column.to_numpy(), ("map",))
         return {"maps": float(len(cut))}
+
+    def _attributes(self, task: Task, scan: Scan) -> dict[str, Any]:
+        return {
+            "digest": task.digest,
+            "scan_id": scan.scan_id,
+            "simulated": scan.simulated,
+            "scaling": self.config.maps.scaling,
+            "time_units": "s",
+        }
 
     def _one(self, c2: np.ndarray, window: Window, scan: Scan) -> tuple[np.ndarray, dict[str, float]]:
         """The map of one window, and its row of the index."""
