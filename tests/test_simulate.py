@@ -38,7 +38,7 @@ INDEX_OF = {draw_dynamics(CONFIG, index).kind: index for index in range(10)}
 @cache
 def truth() -> dict[tuple[str, int], dict]:
     """Rows of truth.csv by (kind, q_bin), numbers as numbers."""
-    header, *rows = simulate._truth(CONFIG)
+    header, *rows = simulate.files.truth(CONFIG)
     table = [dict(zip(header, row, strict=True)) for row in rows]
     return {(row["kind"], row["q_bin"]): {**row, **json.loads(row["parameters"])} for row in table}
 
@@ -158,7 +158,7 @@ def test_every_g1_is_a_correlation(index, seed, num_frames, scale):
     np.testing.assert_allclose(g1, g1.conj().T, rtol=0, atol=1e-14)
     np.testing.assert_allclose(np.diag(g1), 1.0, rtol=0, atol=1e-14)
     assert np.linalg.eigvalsh(g1).min() > -1e-12 * num_frames
-    root = simulate._square_root(g1)
+    root = simulate.speckle.square_root(g1)
     np.testing.assert_allclose(root @ root.conj().T, g1, rtol=0, atol=3e-5)
 
 

@@ -35,7 +35,6 @@ class Simulate(Stage):
             yield Task(scan_id, task_digest, simulate.scan_bytes(config), 0, size, {"index": index})
 
     def work(self, task: Task) -> Mapping[str, float]:
-        self.config.source.path.mkdir(parents=True, exist_ok=True)
         simulate.write_scan(self.config.source.path, self._simulated, task.args["index"])
         return {}
 
