@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import inspect
 import io
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -157,8 +159,9 @@ def _summary(label: int, maps: pd.DataFrame, names: Sequence[str]) -> dict[str, 
 
 
 def _quantiles(values: np.ndarray, shares: Sequence[float]) -> list[float] | None:
+    """Quantiles of the finite values; None where fewer than half are, so that a few do not speak for all."""
     finite = values[np.isfinite(values)]
-    return [float(value) for value in np.quantile(finite, shares)] if finite.size else None
+    return [float(value) for value in np.quantile(finite, shares)] if 2 * finite.size >= max(1, values.size) else None
 
 
 def _check(data: ReportData) -> None:
@@ -296,6 +299,12 @@ def _script_safe(payload: Mapping[str, Any]) -> str:
     """JSON without any character that could end the script element or start a tag."""
     text = json.dumps(payload, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def version() -> str:
+    """Digest of all that shapes the page but the data."""
+    assets = (_script(), _asset("report.css"), _asset("report.html"), inspect.getsource(sys.modules[__name__]))
+    return hashlib.sha256("".join(assets).encode()).hexdigest()[:16]
 
 
 def _csp_hash(text: str) -> str:

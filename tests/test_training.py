@@ -21,14 +21,9 @@ from ainerd_hpc.config import TrainConfig
 from ainerd_hpc.errors import AinerdError, ArchiveError
 from ainerd_hpc.model import build, embed
 from ainerd_hpc.model_cost import embedding_bytes, training_bytes
-from ainerd_hpc.training import (
-    SourceRecipe,
-    augment,
-    epoch_order,
-    fit,
-    learning_rate_factor,
-    validation_scans,
-)
+from ainerd_hpc.training import SourceRecipe, fit
+from ainerd_hpc.training.data import augment, epoch_order, validation_scans
+from ainerd_hpc.training.trainee import learning_rate_factor
 
 HERE = Path(__file__)
 TRAIN = TrainConfig(epochs=3, batch_size=3, validation_share=0.4, seed=1)

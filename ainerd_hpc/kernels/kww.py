@@ -32,7 +32,7 @@ class KwwFit(NamedTuple):
     kww_exponent: float
     baseline: float
     tau_err: float
-    """Standard errors from the covariance; NaN for a parameter that ended at its bound."""
+    """Standard errors from the covariance; NaN for a baseline that ended at its bound."""
     contrast_err: float
     kww_exponent_err: float
     baseline_err: float
@@ -72,7 +72,8 @@ def fit(delay: Vector, g2: Vector, g2_err: Vector | None = None) -> KwwFit:
         Points that are not finite, with a delay of zero or less or an error below zero, are left out; errors below the
         resolution of float32, as of maps without noise, count as that. success is False, and all figures NaN, where
         fewer than 5 points are left; where a constant would do as well (F test, p > 1e-4: frozen, or decayed before the
-        first delay); where tau is a guess: beyond 10 x the longest or below 1/10 of the shortest delay.
+        first delay); where tau is a guess: beyond 10 x the longest or below 1/10 of the shortest delay; and where
+        contrast or exponent end at a bound: the model does not describe such data.
     """
     errors = np.ones(len(g2))
     if g2_err is not None:
@@ -98,7 +99,8 @@ def _fit_points(delay: Vector, g2: Vector, weight: Vector, absolute: bool) -> Kw
         return _FAILED
     tau, chi2 = float(np.exp(solution.x[0])), 2 * float(solution.cost)
     trusted = 1.001 * shortest / TAU_MARGIN < tau < longest * TAU_MARGIN  # 0.1 % off the bound counts as at the bound
-    if not (solution.success and trusted and _shows_decay(g2, weight, chi2)):
+    at_bound = bool(solution.active_mask[1:3].any())
+    if not (solution.success and trusted and not at_bound and _shows_decay(g2, weight, chi2)):
         return _FAILED
     reduced_chi2 = chi2 / (len(g2) - 4)
     errors = _standard_errors(np.asarray(solution.jac), solution.active_mask == 0)

@@ -15,6 +15,7 @@ from ainerd_hpc.config import digest
 from ainerd_hpc.kernels import kww
 from ainerd_hpc.ledger import Ledger
 from ainerd_hpc.page import Curve, ReportData, render
+from ainerd_hpc.page import version as page_version
 from ainerd_hpc.stages import Stage
 from ainerd_hpc.stages.cluster import SAMPLE_PREFIX, Cluster
 from ainerd_hpc.stages.maps import SIZE, fit_window, window_g2
@@ -36,7 +37,7 @@ class Report(Stage):
     def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
         problems = [f"{p.scan_id} {p.stage} {p.reason}" for p in Ledger(self.archive.root).problems]
         upstream = Cluster(self.config).digest(scans)
-        task_digest = digest(self.name, self.version, __version__, self.config.report, upstream, problems)
+        task_digest = digest(self.name, self.version, page_version(), self.config.report, upstream, problems)
         num_maps = len(scans) * 4
         yield Task("index", task_digest, 2**28, num_maps * SIZE**2 * 4, 2**22 + num_maps * 1000)
 
