@@ -8,6 +8,7 @@ content alone (fixed dates and order inside the zip), so that two runs can be co
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -32,6 +33,10 @@ from ainerd_hpc.types import Content, Scan
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _DIGEST_KEY = b"ainerd_hpc_digest"
 _CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")
+
+
+CATALOG_COLUMNS = [field.name for field in fields(Scan)]
+"""Columns of the catalog before those of the sample log."""
 
 
 class Archive:
@@ -85,19 +90,51 @@ class Archive:
         if not self.catalog_path.exists():
             return []
         table = read_table(self.catalog_path)
-        names = [field.name for field in fields(Scan)]
-        rows = table[names].to_dict("records")
+        rows = table[CATALOG_COLUMNS].to_dict("records")
         return [Scan(**{**row, "content": Content(row["content"])}) for row in rows]  # type: ignore[arg-type]
 
     def write_catalog(self, scans: Sequence[Scan], sample_columns: pd.DataFrame) -> None:
         """Publish the catalog: a row a scan, then the sample-log columns (same order of rows)."""
         rows = [{**asdict(scan), "content": scan.content.value} for scan in scans]
-        table = pd.DataFrame(rows, columns=[field.name for field in fields(Scan)])
+        table = pd.DataFrame(rows, columns=CATALOG_COLUMNS)
         write_table(self.catalog_path, pd.concat([table, sample_columns], axis=1))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second run off this archive; the kernel lets go of the lock when this process ends, however it ends.
+
+        Raises
+        ------
+        ArchiveError
+            Another run is at work.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another run"
+                raise ArchiveError(f"archive {self.root}: {holder} is at work on it; wait until it has ended") from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            yield
+
+    def is_locked(self) -> bool:
+        """Whether a run is at work on this archive now."""
+        try:
+            with (self.root / ".lock").open(encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def sweep(self) -> None:
         """Remove the temporary files that killed processes of this host left behind."""
-        for path in self.root.rglob(".*.tmp"):
+        for path in self.root.rglob(".*@*.tmp"):
             host, pid = path.name.removesuffix(".tmp").rsplit("@", 1)[-1].rsplit(".", 1)
             if host == socket.gethostname() and not Path(f"/proc/{pid}").exists():
                 path.unlink(missing_ok=True)
@@ -243,8 +280,11 @@ def reading_group(path: Path) -> Iterator[zarr.Group]:
         group = zarr.open_group(store, mode="r")
     except (OSError, zipfile.BadZipFile, ValueError) as error:
         raise ArchiveError(f"{path}: cannot open the product: {error}; delete it and run again") from None
-    with contextlib.closing(store):
-        yield group
+    try:
+        with contextlib.closing(store):
+            yield group
+    except zipfile.BadZipFile as error:
+        raise ArchiveError(f"{path}: the product is damaged: {error}; delete it and run again") from None
 
 
 def array(group: zarr.Group, name: str) -> Any:
@@ -262,7 +302,7 @@ def read_columns(path: Path) -> pd.DataFrame:
 
 
 class MapReader:
-    """Maps of the archive by their row in the map index; the last used files stay open.
+    """Maps of the archive by their row in the map index.
 
     Parameters
     ----------

@@ -93,13 +93,14 @@ def _add_retry(parser: argparse.ArgumentParser) -> None:
 
 
 def _config(options: argparse.Namespace) -> RunConfig:
-    from ainerd_hpc.config import load
+    from ainerd_hpc.config import SimulateConfig, load
 
     given = {"source.path": options.source, "archive": options.archive, "executor.kind": options.executor}
-    overrides = [*options.overrides, *(f"{key}={json.dumps(value)}" for key, value in given.items() if value)]
-    if options.verb == "simulate" and not options.config:
-        overrides.insert(0, "simulate={}")
-    return load(options.config, overrides)
+    quoted = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items() if value)
+    config = load(options.config, [*options.overrides, *quoted])
+    if options.verb == "simulate" and config.simulate is None:
+        return config.model_copy(update={"simulate": SimulateConfig()})
+    return config
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -24,22 +24,44 @@ from pydantic import (
     Field,
     PositiveInt,
     ValidationError,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
+    model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from ainerd_hpc.errors import ConfigError
 
+_FLAGS = {"archive": "--archive DIR", "source": "--source FOLDER"}
+"""Arguments of the command that set what has no default."""
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(value: object) -> float:
     """Seconds from a number of seconds or a text such as "5 ms", "2 min"."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?\d+)?)\s*([a-z]*)\s*", str(value))
+        return value
+    match = re.fullmatch(r"\s*((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-z]*)\s*", str(value))
     if not match or (match[2] or "s") not in _SECONDS:
-        raise ValueError(f"expected a duration such as 0.2, '5 ms' or '2 min', found {value!r}")
+        raise ValueError("expected a duration such as 0.2, '5 ms' or '2 min'")
     return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def _expand_home(value: object) -> object:
+    return os.path.expanduser(value) if isinstance(value, str | Path) else value
+
+
+def _expected(what: str) -> WrapValidator:
+    """One message for a type of several branches, where pydantic gives one a branch."""
+
+    def validate(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise PydanticCustomError("expected", "expected {what}", {"what": what}) from None
+
+    return WrapValidator(validate)
 
 
 Duration = Annotated[
@@ -49,18 +71,22 @@ Duration = Annotated[
     WithJsonSchema({"anyOf": [{"type": "number", "format": "seconds"}, {"type": "string", "format": "duration text"}]}),
 ]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+UserPath = Annotated[Path, BeforeValidator(_expand_home)]
+Window = Annotated[Literal["full"] | Annotated[int, Field(ge=8)], _expected("full or a number of frames (>= 8)")]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class SourceConfig(_Section):
-    path: Path
+    path: UserPath
     """Folder of scans: raw HDF5 frames, or two-time maps (.npy, .h5). Searched with its subfolders, by content."""
-    partition: Path | None = None
-    """Partition (q map) file for all scans. Default: `<scan>_qmap.hdf` beside the scan, else the only one found."""
-    sample_log: Path | None = None
+    partition: UserPath | None = None
+    """Partition (q map) file, taken for all scans. Default: `<scan>_qmap.hdf` beside the scan, else the only one found
+    that belongs to no other scan."""
+    sample_log: UserPath | None = None
     """CSV with a `time` column and one column a sample quantity. Default: the only such file found."""
     frame_time: Duration | None = None
     """Frame period, s, for sources that do not state it (two-time maps)."""
@@ -85,7 +111,7 @@ class SimulateConfig(_Section):
     """Photons per pixel and frame in the innermost q-bin; the outer ones get less."""
     frame_time: Duration = 0.01
     """Frame period, s."""
-    seed: int = 2024
+    seed: Seed = 2024
     """Another seed gives other scans."""
 
 
@@ -102,7 +128,7 @@ class CorrelateConfig(_Section):
 
 
 class MapsConfig(_Section):
-    windows: tuple[Literal["full"] | Annotated[int, Field(ge=8)], ...] = ("full",)
+    windows: tuple[Window, ...] = ("full",)
     """Window lengths along the diagonal of C2, in frames, or `full`. Lengths above a scan's are left out for it."""
     overlap: Fraction = 0.0
     """Share of a window that it has in common with the next one of its length."""
@@ -115,7 +141,7 @@ class ModelConfig(_Section):
     """Names models/<name>, embedding/<name>, clusters/<name>."""
     variant: Literal["ainerd2024"] = "ainerd2024"
     """The network; ainerd2024 is the published one (379,665 parameters)."""
-    weights: Path | None = None
+    weights: UserPath | None = None
     """Take these weights (.npz or .safetensors) and do not train."""
 
 
@@ -134,13 +160,11 @@ class TrainConfig(_Section):
     """Ranks of data-parallel training on this machine."""
     threads: PositiveInt | None = None
     """Threads of all ranks together. Default: all cores. Another number gives other roundings."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the first weights, the order and shifts of the maps, and which scans are held out."""
 
 
 class EmbedConfig(_Section):
-    batch_size: PositiveInt = 32
-    """Maps per forward pass on a GPU; a CPU takes them one by one, which is faster."""
     maps_per_task: PositiveInt = 128
     """Maps that one task embeds, rounded up to whole scans."""
 
@@ -160,7 +184,7 @@ class ClusterConfig(_Section):
     """Neighbours that UMAP keeps together: fewer shows detail, more shows the whole."""
     min_dist: Annotated[float, Field(ge=0, le=1)] = 0.1
     """How close points may lie in the picture (UMAP)."""
-    seed: int = 42
+    seed: Seed = 42
     """Of UMAP."""
 
 
@@ -194,7 +218,7 @@ class ExecutorConfig(_Section):
 class RunConfig(_Section):
     """Everything one run needs."""
 
-    archive: Path
+    archive: UserPath
     """Folder of the archive: all products go here."""
     source: SourceConfig
     simulate: SimulateConfig | None = None
@@ -208,6 +232,13 @@ class RunConfig(_Section):
     cluster: ClusterConfig = ClusterConfig()
     report: ReportConfig = ReportConfig()
     executor: ExecutorConfig = ExecutorConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_empty_sections(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """A section whose keys are all left out (`train:`) takes its defaults; YAML reads it as null."""
+        sections = [name for name, field in cls.model_fields.items() if isinstance(field.annotation, type(_Section))]
+        return {key: {} if value is None and key in sections else value for key, value in data.items()}
 
 
 def load(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -247,7 +278,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         data, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot read the config: {error}; check the path") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict) or not isinstance(tree, yaml.MappingNode):
         raise ConfigError(f"{path}: expected a mapping such as 'archive: my_archive', found {type(data).__name__}")
@@ -278,7 +309,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         data = child
     try:
         data[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         data[last] = value
 
 
@@ -294,8 +325,8 @@ def _explain(error: ValidationError, path: Path | None, lines: Mapping[str, int]
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key '{key}'{_suggest(keys)}{more}"
     if first["type"] == "missing":
-        return f"{where}: '{key}' is missing; give it in the config or as --set {key}=...{more}"
-    return f"{where}: '{key}': {first['msg']}, found {first['input']!r}{more}"
+        return f"{where}: '{key}' is missing; give it in the config or as {_FLAGS[keys[0]]}{more}"
+    return f"{where}: '{key}': {first['msg'].removeprefix('Value error, ')}, found {first['input']!r}{more}"
 
 
 def _suggest(keys: Sequence[str]) -> str:

@@ -34,9 +34,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def print_plans(plans: Sequence[Plan], allowed: Sequence[int]) -> None:
     """The plan: tasks, bytes and projected peak memory of every stage."""
-    table = _table(
-        "Plan", "stage", "shape", "done", "to do", "quarantined", "read", "write <=", "peak <=", "allowed"
-    )
+    table = _table("Plan", "stage", "shape", "done", "to do", "quarantined", "read", "write <=", "peak <=", "allowed")
     for plan, memory in zip(plans, allowed, strict=True):
         num_todo, num_bad = len(plan.tasks), len(plan.quarantined)
         counts = (str(plan.num_done), str(num_todo), str(num_bad))
@@ -86,7 +84,7 @@ def progress(title: str, total: int) -> Iterator[Advance]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=total, note="")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,10 +20,15 @@ from ainerd_hpc.formats.description import Description
 from ainerd_hpc.types import Content, Problem, Scan
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ainerd_hpc.formats.partition import Partition
 
+_LONGEST_ID = 120
+"""Bytes of a scan_id, which names files, before it is cut."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Discovery:
     """What a source folder holds."""
 
@@ -31,6 +38,10 @@ class Discovery:
     partitions: tuple[Path, ...]
     """Partition files that the scans use."""
     sample_log: Path | None
+    sample_log_table: pd.DataFrame
+    """What it says, as `formats.sample_log.read` returns it; without a log, no row and only the column `time`."""
+    ignored: tuple[tuple[Path, str], ...] = ()
+    """(file, one-line reason): HDF5 files in good order that hold no scan."""
 
 
 def discover(source: SourceConfig) -> Discovery:
@@ -39,7 +50,8 @@ def discover(source: SourceConfig) -> Discovery:
     Raises
     ------
     ConfigError
-        The folder does not exist or holds no scan; a configured file does not exist.
+        The folder does not exist or holds no scan; a configured file does not exist; the sample log cannot be read, or
+        there are several and none is configured.
     """
     if not source.path.is_dir():
         raise ConfigError(f"source.path {source.path}: no such folder; give the folder that holds the scans")
@@ -47,6 +59,8 @@ def discover(source: SourceConfig) -> Discovery:
         if path and not path.is_file():
             raise ConfigError(f"source.{key} {path}: no such file; correct the path or leave the key out")
     found = find(source.path)
+    sample_log, table = _sample_log(source, found)
+    _partition.cache_clear()  # the files may have changed since the last call
     results = sorted(_results(source, found), key=lambda result: result.scan.scan_id)
     if not results:
         raise ConfigError(
@@ -57,8 +71,37 @@ def discover(source: SourceConfig) -> Discovery:
         scans=tuple(result.scan for result in results),
         problems=tuple(result.problem for result in results if result.problem),
         partitions=tuple(sorted({result.partition for result in results if result.partition})),
-        sample_log=source.sample_log or _only(found.sample_logs),
+        sample_log=sample_log,
+        sample_log_table=table,
+        ignored=tuple((path, _line(reason)) for path, reason in found.ignored),
     )
+
+
+def _sample_log(source: SourceConfig, found: Found) -> tuple[Path | None, pd.DataFrame]:
+    from ainerd_hpc.formats import sample_log
+
+    if source.sample_log is None and len(found.sample_logs) > 1:
+        names = ", ".join(str(path.relative_to(source.path)) for path in found.sample_logs)
+        raise ConfigError(
+            f"source.path {source.path}: expected one CSV with a `time` column, found {names}; "
+            "name the sample log in source.sample_log"
+        )
+    path = source.sample_log or _only(found.sample_logs)
+    return path, sample_log.read(path) if path else sample_log.empty()
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A scan before it has its id."""
+
+    path: Path
+    format: str
+    part: str = ""
+    """Name of the scan in a file of several."""
+    described: Description | None = None
+    """Where the file was read already."""
+    reason: str = ""
+    """Why it is no scan after all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,34 +112,48 @@ class _Result:
 
 
 def _results(source: SourceConfig, found: Found) -> Iterator[_Result]:
-    scan_ids = _scan_ids([path for path, _ in (*found.scans, *found.broken)], source.path)
+    items = list(_sources(found))
+    partitions = _Partitions(source.partition, found)
+    for item, scan_id in zip(items, _scan_ids(items, source.path), strict=True):
+        try:
+            yield _one(source, partitions, item, scan_id)
+        except ScanError as error:
+            yield _broken(item, scan_id, str(error))
+
+
+def _sources(found: Found) -> Iterator[_Source]:
     for path, name in found.scans:
-        scan_id = scan_ids[path]
-        if reader(name).content is Content.LATENTS:
-            yield from _published(source, path, name, scan_id)
+        if reader(name).content is not Content.LATENTS:
+            yield _Source(path, name)
             continue
         try:
-            yield _one(source, found, path, name, scan_id)
+            for part, described in reader(name).describe_all(path).items():
+                yield _Source(path, name, part, described)
         except ScanError as error:
-            yield _broken(path, name, scan_id, str(error))
+            yield _Source(path, name, reason=str(error))
     for path, reason in found.broken:
-        yield _broken(path, "unknown", scan_ids[path], reason)
+        yield _Source(path, "unknown", reason=reason)
 
 
-def _one(source: SourceConfig, found: Found, path: Path, name: str, scan_id: str) -> _Result:
-    """Describe a scan of one file."""
-    described = reader(name).describe(path)
-    scan = _scan(source, path, name, scan_id, described)
-    if reader(name).content is not Content.FRAMES:
-        return _Result(scan)
-    partition_path = _partition_path(source, found, path)
-    partition = _partition(partition_path)
-    shape = (described.height, described.width)
+def _one(source: SourceConfig, partitions: _Partitions, item: _Source, scan_id: str) -> _Result:
+    if item.reason:
+        return _broken(item, scan_id, item.reason)
+    if not _is_utf8(str(item.path)):
+        problem = f"expected a path in UTF-8, which the catalog can hold, found {item.path.name!r}"
+        raise ScanError(str(item.path), problem, "rename the file")
+    described = item.described or reader(item.format).describe(item.path)
+    scan = _scan(source, item, scan_id, described)
+    return _with_partition(scan, partitions.of(item.path)) if scan.content is Content.FRAMES else _Result(scan)
+
+
+def _with_partition(scan: Scan, path: Path) -> _Result:
+    partition = _partition(path)
+    shape = (scan.height, scan.width)
     if partition.mask.shape != shape:
         raise ScanError(
-            str(path),
-            f"expected frames of {partition.mask.shape} as in {partition_path}, found {shape}",
-            "give the partition file of this detector in source.partition or as <scan>_qmap.hdf",
+            scan.source,
+            f"expected frames of {partition.mask.shape} as in {path}, found {shape}",
+            "give the partition file of this detector in source.partition or, without that key, as <scan>_qmap.hdf",
         )
     sizes = np.bincount(partition.dynamic_roi_map.ravel())[1:]
     scan = replace(
@@ -106,28 +163,19 @@ def _one(source: SourceConfig, found: Found, path: Path, name: str, scan_id: str
         num_pixels=int(sizes.sum()),
         largest_bin=int(sizes.max()),
     )
-    return _Result(scan, partition=partition_path)
+    return _Result(scan, partition=path)
 
 
-def _published(source: SourceConfig, path: Path, name: str, file_id: str) -> Iterator[_Result]:
-    """The scans of one file of published latents."""
-    try:
-        for scan_id, described in reader(name).describe_all(path).items():
-            yield _Result(_scan(source, path, name, scan_id, described))
-    except ScanError as error:
-        yield _broken(path, name, file_id, str(error))
-
-
-def _scan(source: SourceConfig, path: Path, name: str, scan_id: str, described: Description) -> Scan:
+def _scan(source: SourceConfig, item: _Source, scan_id: str, described: Description) -> Scan:
     frame_time = described.frame_time or source.frame_time
     if frame_time is None:
         problem = "expected a frame period in the scan or its metadata file, found none"
-        raise ScanError(str(path), problem, "give source.frame_time, or put <scan>_metadata.hdf beside the scan")
+        raise ScanError(str(item.path), problem, "give source.frame_time, or put <scan>_metadata.hdf beside the scan")
     return Scan(
         scan_id=scan_id,
-        source=str(path),
-        format=name,
-        content=reader(name).content,
+        source=str(item.path),
+        format=item.format,
+        content=reader(item.format).content,
         num_frames=described.num_frames,
         height=described.height,
         width=described.width,
@@ -136,13 +184,14 @@ def _scan(source: SourceConfig, path: Path, name: str, scan_id: str, described: 
         frame_time=frame_time,
         start_time=described.start_time,
         simulated=described.simulated,
-        digest=fingerprint((path, *described.companions), scan_id, repr(frame_time)),
+        digest=fingerprint((item.path, *described.companions), scan_id, repr(frame_time), repr(described.start_time)),
     )
 
 
-def _broken(path: Path, name: str, scan_id: str, reason: str) -> _Result:
-    scan = Scan(scan_id, str(path), name, Content.FRAMES, 0, 0, 0, 0, 0, float("nan"), state="quarantined")
-    return _Result(scan, Problem(scan_id, "ingest", reason, fingerprint((path,), scan_id)))
+def _broken(item: _Source, scan_id: str, reason: str) -> _Result:
+    source = _line(str(item.path))
+    scan = Scan(scan_id, source, item.format, Content.FRAMES, 0, 0, 0, 0, 0, float("nan"), state="quarantined")
+    return _Result(scan, Problem(scan_id, "ingest", _line(reason), fingerprint((item.path,), scan_id)))
 
 
 def fingerprint(paths: Iterable[Path], *more: str) -> str:
@@ -151,28 +200,59 @@ def fingerprint(paths: Iterable[Path], *more: str) -> str:
     return digest([f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats], *more)
 
 
-def _scan_ids(paths: Sequence[Path], folder: Path) -> dict[Path, str]:
-    """The path below the source folder, folders joined by `--`, without the suffix where that leaves it unique."""
-    short = {path: "--".join(path.relative_to(folder).with_suffix("").parts) for path in paths}
-    uses = Counter(short.values())
-    return {path: f"{name}{path.suffix}" if uses[name] > 1 else name for path, name in short.items()}
+def _scan_ids(items: Sequence[_Source], folder: Path) -> list[str]:
+    """A name for each, usable as a file name: the shortest `_name` that no other scan has."""
+    lengths = [0] * len(items)
+    while True:
+        names = [_name(item, folder, length) for item, length in zip(items, lengths, strict=True)]
+        uses = Counter(names)
+        if len(uses) == len(items):
+            return names
+        lengths = [length + (uses[name] > 1) for name, length in zip(names, lengths, strict=True)]
 
 
-def _partition_path(source: SourceConfig, found: Found, path: Path) -> Path:
-    """`<scan>_qmap.hdf` beside the scan, else the configured file, else the only one found."""
-    own = path.with_name(f"{path.stem}_qmap.hdf")
-    if own in found.partitions:
-        return own
-    shared = source.partition or _only([p for p in found.partitions if not p.with_name(_raw_name(p)).exists()])
-    if shared is None:
-        names = ", ".join(p.name for p in found.partitions) or "none"
-        raise ScanError(str(path), f"expected one partition file (/qmap), found {names}", "set source.partition")
-    return shared
+def _name(item: _Source, folder: Path, length: int) -> str:
+    """0: the path below the source folder, folders joined by `--`, no suffix; 1: with suffix; 2...: with a hash."""
+    relative = item.path.relative_to(folder)
+    full = item.part or "--".join((relative if length else relative.with_suffix("")).parts)
+    name = "".join(letter if letter.isprintable() else "_" for letter in full)
+    digits = 6 * (length - 1)
+    if len(name.encode()) > _LONGEST_ID or not _is_utf8(full):
+        name, digits = name.encode()[:_LONGEST_ID].decode(errors="ignore"), max(6, digits)
+    return f"{name}~{hashlib.sha256(os.fsencode(relative)).hexdigest()[:digits]}" if digits > 0 else name
 
 
-def _raw_name(partition: Path) -> str:
-    """The scan that a partition file named `<scan>_qmap.hdf` belongs to."""
-    return f"{partition.stem.removesuffix('_qmap')}.h5"
+def _is_utf8(text: str) -> bool:
+    """False for names of files that were written in another encoding: Python gives these lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _line(text: str) -> str:
+    """One line of UTF-8 whatever a file is called."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+class _Partitions:
+    """Which partition file a scan uses: the configured one, else its own, else the only one that is no scan's own."""
+
+    def __init__(self, configured: Path | None, found: Found) -> None:
+        self.configured, self.found = configured, found.partitions
+        scans = {(path.parent, f"{path.stem}_qmap") for path, _ in (*found.scans, *found.broken)}
+        named = {(path.parent, path.stem): path for path in found.partitions}
+        self.own: Mapping[tuple[Path, str], Path] = {key: path for key, path in named.items() if key in scans}
+        self.shared = _only(path for path in found.partitions if (path.parent, path.stem) not in scans)
+
+    def of(self, scan: Path) -> Path:
+        chosen = self.configured or self.own.get((scan.parent, f"{scan.stem}_qmap")) or self.shared
+        if chosen is None:
+            names = ", ".join(path.name for path in self.found) or "none"
+            problem = f"expected one partition file (/qmap), found {names}"
+            raise ScanError(str(scan), problem, "set source.partition")
+        return chosen
 
 
 def _only(paths: Iterable[Path]) -> Path | None:

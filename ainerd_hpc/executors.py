@@ -7,6 +7,7 @@ task the same number of threads, so that they give the same bytes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ from ainerd_hpc.types import Task, TaskResult
 
 TaskFunction = Callable[[Task], TaskResult]
 
+_MACHINE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
+"""Errors of the file system that are no scan's fault: disk full, quota, read-only, hardware, lost mount."""
 _TERMINATE = 0.95
 """Share of its limit at which Dask ends a worker."""
 _TASKS_IN_FLIGHT = 4
@@ -84,6 +87,10 @@ def guarded(function: TaskFunction, threads: int, task: Task) -> TaskResult:
     except MemoryError as error:
         reason = f"out of memory ({error}); give a worker more with executor.memory or fewer executor.workers"
         return TaskResult(task.key, task.digest, time.perf_counter() - began, reason=reason)
+    except OSError as error:
+        reason = f"{error}; mend this and run the same command again"
+        is_fatal = error.errno in _MACHINE_FAULTS
+        return TaskResult(task.key, task.digest, time.perf_counter() - began, reason=reason, is_fatal=is_fatal)
     except Exception as error:
         # A fault of one scan that nobody foresaw must not stop the archive; it is told as what it is.
         text = " ".join(str(error).split())

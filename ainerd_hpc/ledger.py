@@ -1,8 +1,9 @@
 """What is done and what is in quarantine: append-only files, no server, no database.
 
-Every process appends to a journal of its own (`journal/<host>-<pid>.jsonl`); reading folds all of them. A task is done
-when its product exists and the digest recorded for it is the one that inputs, config and kernel version give today. The
-journal saves opening a million products; where it has no line, the product's own record counts.
+Every process appends to a journal of its own (`journal/<host>-<pid>.jsonl`): a line when it begins a task, one when
+the product is published. Reading folds all of them. A task is done when its product exists and the digest recorded for
+it is the one that inputs, config and kernel version give today. The journal saves opening a million products: where all
+its lines on a product agree, it is believed; else the product's own record counts.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ainerd_hpc.archive import recorded_digest, write_text
 from ainerd_hpc.types import Problem
@@ -31,7 +32,7 @@ class Ledger:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._done = _fold(root / "journal")
+        self._journal = _fold(root / "journal")
         self._problems = {(p.stage, p.scan_id): p for p in _read_problems(self.quarantine_path)}
 
     @property
@@ -47,7 +48,7 @@ class Ledger:
         """Whether the product exists and is current."""
         if not product.exists():
             return False
-        return (self._done.get((stage, key)) or recorded_digest(product)) == digest
+        return (self._journal.get((stage, key)) or recorded_digest(product)) == digest
 
     def find_problem(self, stage: str, scan_id: str, digest: str) -> Problem | None:
         """Why the task failed before, on the same input with the same config; None when it did not."""
@@ -61,27 +62,35 @@ class Ledger:
         lines = [json.dumps(asdict(problem), sort_keys=True) for problem in self.problems]
         write_text(self.quarantine_path, "".join(f"{line}\n" for line in lines))
 
-    def forget(self) -> None:
-        """Take everything in quarantine up again."""
-        self._problems.clear()
+    def forget(self, stages: Collection[str]) -> None:
+        """Take what these stages put in quarantine up again."""
+        self._problems = {key: problem for key, problem in self._problems.items() if key[0] not in stages}
 
 
-def record(root: Path, stage: str, key: str, digest: str, **figures: Any) -> None:
-    """Append one line to this process's journal: the product of a task is published."""
+def record(root: Path, event: Literal["begun", "done"], stage: str, key: str, digest: str, **figures: Any) -> None:
+    """Append one line to this process's journal: a task has begun, or its product is published."""
     folder = root / "journal"
     folder.mkdir(parents=True, exist_ok=True)
-    line = json.dumps({"stage": stage, "key": key, "digest": digest, "time": time.time(), **figures})
+    line = json.dumps({"event": event, "stage": stage, "key": key, "digest": digest, "time": time.time(), **figures})
     with (folder / f"{socket.gethostname()}-{os.getpid()}.jsonl").open("a", encoding="utf-8") as file:
         file.write(f"{line}\n")
 
 
 def _fold(folder: Path) -> dict[tuple[str, str], str]:
-    latest: dict[tuple[str, str], tuple[float, str]] = {}
+    """The digest of each product on which all lines agree, by (stage, key).
+
+    Where a task was begun for another digest too, the lines do not tell which product was published last: clocks of
+    hosts differ, and a kill may have come between the product and its line.
+    """
+    begun: dict[tuple[str, str], set[str]] = {}
+    done: dict[tuple[str, str], str] = {}
     for path in folder.glob("*.jsonl"):
         for entry in _lines(path):
             key = (entry["stage"], entry["key"])
-            latest[key] = max(latest.get(key, (0.0, "")), (entry["time"], entry["digest"]))
-    return {key: digest for key, (_, digest) in latest.items()}
+            begun.setdefault(key, set()).add(entry["digest"])
+            if entry["event"] == "done":
+                done[key] = entry["digest"]
+    return {key: digest for key, digest in done.items() if len(begun[key]) == 1}
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -45,7 +45,7 @@ def training_bytes(variant: str, batch_size: int, precision: Literal["32-true", 
     return _LIBRARY_BYTES + weights + passes + _MAP_COPIES * batch_size * _MAP_BYTES
 
 
-def embedding_bytes(variant: str, batch_size: int) -> int:
-    """Upper bound of the memory that embedding needs beside the caller's maps, bytes."""
+def embedding_bytes(variant: str) -> int:
+    """Upper bound of the memory that embedding on a CPU needs beside the caller's maps, bytes."""
     weights = 2 * 4 * _PARAMETERS[variant]
-    return _LIBRARY_BYTES + weights + _PASS_BYTES["32-true"] + _MAP_COPIES * batch_size * _MAP_BYTES
+    return _LIBRARY_BYTES + weights + _PASS_BYTES["32-true"] + _MAP_COPIES * _MAP_BYTES

@@ -11,8 +11,9 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 import psutil
@@ -22,20 +23,33 @@ from ainerd_hpc.archive import Archive, write_json
 from ainerd_hpc.config import RunConfig, digest
 from ainerd_hpc.console import console, print_summary, progress, size_text
 from ainerd_hpc.discovery import Discovery, discover
-from ainerd_hpc.errors import AinerdError, PlanError, QuarantinedError
+from ainerd_hpc.errors import AinerdError, ConfigError, PlanError, QuarantinedError
 from ainerd_hpc.executors import Executor, open_executor, worker_memory
+from ainerd_hpc.formats import sample_log
 from ainerd_hpc.ledger import Ledger
 from ainerd_hpc.stages import Stage, create
+from ainerd_hpc.stages.ingest import publish_catalog, publish_shared
 from ainerd_hpc.types import STAGES, Plan, Problem, Scan, Shape, StageReport, TaskResult
 
-INGEST = "ingest"
+SIMULATE, INGEST = "simulate", "ingest"
 
 
 def stage_names(config: RunConfig, first: str | None = None, until: str | None = None) -> list[str]:
-    """The stages of a run, in order; `simulate` only where the config asks for it."""
-    names = [name for name in STAGES if name != "simulate" or config.simulate]
-    start = names.index(first) if first in names else 0
-    stop = names.index(until) + 1 if until in names else len(names)
+    """The stages of a run, in order; `simulate` only where the config asks for it.
+
+    Raises
+    ------
+    ConfigError
+        A stage is not part of this line, or the last comes before the first.
+    """
+    names = [name for name in STAGES if name != SIMULATE or config.simulate]
+    for name in (first, until):
+        if name and name not in names:
+            raise ConfigError(f"stage {name}: the config has no such section; the stages here are {', '.join(names)}")
+    start = names.index(first) if first else 0
+    stop = names.index(until) + 1 if until else len(names)
+    if start >= stop:
+        raise ConfigError(f"--from {first} --until {until}: nothing lies between; the order is {', '.join(names)}")
     return names[start:stop]
 
 
@@ -47,30 +61,34 @@ def survey(config: RunConfig) -> Discovery:
     ConfigError
         There is no source and nothing to simulate.
     """
-    if config.simulate and not _is_simulated(config):
-        from ainerd_hpc.stages.simulate import projected_scans
+    if config.simulate:
+        from ainerd_hpc.stages.simulate import Simulate, projected_scans
 
-        return Discovery(tuple(projected_scans(config)), (), (), None)
+        if not Simulate(config).is_complete():
+            return Discovery(tuple(projected_scans(config)), (), (), None, sample_log.empty())
     return discover(config.source)
 
 
-def _is_simulated(config: RunConfig) -> bool:
-    """Whether the simulated source is complete."""
-    stage = create("simulate", config)
-    return all(stage.product(task.key).exists() for task in stage.tasks(())) and any(config.source.path.glob("*.csv"))
-
-
-def plan(config: RunConfig, first: str | None = None, until: str | None = None) -> list[Plan]:
+def plan(
+    config: RunConfig, first: str | None = None, until: str | None = None, ledger: Ledger | None = None
+) -> list[Plan]:
     """What every stage has left to do, from metadata alone; nothing is written."""
-    found, ledger = survey(config), Ledger(config.archive)
+    wanted, upto = stage_names(config, first, until), stage_names(config, until=until)
+    plans = plan_for(survey(config), config, upto, ledger or Ledger(config.archive))
+    return [planned for planned in plans if planned.stage in wanted]
+
+
+def plan_for(found: Discovery, config: RunConfig, names: Sequence[str], ledger: Ledger) -> list[Plan]:
+    """Plans of a line of stages that begins at the source, for scans that are known."""
     scans = _without(found.scans, found.problems)
     plans = []
-    for name in stage_names(config, until=until):
+    for name in names:
         planned = create(name, config).plan(scans, ledger)
-        known = found.problems if name == INGEST else ()
-        plans.append(Plan(name, planned.shape, planned.tasks, planned.num_done, planned.quarantined + known))
+        if name == INGEST:
+            planned = replace(planned, quarantined=planned.quarantined + found.problems)
+        plans.append(planned)
         scans = _without(scans, planned.quarantined)
-    return [planned for planned in plans if planned.stage in stage_names(config, first, until)]
+    return plans
 
 
 def check(plans: Sequence[Plan], config: RunConfig) -> None:
@@ -105,7 +123,7 @@ _MEMORY_KNOBS = {
     "correlate": "the number of frames in a scan",
     "maps": "the number of frames in a scan",
     "train": "train.batch_size",
-    "embed": "embed.batch_size",
+    "embed": "embed.maps_per_task",
     "cluster": "cluster.num_neighbours",
     "report": "report.max_maps",
 }
@@ -149,71 +167,76 @@ class Run:
         AinerdError
             The run cannot begin or go on.
         """
-        self._prepare()
-        self._record("running")
-        try:
-            problems = self._stages()
-        except BaseException as error:
-            self._record("failed", error=f"{type(error).__name__}: {error}")
-            raise
-        self._record("quarantined" if problems else "done")
-        print_summary(self.reports, problems)
-        if self.archive.report_path.exists() and self.until in (None, "report"):
-            console.print(f"The map: {self.archive.report_path.resolve()}", style="bold green")
-        if problems:
-            raise QuarantinedError(
-                f"{len({p.scan_id for p in problems})} scans are in quarantine, all others are done; "
-                f"see {self.ledger.quarantine_path}, mend the scans and run again"
-            )
-        return self.reports
-
-    def _prepare(self) -> None:
         names = stage_names(self.config, self.first, self.until)
-        console.print(f"ainerd-hpc {__version__}: {' -> '.join(names)}", style="bold")
-        console.print(f"source {self.config.source.path}, archive {self.config.archive}")
+        self._announce(names)
         self.ledger = Ledger(self.config.archive)
         if self.retry_failed:
-            self.ledger.forget()
-        self._require_upstream(names[0])
-        check(plan(self.config, self.first, self.until), self.config)
-        self.archive.root.mkdir(parents=True, exist_ok=True)
-        self.archive.sweep()
+            self.ledger.forget(names)
+        self._check(names)
+        with self.archive.locked(), contextlib.ExitStack() as stack:
+            self.archive.sweep()
+            self._record("running")
+            try:
+                problems = self._stages(names, _Workers(self.config, stack))
+            except BaseException as error:
+                self._record("failed", error=f"{type(error).__name__}: {error}")
+                raise
+            self._record("quarantined" if problems else "done")
+        self._conclude(names, problems)
+        return self.reports
 
-    def _require_upstream(self, first: str) -> None:
-        """A stage that is run alone needs the products of those before it."""
-        upstream = stage_names(self.config)
-        upstream = upstream[: upstream.index(first)]
-        for planned in plan(self.config, until=upstream[-1]) if upstream else ():
-            if planned.tasks:
+    def _announce(self, names: Sequence[str]) -> None:
+        console.print(f"ainerd-hpc {__version__}: {' -> '.join(names)}", style="bold")
+        console.print(f"source {self.config.source.path}, archive {self.config.archive}", markup=False)
+
+    def _check(self, names: Sequence[str]) -> None:
+        """Refuse what cannot fit, and a stage that is run alone before those that it needs."""
+        line = stage_names(self.config, until=names[-1])
+        for planned in plan_for(survey(self.config), self.config, line, self.ledger):
+            if planned.stage in names:
+                check([planned], self.config)
+            elif planned.tasks:
                 raise PlanError(
-                    f"{first}: expected `{planned.stage}` to be finished, found {len(planned.tasks)} tasks to do; "
-                    f"run `ainerd-hpc {planned.stage}` first, or `ainerd-hpc run --until {first}`"
+                    f"{names[0]}: expected `{planned.stage}` to be finished, found {len(planned.tasks)} tasks to do; "
+                    f"run `ainerd-hpc {planned.stage}` first, or `ainerd-hpc run --until {names[0]}`"
                 )
 
-    def _stages(self) -> list[Problem]:
-        scans: list[Scan] = []
-        names = stage_names(self.config, self.first, self.until)
-        with contextlib.ExitStack() as stack:
-            workers = _Workers(self.config, stack)
-            if names[0] not in ("simulate", INGEST):
-                scans = _without(self.archive.read_catalog(), self.ledger.problems)
-            for name in names:
-                if name == INGEST:
-                    scans = self._ingest(workers)
-                else:
-                    scans = self._stage(create(name, self.config), scans, workers)
-        return [problem for problem in self.ledger.problems if problem.stage in names]
-
-    def _ingest(self, workers: _Workers) -> list[Scan]:
-        from ainerd_hpc.stages.ingest import register
-
+    def _stages(self, names: Sequence[str], workers: _Workers) -> list[Problem]:
+        """Run the stages in order and give the problems of the whole line up to the last of them."""
+        if SIMULATE in names:
+            self._stage(create(SIMULATE, self.config), [], workers)
+        if names[-1] == SIMULATE:
+            return []
         found = discover(self.config.source)
-        scans = _without(found.scans, found.problems)
-        self._stage(create(INGEST, self.config), scans, workers, found.problems)
-        return [scan for scan in register(self.archive, found, self.ledger) if scan.state == "ingested"]
+        self._tell(found)
+        publish_shared(self.archive, found)
+        scans, problems = _without(found.scans, found.problems), list(found.problems)
+        for name in stage_names(self.config, until=names[-1]):
+            if name == SIMULATE:
+                continue
+            stage = create(name, self.config)
+            if name in names:
+                known = found.problems if name == INGEST else ()
+                problems += _new(self._stage(stage, scans, workers, known), problems)
+            else:
+                problems += stage.plan(scans, self.ledger).quarantined
+            scans = _without(scans, problems)
+            if stage.quarantines:
+                publish_catalog(self.archive, found, problems)
+        return problems
 
-    def _stage(self, stage: Stage, scans: list[Scan], workers: _Workers, known: Sequence[Problem] = ()) -> list[Scan]:
-        """Run one stage and give the scans that are left."""
+    def _tell(self, found: Discovery) -> None:
+        """One line about what goes with the scans, and one for each file that is left aside."""
+        shared = [*found.partitions, *([found.sample_log] if found.sample_log else [])]
+        with_them = ", ".join(path.name for path in shared) or "no partition file and no sample log"
+        console.print(f"found {len(found.scans)} scans, with {with_them}", markup=False)
+        for _, reason in found.ignored:
+            console.print(f"left aside: {reason}", style="yellow", markup=False)
+
+    def _stage(
+        self, stage: Stage, scans: list[Scan], workers: _Workers, known: Sequence[Problem] = ()
+    ) -> list[Problem]:
+        """Run one stage and give its problems, old and new."""
         began = time.perf_counter()
         console.print(f"[bold]{stage.name}[/]: {STAGES[stage.name]}")
         planned = stage.plan(scans, self.ledger)
@@ -227,12 +250,21 @@ class Run:
             self.ledger.quarantine(stage.name, problems)
         left = _without(scans, problems)
         if problems and not left:
-            raise PlanError(
-                f"{stage.name}: no scan is left, the first of {len(problems)} problems: {problems[0].reason}"
-            )
+            first = problems[0].reason
+            raise PlanError(f"{stage.name}: no scan is left, the first of {len(problems)} problems: {first}")
         stage.finish(left)
         self.reports.append(_report(stage.name, planned, results, len(problems), time.perf_counter() - began))
-        return left
+        return problems
+
+    def _conclude(self, names: Sequence[str], problems: Sequence[Problem]) -> None:
+        print_summary(self.reports, problems)
+        if names[-1] == "report":
+            console.print(f"The map: {self.archive.report_path.resolve()}", style="bold green", markup=False)
+        if problems:
+            raise QuarantinedError(
+                f"{len({p.scan_id for p in problems})} scans are in quarantine, all others are done; "
+                f"see {self.ledger.quarantine_path}, mend the scans and run again"
+            )
 
     def _results(self, stage: Stage, planned: Plan, workers: _Workers) -> Iterator[TaskResult]:
         if not planned.tasks:
@@ -245,6 +277,8 @@ class Run:
                 advance(f"{result.key}: {result.reason}" if result.reason else "")
                 if result.trace and self.debug:
                     console.print(result.trace, markup=False)
+                if result.is_fatal:
+                    raise AinerdError(f"{stage.name}: {result.key}: {result.reason}")
                 yield result
 
     def _record(self, state: str, **more: str) -> None:
@@ -260,7 +294,7 @@ class Run:
                 "user": os.environ.get("USER") or str(os.getuid()),
                 "host": socket.gethostname(),
                 "command": sys.argv,
-                "versions": {"ainerd_hpc": __version__, "python": platform.python_version()},
+                "versions": versions(),
                 "config": self.config.model_dump(mode="json"),
                 "config_digest": digest(self.config),
                 "stages": [asdict(report) for report in self.reports],
@@ -283,6 +317,10 @@ class _Workers:
         return self._executor
 
 
+def _new(problems: Sequence[Problem], known: Sequence[Problem]) -> list[Problem]:
+    return [problem for problem in problems if problem not in known]
+
+
 def _without(scans: Sequence[Scan], problems: Sequence[Problem]) -> list[Scan]:
     bad = {problem.scan_id for problem in problems}
     return [scan for scan in scans if scan.scan_id not in bad]
@@ -298,10 +336,20 @@ def _report(stage: str, planned: Plan, results: Sequence[TaskResult], num_bad: i
     return StageReport(stage, len(made), planned.num_done, num_bad, seconds, written, figures)
 
 
+def versions() -> dict[str, str]:
+    """Of this package, of Python, and of the libraries that the products depend on."""
+    ours = {"ainerd_hpc": __version__, "python": platform.python_version()}
+    return ours | {name: metadata.version(name) for name in _LIBRARIES}
+
+
+_LIBRARIES = ("numpy", "scipy", "zarr", "torch", "lightning", "umap-learn", "hdbscan", "dask", "h5py")
+
+
 def last_run(archive: Archive) -> str:
     """One line about the newest run."""
     records = sorted((archive.root / "runs").glob("*.json"))
     if not records:
         return "none"
     data = json.loads(records[-1].read_text(encoding="utf-8"))
-    return f"{data['run_id']}: {data['state']}, started {data['started']}, {data['seconds']} s"
+    killed = data["state"] == "running" and not archive.is_locked()
+    return f"{data['run_id']}: {'killed' if killed else data['state']}, started {data['started']}"

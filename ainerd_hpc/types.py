@@ -71,7 +71,7 @@ class Scan:
     """Valid pixels in the largest q-bin."""
     simulated: bool = False
     digest: str = ""
-    """Fingerprint of the scan: its name, and its source files' names, sizes and modification times."""
+    """Fingerprint of the scan: its name, frame period and start, and its source files' names, sizes and dates."""
     state: str = "found"
     """found | ingested | quarantined."""
 
@@ -125,6 +125,8 @@ class TaskResult:
     """Why it failed, in one line; empty when it did not."""
     trace: str = ""
     """The traceback of a failure that nobody foresaw."""
+    is_fatal: bool = False
+    """The machine failed, not the scan: the run has to stop."""
 
 
 @dataclass(frozen=True, slots=True)

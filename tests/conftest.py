@@ -15,7 +15,7 @@ from ainerd_hpc.simulate import write_scan, write_shared_files
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SMALL = SimulateConfig(num_scans=6, num_frames=64, height=48, width=64, num_q_bins=2, seed=7)
-STATE = ("runs", "journal", "checkpoints")
+STATE = ("runs", "journal", "checkpoints", ".lock")
 """Folders of an archive that record what happened, not what came out."""
 
 
@@ -58,7 +58,7 @@ def digests(root: Path) -> dict[str, str]:
     found = {}
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if name not in STATE)
-        for name in sorted(files):
+        for name in sorted(set(files) - set(STATE)):
             path = Path(folder) / name
             found[str(path.relative_to(root))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

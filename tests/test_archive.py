@@ -149,13 +149,28 @@ def test_zip_has_no_dates(tmp_path: Path) -> None:
         assert {entry.date_time for entry in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
+def _finish(root: Path, stage: str, key: str, digest: str) -> None:
+    record(root, "begun", stage, key, digest)
+    record(root, "done", stage, key, digest)
+
+
 def test_done_needs_product_and_current_digest(tmp_path: Path) -> None:
     product = tmp_path / "correlation" / "a.zarr.zip"
-    record(tmp_path, "correlate", "a", "abc")
+    _finish(tmp_path, "correlate", "a", "abc")
     assert not Ledger(tmp_path).is_done("correlate", "a", "abc", product)
     _write(product)
     assert Ledger(tmp_path).is_done("correlate", "a", "abc", product)
     assert not Ledger(tmp_path).is_done("correlate", "a", "other", product)
+
+
+def test_a_kill_between_the_product_and_its_line_does_not_deceive(tmp_path: Path) -> None:
+    """Config A is done; then B publishes and is killed before its line; then A again: the product is B's."""
+    product = tmp_path / "correlation" / "a.zarr.zip"
+    _finish(tmp_path, "correlate", "a", "config A")
+    record(tmp_path, "begun", "correlate", "a", "abc")
+    _write(product)  # records abc
+    assert not Ledger(tmp_path).is_done("correlate", "a", "config A", product)
+    assert Ledger(tmp_path).is_done("correlate", "a", "abc", product)
 
 
 def test_without_a_journal_the_product_speaks_for_itself(tmp_path: Path) -> None:
@@ -165,28 +180,42 @@ def test_without_a_journal_the_product_speaks_for_itself(tmp_path: Path) -> None
     assert not Ledger(tmp_path).is_done("correlate", "a", "other", product)
 
 
-def test_the_last_journal_line_counts_and_a_torn_one_does_not(tmp_path: Path) -> None:
+def test_a_torn_line_is_no_line(tmp_path: Path) -> None:
     product = tmp_path / "a.txt"
     product.write_text("x", encoding="utf-8")
-    record(tmp_path, "maps", "a", "old")
-    record(tmp_path, "maps", "a", "new")
+    _finish(tmp_path, "maps", "a", "new")
     journal = next((tmp_path / "journal").iterdir())
     with journal.open("a", encoding="utf-8") as file:
-        file.write('{"stage": "maps", "key": "a", "dig')
+        file.write('{"event": "begun", "stage": "maps", "key": "a", "dig')
     assert Ledger(tmp_path).is_done("maps", "a", "new", product)
     assert not Ledger(tmp_path).is_done("maps", "a", "old", product)
 
 
 def test_two_processes_write_two_journals(tmp_path: Path) -> None:
-    record(tmp_path, "maps", "a", "x")
+    _finish(tmp_path, "maps", "a", "x")
     script = (
         "from pathlib import Path; from ainerd_hpc.ledger import record\n"
-        f"record(Path({str(tmp_path)!r}), 'maps', 'b', 'y')"
+        f"record(Path({str(tmp_path)!r}), 'done', 'maps', 'b', 'y')"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
     names = {path.name for path in (tmp_path / "journal").iterdir()}
     assert len(names) == 2
     assert f"{socket.gethostname()}-{os.getpid()}.jsonl" in names
+
+
+def test_a_second_run_on_one_archive_is_told(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "new")
+    assert not archive.is_locked()
+    script = (
+        "from pathlib import Path; from ainerd_hpc.archive import Archive\n"
+        f"with Archive(Path({str(tmp_path)!r}) / 'new').locked(): pass"
+    )
+    with archive.locked():
+        assert archive.is_locked()
+        second = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert f"process {os.getpid()} on {socket.gethostname()} is at work on it" in second.stderr
+    assert not archive.is_locked()
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 
 def test_quarantine_is_replaced_stage_by_stage(tmp_path: Path) -> None:
@@ -200,3 +229,17 @@ def test_quarantine_is_replaced_stage_by_stage(tmp_path: Path) -> None:
     assert again.find_problem("ingest", "b", "1") is not None
     assert again.find_problem("ingest", "b", "new input") is None
     assert again.find_problem("ingest", "a", "2") is None
+    again.forget(["maps"])
+    assert [problem.scan_id for problem in again.problems] == ["b"]
+
+
+def test_bytes_that_went_bad_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr.zip"
+    _write(path)
+    with zipfile.ZipFile(path) as file:
+        place = file.getinfo("frames/c/1/0/0").header_offset + 100
+    raw = bytearray(path.read_bytes())
+    raw[place] ^= 0xFF
+    path.write_bytes(raw)
+    with pytest.raises(ArchiveError, match=r"a\.zarr\.zip: the product is damaged"), reading_group(path) as group:
+        array(group, "frames")[...]

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
-from ainerd_hpc.config import RunConfig, digest, load, parse_duration
+from ainerd_hpc.config import MapsConfig, RunConfig, TrainConfig, digest, load, parse_duration
 from ainerd_hpc.errors import ConfigError
 from tests.config_reference import reference
 
@@ -49,7 +49,10 @@ def test_wrong_value_names_line_and_value(tmp_path: Path) -> None:
     [
         ("archive: [", "not valid YAML"),
         ("- a\n- b\n", "expected a mapping"),
-        ("source:\n  path: b\n", "'archive' is missing"),
+        ("source:\n  path: b\n", "'archive' is missing; give it in the config or as --archive DIR"),
+        ("archive: a\n", "'source' is missing; give it in the config or as --source FOLDER"),
+        ("archive: a\nsource:\n", "'source.path' is missing; give it in the config or as --source FOLDER"),
+        ("archive: 2024-99-99\n", "not valid YAML: month must be in 1..12"),
     ],
 )
 def test_unusable_files(tmp_path: Path, text: str, message: str) -> None:
@@ -82,10 +85,54 @@ def test_durations(text: object, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds, rel=1e-12)
 
 
-@pytest.mark.parametrize("text", ["", "5 parsec", "abc", "-3 s", True, None])
+@pytest.mark.parametrize("text", ["", "5 parsec", "abc", "-3 s", "1.2.3 s", ". s", True, None])
 def test_wrong_durations(text: object) -> None:
     with pytest.raises(ValueError, match="expected a duration"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("maps.windows=[foo]", "'maps.windows.0': expected full or a number of frames (>= 8), found 'foo'"),
+        ("maps.windows=[full, 4]", "'maps.windows.1': expected full or a number of frames (>= 8), found 4"),
+        (
+            "source.frame_time=5 sec",
+            "'source.frame_time': expected a duration such as 0.2, '5 ms' or '2 min', found '5 sec'",
+        ),
+        ("source.frame_time=.inf", "'source.frame_time': Input should be a finite number, found inf"),
+        ("train.learning_rate=.inf", "'train.learning_rate': Input should be a finite number, found inf"),
+        ("maps.overlap=.nan", "'maps.overlap': Input should be a finite number, found nan"),
+        ("train.seed=-1", "'train.seed': Input should be greater than or equal to 0, found -1"),
+        ("simulate.seed=-1", "'simulate.seed': Input should be greater than or equal to 0, found -1"),
+        ("cluster.seed=-1", "'cluster.seed': Input should be greater than or equal to 0, found -1"),
+        ("cluster.seed=4294967296", "'cluster.seed': Input should be less than 4294967296, found 4294967296"),
+    ],
+)
+def test_a_wrong_value_is_told_once_under_its_own_key(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(None, ["archive=x", "source.path=y", override])
+    assert str(error.value) == f"arguments: {message}"
+
+
+def test_a_number_too_large_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match=r"'source\.frame_time'"):
+        load(None, ["archive=x", "source.path=y", f"source.frame_time={10**400}"])
+
+
+def test_an_empty_section_takes_its_defaults(tmp_path: Path) -> None:
+    config = load(_write(tmp_path, MINIMAL + "train:\nmaps:\nsimulate:\n"))
+    assert (config.train, config.maps, config.simulate) == (TrainConfig(), MapsConfig(), None)
+
+
+def test_home_is_expanded_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keys = ("archive", "source.path", "source.partition", "source.sample_log", "model.weights")
+    config = load(None, [f"{key}=~/{key}" for key in keys])
+    source = config.source
+    paths = (config.archive, source.path, source.partition, source.sample_log, config.model.weights)
+    assert paths == tuple(tmp_path / key for key in keys)
+    assert RunConfig.model_json_schema()["properties"]["archive"]["format"] == "path"
 
 
 def test_memory_is_typed() -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import pickle
 import shutil
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ainerd_hpc.config import SourceConfig
 from ainerd_hpc.discovery import discover
 from ainerd_hpc.errors import ConfigError, ScanError
 from ainerd_hpc.formats import reader, sample_log
+from ainerd_hpc.formats.partition import read_partition
 from ainerd_hpc.types import Content
 from tests.conftest import SHARED, SMALL
 
@@ -43,6 +48,100 @@ def test_two_files_of_one_name_stay_two_scans(source: Path) -> None:
     np.save(source / "sim_0000.npy", _c2(40, 9.0))
     found = discover(SourceConfig(path=source, frame_time=0.5))
     assert [scan.scan_id for scan in found.scans][:3] == ["sim_0000.h5", "sim_0000.npy", "sim_0001"]
+
+
+def _published(folder: Path, starts: tuple[float, ...] = (0.0, 7.0)) -> Path:
+    """Two sectors a start time; the latents tell their row."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "scan_start_s.npy", np.repeat(starts, 2))
+    np.save(folder / "sector.npy", np.tile([1, 2], len(starts)))
+    np.save(folder / "latents.npy", np.arange(2 * len(starts))[:, None] + np.zeros(64))
+    return folder / "latents.npy"
+
+
+def _ids(folder: Path) -> list[str]:
+    found = discover(SourceConfig(path=folder, frame_time=0.5))
+    assert len({scan.scan_id for scan in found.scans}) == len(found.scans)
+    return [scan.scan_id for scan in found.scans]
+
+
+def _tag(relative: str) -> str:
+    return hashlib.sha256(os.fsencode(relative)).hexdigest()[:6]
+
+
+def test_a_folder_and_a_name_with_the_joint_stay_two_scans(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for relative in ("a/b.npy", "a--b.npy"):
+        np.save(tmp_path / relative, _c2(40, 9.0))
+    assert _ids(tmp_path) == sorted(f"a--b.npy~{_tag(relative)}" for relative in ("a/b.npy", "a--b.npy"))
+
+
+def test_a_suffix_that_makes_another_name_stays_another_scan(tmp_path: Path) -> None:
+    for name in ("x.npy", "x.h5", "x.h5.npy"):
+        with h5py.File(tmp_path / name, "w") if name == "x.h5" else (tmp_path / name).open("wb") as file:
+            file.create_dataset("c2", data=_c2(40, 9.0)) if name == "x.h5" else np.save(file, _c2(40, 9.0))
+    assert _ids(tmp_path) == ["x.h5.npy", f"x.h5~{_tag('x.h5')}", "x.npy"]
+
+
+def test_published_scans_share_their_names_with_nobody(tmp_path: Path) -> None:
+    _published(tmp_path)
+    np.save(tmp_path / "rheo_01.npy", _c2(40, 9.0))
+    assert _ids(tmp_path) == ["rheo_00", "rheo_01", "rheo_01.npy"]
+
+
+def test_two_published_folders(tmp_path: Path) -> None:
+    paths = [_published(tmp_path / name) for name in ("a", "b")]
+    tags = {name: _tag(f"{name}/latents.npy") for name in ("a", "b")}
+    assert set(_ids(tmp_path)) == {f"rheo_{number:02d}~{tag}" for number in range(2) for tag in tags.values()}
+    read = reader("ainerd2024").read_latents(paths[1], f"rheo_01~{tags['b']}")
+    np.testing.assert_array_equal(read[:, 0], [2, 3])
+
+
+def test_ids_are_names_of_files(tmp_path: Path) -> None:
+    long = "é" * 100
+    for name in ("two\nlines", "bell\a", "two_lines", long):
+        np.save(tmp_path / f"{name}.npy", _c2(40, 9.0))
+    cut = f"{'é' * 60}~{_tag(f'{long}.npy')}"
+    twins = [f"two_lines.npy~{_tag(f'{name}.npy')}" for name in ("two\nlines", "two_lines")]
+    assert _ids(tmp_path) == sorted(["bell_", cut, *twins])
+
+
+def test_names_that_are_not_utf8_are_problems_and_the_others_go_on(tmp_path: Path) -> None:
+    _published(tmp_path)
+    names = [os.fsdecode(b"caf\xe9.npy"), os.fsdecode(b"caf\xe8.npy"), os.fsdecode(b"bad\xff.h5")]
+    try:
+        for name in names[:2]:
+            np.save(tmp_path / name, _c2(40, 9.0))
+        (tmp_path / names[2]).write_bytes(b"no HDF5")
+    except OSError:
+        pytest.skip("this file system takes no names outside UTF-8")
+    found = discover(SourceConfig(path=tmp_path, frame_time=0.5))
+    reasons = {problem.scan_id: problem.reason for problem in found.problems}
+    assert set(reasons) == {*(f"caf_~{_tag(name)}" for name in names[:2]), f"bad_~{_tag(names[2])}"}
+    expected = "expected a path in UTF-8, which the catalog can hold, found 'caf\\udce9.npy'; rename the file"
+    assert reasons[f"caf_~{_tag(names[0])}"].endswith(expected)
+    for text in (*reasons.values(), *(scan.source for scan in found.scans)):
+        assert text.encode()
+        assert text.isprintable()
+    assert [scan.scan_id for scan in found.scans if scan.state == "found"] == ["rheo_00", "rheo_01"]
+
+
+def test_fingerprint_follows_the_start_time_and_every_file(tmp_path: Path) -> None:
+    def fingerprints() -> dict[str, str]:
+        for name in ("latents", "sector", "scan_start_s"):
+            os.utime(tmp_path / f"{name}.npy", (1, 1))
+        return {scan.scan_id: scan.digest for scan in discover(SourceConfig(path=tmp_path, frame_time=0.5)).scans}
+
+    _published(tmp_path, (0.0, 7.0))
+    before = fingerprints()
+    _published(tmp_path, (0.0, 9.0))
+    after = fingerprints()
+    assert [name for name in before if before[name] != after[name]] == ["rheo_01"]
+    for name in ("sector", "scan_start_s"):
+        os.utime(tmp_path / f"{name}.npy", (2, 2))
+        touched = {scan.digest for scan in discover(SourceConfig(path=tmp_path, frame_time=0.5)).scans}
+        assert not touched & set(after.values())
+        os.utime(tmp_path / f"{name}.npy", (1, 1))
 
 
 def test_fingerprint_follows_the_files(source: Path) -> None:
@@ -95,6 +194,80 @@ def test_two_shared_partitions_ask_for_a_choice(source: Path) -> None:
     assert not discover(SourceConfig(path=source, partition=source / "other_qmap.hdf")).problems
 
 
+@pytest.mark.parametrize("suffix", [".h5", ".hdf", ".dat"])
+def test_the_partition_of_another_scan_is_nobody_elses(source: Path, suffix: str) -> None:
+    (source / "sim_0003.h5").rename(source / f"sim_0003{suffix}")
+    (source / "simulated_qmap.hdf").rename(source / "sim_0003_qmap.hdf")
+    problems = discover(SourceConfig(path=source)).problems
+    assert [problem.scan_id for problem in problems] == [f"sim_{index:04d}" for index in (0, 1, 2, 4, 5)]
+    assert problems[0].reason.endswith(
+        "expected one partition file (/qmap), found sim_0003_qmap.hdf; set source.partition"
+    )
+
+
+def test_the_partition_of_a_broken_scan_is_nobody_elses(source: Path) -> None:
+    os.truncate(source / "sim_0003.h5", 5000)
+    (source / "simulated_qmap.hdf").rename(source / "sim_0003_qmap.hdf")
+    assert len(discover(SourceConfig(path=source)).problems) == 6
+
+
+def test_the_configured_partition_wins(source: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.hdf"
+    shutil.copy(source / "simulated_qmap.hdf", source / "sim_0005_qmap.hdf")
+    shutil.copy(source / "simulated_qmap.hdf", other)
+    with h5py.File(other, "a") as file:
+        file["qmap/dynamic_v_list_dim0"][...] *= 2
+    own = discover(SourceConfig(path=source)).scans
+    found = discover(SourceConfig(path=source, partition=other))
+    assert {scan.partition for scan in found.scans} == {read_partition(other).digest}
+    assert {scan.partition for scan in own} == {read_partition(source / "simulated_qmap.hdf").digest}
+    assert found.partitions == (other,)
+
+
+def test_a_partition_that_changes_is_read_again(source: Path) -> None:
+    before = discover(SourceConfig(path=source)).scans[0].partition
+    with h5py.File(source / "simulated_qmap.hdf", "a") as file:
+        file["qmap/dynamic_v_list_dim0"][...] *= 2
+    assert discover(SourceConfig(path=source)).scans[0].partition != before
+
+
+def test_a_partition_with_square_floats_is_a_partition(source: Path) -> None:
+    with h5py.File(source / "simulated_qmap.hdf", "a") as file:
+        file["qmap/phi"] = np.zeros((48, 48))
+    found = discover(SourceConfig(path=source))
+    assert [scan.scan_id for scan in found.scans] == [f"sim_{index:04d}" for index in range(6)]
+    assert not found.problems
+
+
+def test_metadata_with_square_floats_is_metadata(source: Path) -> None:
+    with h5py.File(source / "sim_0000_metadata.hdf", "a") as file:
+        file["entry/instrument/flatfield"] = np.zeros((48, 48))
+    assert len(discover(SourceConfig(path=source)).scans) == 6
+
+
+def test_hdf5_of_another_layout_is_ignored_in_one_line(source: Path) -> None:
+    results = source / "sim_0000_results.hdf"
+    shutil.copy(source / "sim_0000_metadata.hdf", results)
+    with h5py.File(results, "a") as file:
+        file["xpcs/multitau/normalized_g2"] = np.ones((20, 3))
+        file["xpcs/nothing"] = h5py.Empty("f8")
+        file["xpcs/odd"] = np.zeros((20, 20), np.dtype("V16"))
+    found = discover(SourceConfig(path=source))
+    reason = f"{results}: neither frames (/entry/data/data) nor two-time maps (square arrays)"
+    assert found.ignored == ((results, reason),)
+    assert not found.problems
+    assert len(found.scans) == 6
+
+
+def test_two_time_maps_of_a_result_file_with_its_metadata_are_a_scan(source: Path) -> None:
+    results = source / "sim_0000_results.hdf"
+    shutil.copy(source / "sim_0000_metadata.hdf", results)
+    with h5py.File(results, "a") as file:
+        file["xpcs/twotime/correlation_map/c2_00001"] = np.triu(_c2(40, 9.0)[0])
+    scans = {scan.scan_id: scan for scan in discover(SourceConfig(path=source, frame_time=0.5)).scans}
+    assert scans["sim_0000_results"].content is Content.C2
+
+
 @pytest.mark.parametrize("content", ["nothing", "no folder"])
 def test_no_scans(tmp_path: Path, content: str) -> None:
     folder = tmp_path / "source"
@@ -145,10 +318,54 @@ def test_an_array_that_is_no_two_time_map_is_refused(tmp_path: Path) -> None:
         reader("c2-npy").read_c2(path)
 
 
+def _npy_reason(folder: Path) -> str:
+    np.save(folder / "good.npy", _c2(40, 9.0))
+    np.save(folder / "list.npy", np.arange(5))
+    np.save(folder / "none.npy", np.zeros((0, 3)))
+    found = discover(SourceConfig(path=folder, frame_time=0.5))
+    assert [scan.scan_id for scan in found.scans if scan.state == "found"] == ["good"]
+    assert [problem.scan_id for problem in found.problems] == ["a"]
+    assert "\n" not in found.problems[0].reason
+    return found.problems[0].reason
+
+
+class _Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.array([[object()] * 20] * 20), allow_pickle=True)
-    with pytest.raises(ConfigError, match="no scan found"):
-        discover(SourceConfig(path=tmp_path))
+    bomb = np.array([[_Bomb(tmp_path / "exploded")] * 20] * 20)
+    np.save(tmp_path / "a.npy", bomb, allow_pickle=True)
+    assert "a.npy: cannot read it: it holds Python objects, and unpickling these" in _npy_reason(tmp_path)
+    (tmp_path / "a.npy").write_bytes(pickle.dumps(bomb))
+    assert "a.npy: cannot read it: expected a .npy file, found one that starts with" in _npy_reason(tmp_path)
+    assert not (tmp_path / "exploded").exists()
+
+
+@settings(deadline=None, max_examples=40)
+@given(share=st.floats(0.0, 0.999))
+def test_a_truncated_npy_is_a_problem(tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
+    path = tmp_path_factory.mktemp("maps") / "a.npy"
+    np.save(path, _c2(40, 9.0))
+    os.truncate(path, int(share * path.stat().st_size))
+    assert "a.npy: cannot read it: " in _npy_reason(path.parent)
+
+
+@settings(deadline=None, max_examples=60)
+@given(damage=st.binary(min_size=1, max_size=60), where=st.integers(6, 127))
+def test_no_damaged_npy_stops_the_others(tmp_path_factory: pytest.TempPathFactory, damage: bytes, where: int) -> None:
+    path = tmp_path_factory.mktemp("maps") / "a.npy"
+    np.save(path, _c2(40, 9.0))
+    content = path.read_bytes()
+    path.write_bytes(content[:where] + damage + content[where + len(damage) :])
+    np.save(path.with_name("good.npy"), _c2(40, 9.0))
+    assert "good" in [scan.scan_id for scan in discover(SourceConfig(path=path.parent, frame_time=0.5)).scans]
 
 
 def test_published_latents_are_fifty_scans_of_eighteen_sectors() -> None:
@@ -181,8 +398,53 @@ def test_sample_log_in_seconds_and_in_dates(tmp_path: Path) -> None:
         np.testing.assert_allclose(at["stress"], [0.5, 2.5, np.nan, np.nan])
 
 
-def test_sample_log_that_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("time,stress\nyesterday,1\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"a\.csv: expected a CSV with a column `time`"):
-        sample_log.read(path)
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"time,stress\nyesterday,1\n", "Time data yesterday is not ISO8601 format"),
+        (b"when,stress\n0,1\n", "found the columns when, stress"),
+        (b"time,Time\n0,1\n", "found the columns time, time"),
+        (b"time,stress, stress\n0,1,2\n", "found the columns time, stress, stress"),
+        (b"time,\xb0C\n0,1\n", "'utf-8' codec can't decode"),
+        (b"", "No columns to parse from file"),
+    ],
+)
+def test_a_configured_sample_log_that_is_none_stops_the_plan(source: Path, content: bytes, reason: str) -> None:
+    path = source / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        discover(SourceConfig(path=source, sample_log=path))
+    what = f"{path}: expected a CSV in UTF-8 with distinct columns, one of them `time` (s or ISO dates): {reason}"
+    assert str(error.value).startswith(what)
+    assert "\n" not in str(error.value)
+
+
+def test_a_sample_log_that_was_found_is_read_at_once(source: Path) -> None:
+    (source / "sample_log.csv").write_bytes(b"time,\xb0C\n0,1\n")
+    with pytest.raises(ConfigError, match=r"sample_log\.csv: expected a CSV in UTF-8"):
+        discover(SourceConfig(path=source))
+
+
+def test_two_sample_logs_ask_for_a_choice(source: Path) -> None:
+    (source / "b.csv").write_text("time,x\n0,1\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"found b\.csv, sample_log\.csv; name the sample log in source\.sample_log"):
+        discover(SourceConfig(path=source))
+    found = discover(SourceConfig(path=source, sample_log=source / "b.csv"))
+    assert found.sample_log == source / "b.csv"
+    assert found.sample_log_table.to_dict("list") == {"time": [0.0], "x": [1.0]}
+
+
+def test_without_a_sample_log_the_table_is_empty(source: Path) -> None:
+    (source / "sample_log.csv").unlink()
+    found = discover(SourceConfig(path=source))
+    assert found.sample_log is None
+    assert list(found.sample_log_table.columns) == ["time"]
+    assert found.sample_log_table.shape == (0, 1)
+
+
+def test_a_sample_log_from_a_spreadsheet(source: Path) -> None:
+    """Byte order mark, capitals, blanks, and a comma at the end of each row."""
+    (source / "sample_log.csv").write_bytes(b"\xef\xbb\xbf Time , Stress\r\n3,1,\r\n2,4,\r\n")
+    found = discover(SourceConfig(path=source))
+    assert found.sample_log == source / "sample_log.csv"
+    assert found.sample_log_table.to_dict("list") == {"time": [2.0, 3.0], "Stress": [4.0, 1.0]}

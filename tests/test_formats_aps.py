@@ -94,6 +94,13 @@ def test_describe(tmp_path):
     assert not ApsHdf5.is_metadata(raw)
 
 
+def test_a_result_file_is_no_metadata_though_it_holds_a_copy_of_it(tmp_path):
+    some_metadata(tmp_path / "scan_results.hdf")
+    with h5py.File(tmp_path / "scan_results.hdf", "a") as file:
+        file["xpcs/multitau/normalized_g2"] = np.ones((20, 3))
+    assert not ApsHdf5.is_metadata(tmp_path / "scan_results.hdf")
+
+
 def test_without_metadata_nothing_is_invented(tmp_path):
     write_raw(tmp_path / "scan.h5", some_frames(), simulated=False)
     found = ApsHdf5.describe(tmp_path / "scan.h5")

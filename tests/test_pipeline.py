@@ -20,7 +20,7 @@ import yaml
 
 from ainerd_hpc.archive import Archive, read_table
 from ainerd_hpc.config import RunConfig
-from ainerd_hpc.errors import ConfigError, PlanError, QuarantinedError
+from ainerd_hpc.errors import ArchiveError, ConfigError, PlanError, QuarantinedError
 from ainerd_hpc.pipeline import Run, check, plan
 from tests.conftest import SMALL, digests
 
@@ -232,7 +232,7 @@ def test_quarantined_scans_are_not_tried_again_unless_asked(source: Path, make_c
         with pytest.raises(QuarantinedError):
             run.execute()
         journal = [line for path in (config.archive / "journal").glob("*") for line in path.read_text().splitlines()]
-        assert len(journal) == 5
+        assert sum(json.loads(line)["event"] == "done" for line in journal) == 5
         assert run.reports[0].num_quarantined == 1
         assert run.reports[0].num_done == (5 if num_tasks == 6 else 0)
 
@@ -312,10 +312,151 @@ def test_no_scan_left_ends_the_run(source: Path, make_config: MakeConfig) -> Non
         Run(make_config(source), until="ingest").execute()
 
 
-def test_simulated_scans_never_go_among_others(source: Path, make_config: MakeConfig) -> None:
-    (source / "sim_0001.h5").rename(source / "measured.h5")
-    with pytest.raises(PlanError, match=r"expected an empty folder for simulated scans, found measured\.h5"):
-        Run(make_config(source, simulate={"num_scans": 2}), until="ingest").execute()
+SIMULATE = {"num_scans": 2, "num_frames": 24, "height": 40, "width": 48, "num_q_bins": 2}
+
+
+def test_simulated_scans_never_go_among_others(tmp_path: Path, make_config: MakeConfig) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "sample_log.csv").write_text("time,stress\n0,1\n", encoding="utf-8")
+    with pytest.raises(PlanError, match=r"expected an empty folder for simulated scans, found sample_log\.csv"):
+        Run(make_config(folder, simulate=SIMULATE), until="ingest").execute()
+    assert (folder / "sample_log.csv").read_text(encoding="utf-8") == "time,stress\n0,1\n"
+
+
+def test_simulations_with_other_settings_do_not_mix(tmp_path: Path, make_config: MakeConfig) -> None:
+    folder = tmp_path / "simulated"
+    Run(make_config(folder, simulate=SIMULATE), until="ingest").execute()
+    with pytest.raises(PlanError, match="expected scans simulated with these settings, found others"):
+        Run(make_config(folder, simulate={**SIMULATE, "num_scans": 1}), until="ingest").execute()
+    again = Run(make_config(folder, simulate=SIMULATE, archive=tmp_path / "other"), until="ingest")
+    again.execute()
+    assert [(report.num_done, report.num_kept) for report in again.reports] == [(0, 2), (2, 0)]
+
+
+def test_bad_pixels_that_the_mask_calls_good_are_named(source: Path, make_config: MakeConfig) -> None:
+    with h5py.File(source / "simulated_qmap.hdf") as file:
+        y, x = np.argwhere(file["qmap/dynamic_roi_map"][...] == 2)[7]
+    with h5py.File(source / "sim_0001.h5", "r+") as file:
+        frames = file["entry/data/data"][...]
+        frames[3:, y, x] = 65535
+        file["entry/data/data"][...] = frames
+    config = make_config(source)
+    with pytest.raises(QuarantinedError):
+        Run(config, until="correlate").execute()
+    problem = json.loads((config.archive / "quarantine.jsonl").read_text(encoding="utf-8"))
+    assert (problem["scan_id"], problem["stage"]) == ("sim_0001", "correlate")
+    assert f"found 65535 at y {y}, x {x}; mask them" in problem["reason"]
+    catalog = read_table(config.archive / "catalog.parquet").set_index("scan_id")["state"]
+    assert catalog["sim_0001"] == "quarantined"
+
+
+def test_a_snapshot_among_scans_is_set_aside(source: Path, make_config: MakeConfig) -> None:
+    from ainerd_hpc.formats.aps import write_raw
+
+    write_raw(source / "sim_0004.h5", np.ones((1, 48, 64), np.uint16), simulated=True)
+    config = make_config(source, train={"epochs": 1}, maps={"windows": ["full"]})
+    with pytest.raises(QuarantinedError):
+        Run(config).execute()
+    assert len(read_table(config.archive / "clusters" / "default.parquet")) == 10
+
+
+def test_a_changed_partition_is_seen_by_a_stage_alone(source: Path, make_config: MakeConfig) -> None:
+    config = make_config(source)
+    Run(config, until="correlate").execute()
+    with h5py.File(source / "simulated_qmap.hdf", "r+") as file:
+        mask = file["qmap/mask"][...]
+        mask[20:24] = 0
+        file["qmap/mask"][...] = mask
+    run = Run(config, "correlate", "correlate")
+    run.execute()
+    assert run.reports[0].num_done == 6
+
+
+def test_retrying_one_stage_leaves_the_quarantine_of_others(source: Path, make_config: MakeConfig) -> None:
+    _zero_frames(source / "sim_0001.h5")
+    config = make_config(source)
+    with pytest.raises(QuarantinedError):
+        Run(config, until="correlate").execute()
+    before = (config.archive / "quarantine.jsonl").read_text(encoding="utf-8")
+    with pytest.raises(QuarantinedError):
+        Run(config, "correlate", "correlate", retry_failed=True).execute()
+    assert (config.archive / "quarantine.jsonl").read_text(encoding="utf-8") == before
+
+
+def test_a_log_column_named_like_one_of_ours(source: Path, make_config: MakeConfig) -> None:
+    log = pd.read_csv(source / "sample_log.csv").assign(width=1.5, tau=2.5)
+    log.to_csv(source / "sample_log.csv", index=False)
+    config = make_config(source, train={"epochs": 1}, maps={"windows": ["full"]})
+    Run(config).execute()
+    assert (read_table(config.archive / "catalog.parquet")["sample_width"] == 1.5).all()
+    clusters = read_table(config.archive / "clusters" / "default.parquet")
+    assert (clusters["sample_tau"] == 2.5).all()
+    assert (clusters["width"] == 1.5).all()
+
+
+def test_a_damaged_product_of_ours_is_named(simulated_source: Path, make_config: MakeConfig) -> None:
+    config = make_config(simulated_source)
+    Run(config, until="correlate").execute()
+    path = config.archive / "correlation" / "sim_0002.zarr.zip"
+    raw = bytearray(path.read_bytes())
+    raw[2000] ^= 0xFF
+    path.write_bytes(raw)
+    with pytest.raises(QuarantinedError):
+        Run(config, until="maps").execute()
+    assert "sim_0002.zarr.zip: the product is damaged" in (config.archive / "quarantine.jsonl").read_text("utf-8")
+    path.unlink()
+    Run(config, until="maps", retry_failed=True).execute()
+
+
+def test_two_runs_at_once(simulated_source: Path, make_config: MakeConfig) -> None:
+    config = make_config(simulated_source)
+    with Archive(config.archive).locked(), pytest.raises(ArchiveError, match="is at work on it"):
+        Run(config, until="ingest").execute()
+
+
+def test_a_full_disk_stops_the_run_and_blames_no_scan(simulated_source: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    (tmp_path / "tiny").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path / "tiny")]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("a small file system can be mounted by root only")
+    try:
+        (archive / "frames").symlink_to(tmp_path / "tiny")
+        result = subprocess.run(
+            [*COMMAND, "run", "--source", str(simulated_source), "--archive", str(archive), "--executor", "inline"],
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        subprocess.run(["umount", str(tmp_path / "tiny")], check=True)
+    assert result.returncode == 1
+    assert "No space left on device" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (archive / "quarantine.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "until", "words"),
+    [("simulate", None, "the config has no such section"), ("maps", "ingest", "nothing lies between")],
+)
+def test_impossible_parts_of_the_line(
+    first: str, until: str | None, words: str, simulated_source: Path, make_config: MakeConfig
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Run(make_config(simulated_source), first, until).execute()
+
+
+def test_odd_paths(simulated_source: Path, tmp_path: Path) -> None:
+    source = tmp_path / "früh [/b] 🙂"
+    shutil.copytree(simulated_source, source)
+    (source / "sim_0001.h5").rename(source / "a '\"[b] <i>.h5")
+    (source / "sim_0001_metadata.hdf").rename(source / "a '\"[b] <i>_metadata.hdf")
+    command = [*COMMAND, "run", "--source", str(source), "--archive", str(tmp_path / "archive"), "--until", "correlate"]
+    result = subprocess.run([*command, "--executor", "inline"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "a '\"[b] <i>" in read_table(tmp_path / "archive" / "catalog.parquet")["scan_id"].tolist()
 
 
 def test_run_without_a_config_file(simulated_source: Path, tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ class Found:
     partitions: tuple[Path, ...]
     sample_logs: tuple[Path, ...]
     broken: tuple[tuple[Path, str], ...]
-    """(file, one-line reason): files that look like scans and cannot be opened."""
+    """(file, reason): files that by their suffix may be scans and cannot be opened."""
+    ignored: tuple[tuple[Path, str], ...]
+    """(file, reason): HDF5 files in good order that hold no scan, such as results of an analysis."""
 
 
 def find(folder: Path) -> Found:
@@ -48,18 +50,21 @@ def find(folder: Path) -> Found:
     from ainerd_hpc.formats.aps import ApsHdf5
     from ainerd_hpc.formats.partition import is_partition
 
-    scans, partitions, sample_logs, broken = [], [], [], []
+    scans, partitions, sample_logs, broken, ignored = [], [], [], [], []
     for path in _files(folder):
-        name = next((name for name in READERS if reader(name).matches(path)), None)
-        if name:
-            scans.append((path, name))
-        elif is_partition(path):
+        if is_partition(path):
             partitions.append(path)
+        elif ApsHdf5.is_metadata(path):
+            continue
+        elif name := next((name for name in READERS if reader(name).matches(path)), None):
+            scans.append((path, name))
         elif sample_log.matches(path):
             sample_logs.append(path)
-        elif path.suffix.lower() in _HDF5_SUFFIXES and not ApsHdf5.is_metadata(path):
-            broken.append((path, _why_broken(path)))
-    return Found(tuple(scans), tuple(partitions), tuple(sample_logs), tuple(broken))
+        elif reason := _fault(path):
+            broken.append((path, reason))
+        elif path.suffix.lower() in _HDF5_SUFFIXES:
+            ignored.append((path, f"{path}: neither frames (/entry/data/data) nor two-time maps (square arrays)"))
+    return Found(tuple(scans), tuple(partitions), tuple(sample_logs), tuple(broken), tuple(ignored))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -69,11 +74,16 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _why_broken(path: Path) -> str:
-    from ainerd_hpc.formats.aps import ApsHdf5
+def _fault(path: Path) -> str:
+    """Why a file cannot be opened as what its suffix says; empty where it can, or where that matters to no reader."""
+    from ainerd_hpc.formats import aps, c2maps
 
+    suffix = path.suffix.lower()
     try:
-        ApsHdf5.describe(path)
+        if suffix == ".npy":
+            c2maps.check_npy(path)
+        elif suffix in _HDF5_SUFFIXES:
+            aps.check_hdf5(path)
     except ScanError as error:
         return str(error)
-    return f"{path}: holds neither frames nor two-time maps; move it out of the source folder"
+    return ""

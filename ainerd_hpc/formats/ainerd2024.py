@@ -27,8 +27,7 @@ class Ainerd2024:
 
     @staticmethod
     def matches(path: Path) -> bool:
-        companions = (path.with_name("sector.npy"), path.with_name("scan_start_s.npy"))
-        return path.name == "latents.npy" and all(companion.exists() for companion in companions)
+        return path.name == "latents.npy" and all(companion.exists() for companion in _companions(path))
 
     @staticmethod
     def describe_all(path: Path) -> dict[str, Description]:
@@ -48,18 +47,30 @@ class Ainerd2024:
             raise ScanError(str(path), problem, "take the three files from one release")
         return {
             f"{_PREFIX}{number:02d}": Description(
-                num_frames=_SIZE, itemsize=4, num_q_bins=int(np.sum(start == seconds)), start_time=float(seconds)
+                num_frames=_SIZE,
+                itemsize=4,
+                num_q_bins=int(np.sum(start == seconds)),
+                start_time=float(seconds),
+                companions=_companions(path),
             )
             for number, seconds in enumerate(np.unique(start))
         }
 
     @staticmethod
     def read_latents(path: Path, scan_id: str) -> np.ndarray:
-        """Latents of one scan, (q_bin, d) float32, in the order of the sectors."""
+        """Latents of one scan, (q_bin, d) float32, in the order of the sectors.
+
+        What follows a `~` in `scan_id` only tells it from scans of the same name in other files.
+        """
         sector, start = _load(path, "sector.npy"), _load(path, "scan_start_s.npy")
-        rows = np.flatnonzero(start == np.unique(start)[int(scan_id.removeprefix(_PREFIX))])
+        number = int(scan_id.partition("~")[0].removeprefix(_PREFIX))
+        rows = np.flatnonzero(start == np.unique(start)[number])
         in_order = rows[np.argsort(sector[rows], kind="stable")]
         return np.asarray(_load(path, "latents.npy")[in_order], dtype=np.float32)
+
+
+def _companions(path: Path) -> tuple[Path, ...]:
+    return path.with_name("sector.npy"), path.with_name("scan_start_s.npy")
 
 
 def _load(path: Path, name: str) -> np.ndarray:

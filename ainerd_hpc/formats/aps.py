@@ -21,6 +21,7 @@ from ainerd_hpc.types import Content
 
 _FRAMES = "entry/data/data"
 _SCHEMA = "entry/schema_version"
+_RESULTS = "xpcs"
 _READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
 _NEXT_STEP = "copy the file again from where it was measured, or take it out of the source folder"
 
@@ -43,10 +44,13 @@ class ApsHdf5:
 
     @staticmethod
     def is_metadata(path: Path) -> bool:
-        """Whether the file is HDF5 with `/entry/schema_version` and without frames; False if it cannot be opened."""
+        """Whether the file is HDF5 with `/entry/schema_version` and nothing measured; False if it cannot be opened.
+
+        Result files (`/xpcs`) are no metadata files, though boost_corr copies the whole of one into them.
+        """
         try:
             with h5py.File(path, "r") as file:
-                return _SCHEMA in file and _FRAMES not in file
+                return _SCHEMA in file and _FRAMES not in file and _RESULTS not in file
         except _READ_ERRORS:
             return False
 
@@ -99,6 +103,18 @@ class ApsHdf5:
                 with _reading(f"{path}:/{_FRAMES} frames {start}..{stop - 1}"):
                     block = frames[start:stop]
                 yield block.astype(block.dtype.newbyteorder("="), copy=False)
+
+
+def check_hdf5(path: Path) -> None:
+    """Open an HDF5 file and everything in it.
+
+    Raises
+    ------
+    ScanError
+        It is truncated, empty, unreadable, or not HDF5.
+    """
+    with _reading(str(path)), h5py.File(path, "r") as file:
+        file.visititems(lambda name, item: None)
 
 
 def write_raw(path: Path, frames: np.ndarray, *, simulated: bool) -> None:

@@ -12,8 +12,10 @@ from ainerd_hpc.formats.description import Description
 from ainerd_hpc.kernels.twotime import complete_triangle
 from ainerd_hpc.types import Content
 
+_MAGIC = b"\x93NUMPY"
 _SMALLEST = 16
 """Shorter square arrays are hardly two-time maps."""
+_NEXT_STEP = "copy it again from its origin, or take it out of the source folder"
 
 
 def _is_square(shape: tuple[int, ...], dtype: np.dtype) -> bool:
@@ -41,6 +43,32 @@ def _checked(maps: np.ndarray, path: Path) -> np.ndarray:
     return maps
 
 
+def check_npy(path: Path) -> None:
+    """Open a .npy file.
+
+    Raises
+    ------
+    ScanError
+        It is truncated, empty, unreadable, not .npy, or holds Python objects.
+    """
+    _open_npy(path)
+
+
+def _open_npy(path: Path) -> np.ndarray:
+    """The array, mapped from disk; nothing is unpickled."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+        if magic != _MAGIC:
+            raise ValueError(f"expected a .npy file, found one that starts with {magic!r}")
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except Exception as error:  # a damaged header is parsed as Python text, which can fail in any way
+        reason = " ".join(str(error).split())
+        if "Python objects in dtype" in reason:
+            reason = "it holds Python objects, and unpickling these could run any program"
+        raise ScanError(str(path), f"cannot read it: {reason}", _NEXT_STEP) from None
+
+
 class C2Npy:
     """One .npy file: a map (t, t) or one for each q-bin (q_bin, t, t)."""
 
@@ -49,17 +77,17 @@ class C2Npy:
 
     @staticmethod
     def matches(path: Path) -> bool:
-        if path.suffix != ".npy":
+        if path.suffix.lower() != ".npy":
             return False
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            array = _open_npy(path)
+        except ScanError:
             return False
         return _is_square(array.shape, array.dtype)
 
     @staticmethod
     def describe(path: Path) -> Description:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = _open_npy(path)
         num_q_bins = array.shape[0] if array.ndim == 3 else 1
         return Description(num_frames=array.shape[-1], itemsize=array.itemsize, num_q_bins=num_q_bins)
 
@@ -69,7 +97,7 @@ class C2Npy:
         try:
             return _checked(np.load(path, allow_pickle=False), path)
         except (OSError, ValueError) as error:
-            raise ScanError(str(path), f"cannot be read ({error})", "copy it again from its origin") from None
+            raise ScanError(str(path), f"cannot be read ({error})", _NEXT_STEP) from None
 
 
 class C2Hdf5:
@@ -82,7 +110,7 @@ class C2Hdf5:
     def matches(path: Path) -> bool:
         try:
             return bool(_square_datasets(path))
-        except OSError:
+        except (OSError, KeyError, RuntimeError, ValueError, TypeError):  # whatever h5py makes of a damaged file
             return False
 
     @staticmethod
@@ -99,8 +127,17 @@ class C2Hdf5:
             with h5py.File(path) as file:
                 maps = [np.atleast_3d(file[name][...].T).T for name in _square_datasets(path)]
         except (OSError, KeyError) as error:
-            raise ScanError(str(path), f"cannot be read ({error})", "copy it again from its origin") from None
+            raise ScanError(str(path), f"cannot be read ({error})", _NEXT_STEP) from None
         return _checked(np.concatenate(maps), path)
+
+
+def _dtype(dataset: h5py.Dataset) -> np.dtype:
+    """The dtype; object for types that NumPy has no equal of."""
+    try:
+        dtype: np.dtype = dataset.dtype
+    except TypeError:
+        return np.dtype(object)
+    return dtype
 
 
 def _square_datasets(path: Path) -> list[str]:
@@ -110,7 +147,7 @@ def _square_datasets(path: Path) -> list[str]:
     found: dict[str, tuple[int, ...]] = {}
 
     def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and _is_square(item.shape, item.dtype):
+        if isinstance(item, h5py.Dataset) and item.shape and _is_square(item.shape, _dtype(item)):
             found[name] = item.shape
 
     with h5py.File(path) as file:

@@ -14,13 +14,13 @@ TIME = "time"
 
 
 def matches(path: Path) -> bool:
-    """Whether the file is a CSV whose header has a `time` column."""
+    """Whether the file is a CSV whose header has a `time` column, in any case."""
     if path.suffix.lower() != ".csv":
         return False
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return TIME in next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            return TIME in map(_plain, next(csv.reader(file), []))
+    except (OSError, csv.Error):
         return False
 
 
@@ -35,16 +35,29 @@ def read(path: Path) -> pd.DataFrame:
     Raises
     ------
     ConfigError
-        The file cannot be read, or its `time` column is neither numbers nor ISO dates.
+        The file cannot be read, two columns have one name, or there is no `time` column of numbers or ISO dates.
     """
     try:
-        raw = pd.read_csv(path)
+        raw = pd.read_csv(path, encoding="utf-8-sig", index_col=False).rename(columns=_plain)
+        if list(raw.columns).count(TIME) != 1 or not raw.columns.is_unique:
+            raise ValueError(f"found the columns {', '.join(raw.columns)}")
         raw[TIME] = seconds(raw[TIME])
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: expected a CSV with a column `time` (s or ISO dates): {reason}") from None
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split()).split(". ")[0]  # pandas goes on with advice to programmers
+        problem = f"expected a CSV in UTF-8 with distinct columns, one of them `time` (s or ISO dates): {reason}"
+        raise ConfigError(f"{path}: {problem}; correct it, or name another one in source.sample_log") from None
     log = raw.select_dtypes("number").astype(np.float64)
     return log.dropna(subset=[TIME]).sort_values(TIME, kind="stable").reset_index(drop=True)
+
+
+def empty() -> pd.DataFrame:
+    """The log of scans without one."""
+    return pd.DataFrame({TIME: np.empty(0)})
+
+
+def _plain(column: str) -> str:
+    name = str(column).strip()
+    return TIME if name.lower() == TIME else name
 
 
 def seconds(times: pd.Series) -> pd.Series:

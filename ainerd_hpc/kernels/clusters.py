@@ -64,9 +64,7 @@ def _principal_components(latents: Points, dimensions: int) -> NDArray[np.float6
     return components
 
 
-def group(
-    points: Points, min_cluster_size: int, min_samples: int, selection: Literal["eom", "leaf"] = "eom"
-) -> Groups:
+def group(points: Points, min_cluster_size: int, min_samples: int, selection: Literal["eom", "leaf"] = "eom") -> Groups:
     """Groups by density, HDBSCAN (Campello et al., ACM TKDD 10, 5, 2015).
 
     Parameters

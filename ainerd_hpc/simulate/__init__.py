@@ -14,11 +14,12 @@ frames of that g1, `files` what is written.
 
 from ainerd_hpc.simulate.detector import Instrument, instrument
 from ainerd_hpc.simulate.dynamics import KINDS, Dynamics, draw_dynamics, field_correlation
-from ainerd_hpc.simulate.files import PREFIX, scan_ids, start_time, write_scan, write_shared_files
+from ainerd_hpc.simulate.files import LAST_FILE, PREFIX, scan_ids, start_time, write_scan, write_shared_files
 from ainerd_hpc.simulate.speckle import scan_bytes, simulate_counts
 
 __all__ = [
     "KINDS",
+    "LAST_FILE",
     "PREFIX",
     "Dynamics",
     "Instrument",

@@ -21,6 +21,8 @@ from ainerd_hpc.simulate.detector import instrument
 from ainerd_hpc.simulate.dynamics import Dynamics, draw_dynamics
 from ainerd_hpc.simulate.speckle import BEAM_NOISE, mean_counts, simulate_counts
 
+LAST_FILE = "README.txt"
+"""Written last of all: the source is complete."""
 PREFIX = "sim_"
 """How the names of simulated scans begin."""
 
@@ -102,7 +104,7 @@ def write_shared_files(folder: Path, config: SimulateConfig) -> None:
     for name, rows in {"sample_log.csv": _sample_log(config), "truth.csv": truth(config)}.items():
         with _publishing(folder / name, _START) as path, path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
-    with _publishing(folder / "README.txt", _START) as path:
+    with _publishing(folder / LAST_FILE, _START) as path:
         path.write_text(_README, encoding="utf-8")
 
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import importlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+import pandas as pd
+
 from ainerd_hpc.archive import Archive
-from ainerd_hpc.config import RunConfig
+from ainerd_hpc.config import ModelConfig, RunConfig, digest
+from ainerd_hpc.discovery import fingerprint
+from ainerd_hpc.errors import ConfigError
+from ainerd_hpc.formats import sample_log
 from ainerd_hpc.ledger import Ledger, record
 from ainerd_hpc.types import Plan, Problem, Scan, Shape, Task, TaskResult
 
@@ -24,6 +30,10 @@ _CLASSES = {
     "cluster": "ainerd_hpc.stages.cluster:Cluster",
     "report": "ainerd_hpc.stages.report:Report",
 }
+
+
+SAMPLE_PREFIX = "sample_"
+"""Before a sample-log column whose name is taken by one of ours."""
 
 
 class Stage(ABC):
@@ -76,10 +86,33 @@ class Stage(ABC):
     def run_task(self, task: Task) -> TaskResult:
         """Do one task and note it in the journal."""
         began = time.perf_counter()
+        entry = (self.name, task.key, task.digest)
+        record(self.archive.root, "begun", *entry)
         figures = self.work(task)
         seconds, size = time.perf_counter() - began, self.product(task.key).stat().st_size
-        record(self.archive.root, self.name, task.key, task.digest, seconds=round(seconds, 3), bytes=size)
+        record(self.archive.root, "done", *entry, seconds=round(seconds, 3), bytes=size)
         return TaskResult(task.key, task.digest, seconds, size, figures)
+
+
+def weights_digest(model: ModelConfig) -> str:
+    """Of given weights and the network they are for; empty where the model is to be trained.
+
+    Raises
+    ------
+    ConfigError
+        The file does not exist.
+    """
+    if model.weights is None:
+        return ""
+    if not model.weights.is_file():
+        raise ConfigError(f"model.weights {model.weights}: no such file; correct the path, or leave it out to train")
+    return digest(model.variant, fingerprint((model.weights,)))
+
+
+def sample_columns(log: pd.DataFrame, times: np.ndarray, taken: Collection[str]) -> pd.DataFrame:
+    """The sample log at `times` (n,), s; a column whose name is `taken` gets `SAMPLE_PREFIX` before it."""
+    columns = sample_log.at_times(log, times)
+    return columns.rename(columns={name: f"{SAMPLE_PREFIX}{name}" for name in columns if name in taken})
 
 
 def create(name: str, config: RunConfig) -> Stage:

@@ -12,13 +12,10 @@ import pandas as pd
 from ainerd_hpc.archive import read_table, write_table
 from ainerd_hpc.config import digest
 from ainerd_hpc.kernels import clusters
-from ainerd_hpc.stages import Stage
+from ainerd_hpc.stages import Stage, sample_columns
 from ainerd_hpc.stages.embed import Embed
 from ainerd_hpc.stages.maps import windows
 from ainerd_hpc.types import Scan, Shape, Task
-
-SAMPLE_PREFIX = "sample_"
-"""Before a sample-log column whose name is taken by one of ours."""
 
 
 class Cluster(Stage):
@@ -53,15 +50,8 @@ class Cluster(Stage):
         groups = clusters.group(points, config.min_cluster_size, config.min_samples, config.selection)
         table = index.merge(embedding[["map_id", "reconstruction_l1"]], on="map_id", validate="one_to_one")
         table = table.assign(x=picture[:, 0], y=picture[:, 1], **groups._asdict())
-        table = pd.concat([table, self._sample_columns(table)], axis=1)
+        log = read_table(self.archive.sample_log_path)
+        table = pd.concat([table, sample_columns(log, table["time"].to_numpy(), table.columns)], axis=1)
         write_table(self.product(task.key), table, task.digest)
         noise = float(np.mean(groups.label < 0))
         return {"maps": float(len(table)), "clusters": float(groups.label.max(initial=-1) + 1), "noise_share": noise}
-
-    def _sample_columns(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The sample log at the time of each map; a column of the log never replaces one of ours."""
-        from ainerd_hpc.formats import sample_log
-
-        log = read_table(self.archive.sample_log_path)
-        columns = sample_log.at_times(log, table["time"].to_numpy())
-        return columns.rename(columns={name: f"{SAMPLE_PREFIX}{name}" for name in columns if name in table})

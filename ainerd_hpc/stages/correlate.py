@@ -15,7 +15,9 @@ from ainerd_hpc.config import digest
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats import reader
 from ainerd_hpc.kernels import multitau, twotime
-from ainerd_hpc.stages import Stage
+from ainerd_hpc.model_cost import embedding_bytes
+from ainerd_hpc.stages import Stage, weights_digest
+from ainerd_hpc.stages.ingest import sentinel
 from ainerd_hpc.types import Content, Scan, Task
 
 _CHUNK = 1024
@@ -44,7 +46,7 @@ class Correlate(Stage):
             yield Task(
                 scan.scan_id,
                 self.digest(scan),
-                peak_bytes(scan, self.config.ingest.frames_per_shard),
+                self._peak_bytes(scan),
                 scan.num_frames * scan.height * scan.width * scan.itemsize or scan.num_q_bins * c2_bytes,
                 scan.num_q_bins * c2_bytes,
                 {"scan": scan},
@@ -52,10 +54,23 @@ class Correlate(Stage):
 
     def digest(self, scan: Scan) -> str:
         """Of the source, the partition and the options; not of how the frames are stored."""
-        options = [self.config.correlate]
-        decoder = [self.config.model] if scan.content is Content.LATENTS else []
+        decoder = weights_digest(self.config.model) if scan.content is Content.LATENTS else ""
         baseline = str(self.config.source.baseline_reference)
-        return digest(self.name, self.version, *options, *decoder, baseline, scan.digest, scan.partition)
+        return digest(self.name, self.version, self.config.correlate, decoder, baseline, scan.digest, scan.partition)
+
+    def _peak_bytes(self, scan: Scan) -> int:
+        """Projected peak memory of one scan, beyond that of the process."""
+        one_c2 = scan.num_frames**2
+        if scan.content is not Content.FRAMES:
+            # All maps as read (float64) and as float32 with the baseline added; the diagonals of one for its g2.
+            return 16 * scan.num_q_bins * one_c2 + 48 * one_c2 + embedding_bytes(self.config.model.variant)
+        shard = min(self.config.ingest.frames_per_shard, scan.num_frames) * scan.height * scan.width * scan.itemsize
+        pixels = scan.num_frames * scan.num_pixels * scan.itemsize
+        one_bin = scan.num_frames * scan.largest_bin * 8
+        num_lags = len(multitau.delays(scan.num_frames, self.config.correlate.delays_per_level)[0])
+        moments = 4 * 8 * num_lags * scan.largest_bin
+        # C2: float64 product, its norm, float32 result, its chunks. Multi-tau: counts, a product, the level above.
+        return pixels + max(3 * shard, 4 * one_bin + moments, one_bin + (8 + 8 + 4 + 8) * one_c2) + 2**26
 
     def work(self, task: Task) -> Mapping[str, float]:
         scan: Scan = task.args["scan"]
@@ -114,8 +129,11 @@ class Correlate(Stage):
         if scan.content is Content.C2:
             maps = reader(scan.format).read_c2(Path(scan.source))
             return np.asarray(maps + np.float32(1 - self.config.source.baseline_reference))
+        import torch
+
         from ainerd_hpc.model import decode_latents, load_model
 
+        torch.set_num_threads(self.config.executor.threads)
         if self.config.model.weights is None:
             raise ScanError(scan.source, "expected weights to decode the latents, found none", "set model.weights")
         model = load_model(self.config.model.variant, self.config.model.weights)
@@ -136,6 +154,7 @@ class Correlate(Stage):
             for start in range(0, frames.shape[0], frames.shards[0]):
                 block = frames[start : start + frames.shards[0]]
                 counts[start : start + len(block)] = block.reshape(len(block), -1)[:, order]
+        _refuse_bad_pixels(counts, order, scan)
         sizes = np.bincount(dynamic[order], minlength=len(dynamic_q_list) + 1)[1:]
         return Pixels(counts, static[order], sizes, dynamic_q_list)
 
@@ -159,14 +178,21 @@ class Pixels:
         return self.counts[:, columns], self.static_labels[columns]
 
 
-def peak_bytes(scan: Scan, frames_per_shard: int) -> int:
-    """Projected peak memory of correlating one scan, beyond that of the process."""
-    shard = min(frames_per_shard, scan.num_frames) * scan.height * scan.width * scan.itemsize
-    pixels = scan.num_frames * scan.num_pixels * scan.itemsize
-    one_bin = scan.num_frames * scan.largest_bin * 8
-    one_c2 = scan.num_frames**2
-    # C2: float64 product, its norm, float32 result, its chunks. Multi-tau: counts, a product, the level above.
-    return pixels + max(3 * shard, 4 * one_bin, one_bin + (8 + 8 + 4 + 8) * one_c2) + 2**26
+def _refuse_bad_pixels(counts: np.ndarray, pixels: np.ndarray, scan: Scan) -> None:
+    """Refuse counts (t, p) of valid pixels that are no counts; `pixels` (p,) are their numbers in the frame.
+
+    Raises
+    ------
+    ScanError
+        A pixel that the mask calls good is negative, or has the value of a dead one.
+    """
+    bad = np.flatnonzero((counts.min(axis=0) < 0) | (counts.max(axis=0) == sentinel(counts.dtype)))
+    if len(bad):
+        y, x = divmod(int(pixels[bad[0]]), scan.width)
+        value = counts[:, bad[0]].min() if counts[:, bad[0]].min() < 0 else counts[:, bad[0]].max()
+        problem = f"expected counts on the pixels that the mask calls good, found {value} at y {y}, x {x}"
+        more = f" and {len(bad) - 1} more pixels" if len(bad) > 1 else ""
+        raise ScanError(scan.source, problem + more, "mask them in the partition file")
 
 
 def _create_c2(group: GroupWriter, scan: Scan) -> Any:

@@ -44,7 +44,7 @@ class Embed(Stage):
         from ainerd_hpc.model_cost import embedding_bytes
 
         maps, model_digest = Maps(self.config), Train(self.config).digest(scans)
-        peak = embedding_bytes(self.config.model.variant, self.config.embed.batch_size)
+        peak = embedding_bytes(self.config.model.variant)
         for group, num_maps in self._groups(scans):
             key = digest(self.name, self.version, model_digest, [maps.digest(scan) for scan in group])
             read = num_maps * SIZE**2 * 4
@@ -70,7 +70,7 @@ class Embed(Stage):
         weights = self.archive.model_folder(self.config.model.name) / WEIGHTS
         model = _model(self.config.model.variant, weights, weights.stat().st_mtime_ns, self.config.executor.threads)
         maps = [self._read(scan_id) for scan_id in task.args["scan_ids"]]
-        latents, reconstruction_l1 = embed(model, np.concatenate(maps), self.config.embed.batch_size)
+        latents, reconstruction_l1 = embed(model, np.concatenate(maps))
         table = pd.DataFrame(
             {
                 "scan_id": np.repeat(task.args["scan_ids"], [len(scan_maps) for scan_maps in maps]),

@@ -6,16 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from ainerd_hpc.archive import Archive, write_table, writing_group
+from ainerd_hpc.archive import CATALOG_COLUMNS, Archive, write_table, writing_group
 from ainerd_hpc.config import digest
 from ainerd_hpc.discovery import Discovery
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats import reader
-from ainerd_hpc.ledger import Ledger
-from ainerd_hpc.stages import Stage
-from ainerd_hpc.types import Content, Scan, Task
+from ainerd_hpc.stages import Stage, sample_columns
+from ainerd_hpc.types import Content, Problem, Scan, Task
 
 
 class Ingest(Stage):
@@ -75,9 +73,9 @@ class Ingest(Stage):
         return {"counts": float(num_photons)}
 
 
-def sentinel(dtype: np.dtype) -> float:
-    """The value of dead pixels: the largest of an integer type (65535, 2^32 - 1); none for floats."""
-    return float(np.iinfo(dtype).max) if np.dtype(dtype).kind in "iu" else float("inf")
+def sentinel(dtype: np.dtype) -> int:
+    """The value that detectors give dead pixels: the largest of the type (65535, 2^32 - 1)."""
+    return int(np.iinfo(dtype).max)
 
 
 def check_block(block: np.ndarray, start: int, scan: Scan) -> None:
@@ -85,51 +83,41 @@ def check_block(block: np.ndarray, start: int, scan: Scan) -> None:
 
     Parameters
     ----------
-    block : ndarray, (t, y, x)
+    block : ndarray of integers, (t, y, x)
     start : int
         Number of the block's first frame, for the message.
 
     Raises
     ------
     ScanError
-        Frames of another shape, with NaN, or without a single count on a living pixel.
+        Frames of another shape, or without a single count on a living pixel.
     """
     if block.shape[1:] != (scan.height, scan.width):
         problem = f"expected frames of {scan.height, scan.width}, found {block.shape[1:]}"
         raise ScanError(scan.source, problem, "copy the file again from its origin")
-    if block.dtype.kind == "f" and np.isnan(block).any():
-        bad = np.flatnonzero(np.isnan(block).any(axis=(1, 2))) + start
-        problem = f"expected finite counts, found NaN in {_frames(bad)}"
-        raise ScanError(scan.source, problem, "leave these frames out and write the file again")
-    dark = ~np.any((block > 0) & (block < sentinel(block.dtype)), axis=(1, 2))
-    if dark.any():
-        problem = f"expected counts in every frame, found none in {_frames(np.flatnonzero(dark) + start)}"
+    dark = np.flatnonzero(~np.any((block > 0) & (block < sentinel(block.dtype)), axis=(1, 2))) + start
+    if len(dark):
+        where = f"frame {dark[0]}" if len(dark) == 1 else f"{len(dark)} frames ({dark[0]} to {dark[-1]})"
+        problem = f"expected counts in every frame, found none in {where}"
         raise ScanError(scan.source, problem, "check the shutter and the detector; leave these frames out")
 
 
-def _frames(numbers: np.ndarray) -> str:
-    """`frame 7`, or `12 frames (7 to 90)`."""
-    return f"frame {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} frames ({numbers[0]} to {numbers[-1]})"
+def publish_shared(archive: Archive, found: Discovery) -> None:
+    """Publish what the scans share: their partitions, under the digests of their content, and the sample log."""
+    for path in found.partitions:
+        _publish_partition(archive, path)
+    write_table(archive.sample_log_path, found.sample_log_table)
 
 
-def register(archive: Archive, discovery: Discovery, ledger: Ledger) -> list[Scan]:
-    """Publish what the scans share (partitions, sample log) and the catalog, and give the scans with their state."""
-    from ainerd_hpc.formats import sample_log
-
-    for path in discovery.partitions:
-        publish_partition(archive, path)
-    log = sample_log.read(discovery.sample_log) if discovery.sample_log else pd.DataFrame({sample_log.TIME: []})
-    write_table(archive.sample_log_path, log)
-    broken = {problem.scan_id for problem in ledger.problems if problem.stage == Ingest.name}
-    states = {True: "quarantined", False: "ingested"}
-    scans = [scan.with_state(states[scan.scan_id in broken]) for scan in discovery.scans]
+def publish_catalog(archive: Archive, found: Discovery, problems: Sequence[Problem]) -> None:
+    """Publish the catalog; scans with a problem in any stage are `quarantined`, all others `ingested`."""
+    broken = {problem.scan_id for problem in problems}
+    scans = [scan.with_state("quarantined" if scan.scan_id in broken else "ingested") for scan in found.scans]
     middles = np.array([scan.start_time + scan.duration / 2 for scan in scans])
-    archive.write_catalog(scans, sample_log.at_times(log, middles))
-    return scans
+    archive.write_catalog(scans, sample_columns(found.sample_log_table, middles, CATALOG_COLUMNS))
 
 
-def publish_partition(archive: Archive, path: Path) -> None:
-    """Copy a partition file into the archive, under the digest of its content."""
+def _publish_partition(archive: Archive, path: Path) -> None:
     from ainerd_hpc.formats.partition import read_partition
 
     partition = read_partition(path)

@@ -23,6 +23,10 @@ SIZE = 256
 """Edge of a map, pixels: the input of the network."""
 
 
+SHORTEST = 8
+"""Frames in the shortest window that makes a map."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A square of C2 on the diagonal: frames [age_start, age_stop) of one q-bin."""
@@ -46,7 +50,7 @@ def windows(config: MapsConfig, scan: Scan) -> Iterator[Window]:
 
 def _lengths(config: MapsConfig, scan: Scan) -> list[int]:
     lengths = [scan.num_frames if window == "full" else window for window in config.windows]
-    return [length for length in dict.fromkeys(lengths) if length <= scan.num_frames]
+    return [length for length in dict.fromkeys(lengths) if SHORTEST <= length <= scan.num_frames]
 
 
 def map_ids(columns: pd.DataFrame) -> pd.Series:
@@ -107,10 +111,11 @@ class Maps(Stage):
 
     def _one(self, c2: np.ndarray, window: Window, scan: Scan) -> tuple[np.ndarray, dict[str, float]]:
         """The map of one window, and its row of the index."""
-        if not np.isfinite(c2).any():
-            where = f"scan {scan.scan_id}: q_bin {window.q_bin}, frames {window.age_start} to {window.age_stop}"
-            raise ScanError(where, "expected counts, found none in any frame", "leave the q-bin out of the partition")
         scaled = make_map(c2, self.config.maps.scaling, SIZE)
+        if not np.isfinite(scaled.map).all():
+            where = f"scan {scan.scan_id}: q_bin {window.q_bin}, frames {window.age_start} to {window.age_stop}"
+            problem = "expected counts in neighbouring frames, found no correlation at all"
+            raise ScanError(where, problem, "leave the q-bin out of the partition, or take longer windows")
         fit = fit_window(c2, scan.frame_time)
         middle = (window.age_start + window.age_stop) / 2
         return scaled.map, {

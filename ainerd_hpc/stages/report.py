@@ -16,9 +16,9 @@ from ainerd_hpc.kernels import kww
 from ainerd_hpc.ledger import Ledger
 from ainerd_hpc.page import Curve, ReportData, render
 from ainerd_hpc.page import version as page_version
-from ainerd_hpc.stages import Stage
-from ainerd_hpc.stages.cluster import SAMPLE_PREFIX, Cluster
-from ainerd_hpc.stages.maps import SIZE, fit_window, window_g2
+from ainerd_hpc.stages import SAMPLE_PREFIX, Stage
+from ainerd_hpc.stages.cluster import Cluster
+from ainerd_hpc.stages.maps import SIZE, fit_window, window_g2, windows
 from ainerd_hpc.types import Scan, Shape, Task
 
 _THUMBNAIL, _EXEMPLAR = 32, 128
@@ -38,8 +38,12 @@ class Report(Stage):
         problems = [f"{p.scan_id} {p.stage} {p.reason}" for p in Ledger(self.archive.root).problems]
         upstream = Cluster(self.config).digest(scans)
         task_digest = digest(self.name, self.version, page_version(), self.config.report, upstream, problems)
-        num_maps = len(scans) * 4
-        yield Task("index", task_digest, 2**28, num_maps * SIZE**2 * 4, 2**22 + num_maps * 1000)
+        num_maps = sum(1 for scan in scans for _ in windows(self.config.maps, scan))
+        shown = min(num_maps, self.config.report.max_maps)
+        longest = max((scan.num_frames for scan in scans), default=0)
+        # Thumbnails and rows of the points shown, and one C2 at a time for the curves, with what its g2 takes.
+        peak = 2**27 + 8192 * shown + 40 * longest**2
+        yield Task("index", task_digest, peak, shown * SIZE**2 * 4, 2**22 + 1000 * shown)
 
     def work(self, task: Task) -> Mapping[str, float]:
         table = self._points()

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ainerd_hpc import simulate
+from ainerd_hpc.archive import recorded_digest, write_json
 from ainerd_hpc.config import RunConfig, SimulateConfig, digest
 from ainerd_hpc.errors import PlanError
+from ainerd_hpc.ledger import Ledger
 from ainerd_hpc.stages import Stage
-from ainerd_hpc.types import Content, Scan, Task
+from ainerd_hpc.types import Content, Plan, Scan, Task
 
 
 class Simulate(Stage):
@@ -26,8 +28,19 @@ class Simulate(Stage):
     def product(self, key: str) -> Path:
         return self.config.source.path / f"{key}.h5"
 
+    def plan(self, scans: Sequence[Scan], ledger: Ledger) -> Plan:
+        """What is missing; whatever lies in a folder of ours was published whole, by any archive's run."""
+        self._refuse_other_data()
+        tasks = list(self.tasks(scans))
+        todo = tuple(task for task in tasks if not self.product(task.key).exists())
+        return Plan(self.name, self.shape, todo, num_done=len(tasks) - len(todo))
+
+    def is_complete(self) -> bool:
+        """Whether the whole source is there, with the files that its scans share (the log is the last)."""
+        there = all(self.product(task.key).exists() for task in self.tasks(()))
+        return there and (self.config.source.path / simulate.LAST_FILE).exists()
+
     def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
-        self._refuse_real_data()
         config = self._simulated
         size = 2 * config.num_frames * config.height * config.width
         for index, scan_id in enumerate(simulate.scan_ids(config)):
@@ -35,21 +48,37 @@ class Simulate(Stage):
             yield Task(scan_id, task_digest, simulate.scan_bytes(config), 0, size, {"index": index})
 
     def work(self, task: Task) -> Mapping[str, float]:
+        if not self._marker.exists():
+            settings = self._simulated.model_dump(mode="json")
+            write_json(self._marker, {"simulated": True, "digest": self._digest, **settings})
         simulate.write_scan(self.config.source.path, self._simulated, task.args["index"])
         return {}
 
     def finish(self, scans: Sequence[Scan]) -> None:
         simulate.write_shared_files(self.config.source.path, self._simulated)
 
-    def _refuse_real_data(self) -> None:
-        """Simulated scans never go into a folder that holds anything else."""
+    @property
+    def _marker(self) -> Path:
+        """Says that a folder is ours, and with which settings it was made."""
+        return self.config.source.path / "simulated.json"
+
+    @property
+    def _digest(self) -> str:
+        return digest(self.name, self.version, self._simulated)
+
+    def _refuse_other_data(self) -> None:
+        """Simulated scans go into an empty folder, or into the one that the same settings made."""
         folder = self.config.source.path
-        others = [path for path in folder.glob("*.h5") if not path.name.startswith(simulate.PREFIX)]
-        if others:
-            raise PlanError(
-                f"source.path {folder}: expected an empty folder for simulated scans, found {others[0].name}; "
-                "give another source.path, or take `simulate` out of the config"
-            )
+        others = [path for path in folder.glob("[!.]*") if path.name != self._marker.name]
+        if not self._marker.exists() and others:
+            found = f"expected an empty folder for simulated scans, found {others[0].name}"
+        elif self._marker.exists() and recorded_digest(self._marker) != self._digest:
+            found = "expected scans simulated with these settings, found others"
+        else:
+            return
+        raise PlanError(
+            f"source.path {folder}: {found}; give another source.path, or take `simulate` out of the config"
+        )
 
 
 def projected_scans(config: RunConfig) -> list[Scan]:

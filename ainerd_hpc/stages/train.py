@@ -13,12 +13,10 @@ import numpy as np
 from ainerd_hpc.archive import Archive, MapReader, publishing, read_table, write_json
 from ainerd_hpc.config import digest
 from ainerd_hpc.console import progress
-from ainerd_hpc.discovery import fingerprint
-from ainerd_hpc.errors import ConfigError
 from ainerd_hpc.model_cost import training_bytes
-from ainerd_hpc.stages import Stage
+from ainerd_hpc.stages import Stage, weights_digest
 from ainerd_hpc.stages.maps import SIZE, Maps, windows
-from ainerd_hpc.types import Scan, Shape, Task
+from ainerd_hpc.types import PROCESS_BYTES, Scan, Shape, Task
 
 WEIGHTS = "weights.safetensors"
 _CACHE_BYTES = 4 * 2**30
@@ -41,11 +39,9 @@ class Train(Stage):
 
     def digest(self, scans: Sequence[Scan]) -> str:
         """Of the given weights, or of the training maps and the options; ranks and memory do not count."""
-        model, weights = self.config.model, self.config.model.weights
-        if weights:
-            if not weights.is_file():
-                raise ConfigError(f"model.weights {weights}: no such file; correct the path, or leave it out to train")
-            return digest(self.name, self.version, model.variant, fingerprint((weights,)))
+        model = self.config.model
+        if model.weights:
+            return digest(self.name, self.version, weights_digest(model))
         options = self.config.train.model_copy(update={"devices": 1, "threads": None})
         maps = [Maps(self.config).digest(scan) for scan in scans]
         return digest(self.name, self.version, model.variant, options, maps)
@@ -55,7 +51,9 @@ class Train(Stage):
         num_maps = sum(1 for scan in scans for _ in windows(self.config.maps, scan))
         size = num_maps * SIZE**2 * 4
         cache = size if size <= _CACHE_BYTES else 0
-        peak = (training_bytes(self.config.model.variant, config.batch_size, config.precision) + cache) * config.devices
+        rank = training_bytes(self.config.model.variant, config.batch_size, config.precision) + cache
+        # Several ranks are processes of their own, beside the one that starts them.
+        peak = rank if config.devices == 1 else config.devices * (rank + PROCESS_BYTES)
         yield Task(self.config.model.name, self.digest(scans), peak, size, 2**23, {"cache_bytes": cache})
 
     def work(self, task: Task) -> Mapping[str, float]:
@@ -104,9 +102,10 @@ class Train(Stage):
         shutil.rmtree(self._checkpoints, ignore_errors=True)
 
     def _publish(self, task: Task, weights: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """The weights first, then model.json, which says that they are complete."""
+        """The weights first, then model.json, which says that they are complete and whose they are."""
         from ainerd_hpc.model import save_weights
 
+        self.product(task.key).unlink(missing_ok=True)
         with publishing(self.archive.model_folder(task.key) / WEIGHTS) as temporary:
             save_weights(temporary, weights)
         parameters = int(sum(np.prod(value.shape) for value in weights.values()))
