@@ -201,6 +201,13 @@ def recorded_digest(path: Path) -> str:
         return ""
 
 
+class _Zip(zipfile.ZipFile):
+    """A zip that is finished by `close` only: one that failed is removed, and must not be written to when collected."""
+
+    def __del__(self) -> None:
+        pass
+
+
 class GroupWriter:
     """A Zarr group that grows in memory and is moved, chunk by finished chunk, into a zip file.
 
@@ -210,7 +217,7 @@ class GroupWriter:
 
     def __init__(self, path: Path, attributes: Mapping[str, Any]) -> None:
         self._pending: dict[str, Buffer] = {}
-        self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
+        self._zip = _Zip(path, "w", zipfile.ZIP_STORED)
         self._group = zarr.create_group(MemoryStore(self._pending), attributes=dict(attributes))
 
     def create(

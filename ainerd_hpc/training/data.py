@@ -108,9 +108,8 @@ class Maps:
         if image.shape != (MAP_SIZE, MAP_SIZE) or not np.isfinite(image).all():
             where = f"map {index} of scan {self.source.scan_ids[index]}"
             found = f"{int(np.isfinite(image).sum())} in {image.shape}"
-            raise ArchiveError(
-                f"{where}: expected {MAP_SIZE} x {MAP_SIZE} finite values, found {found}; make the maps again"
-            )
+            size = f"{MAP_SIZE} x {MAP_SIZE}"
+            raise ArchiveError(f"{where}: expected {size} finite values, found {found}; make the maps again")
         if self._keep:
             self._kept[index] = image
         return image
