@@ -133,11 +133,12 @@ class Archive:
         return False
 
     def sweep(self) -> None:
-        """Remove the temporary files that killed processes of this host left behind."""
+        """Remove the temporary files that killed processes left behind; only for a run that holds the lock.
+
+        A worker that outlived its killed client loses its file here, and cannot publish it: nothing is harmed.
+        """
         for path in self.root.rglob(".*@*.tmp"):
-            host, pid = path.name.removesuffix(".tmp").rsplit("@", 1)[-1].rsplit(".", 1)
-            if host == socket.gethostname() and not Path(f"/proc/{pid}").exists():
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

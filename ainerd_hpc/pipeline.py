@@ -181,6 +181,7 @@ class Run:
             except BaseException as error:
                 self._record("failed", error=f"{type(error).__name__}: {error}")
                 raise
+            self.archive.sweep()  # workers that outlived a killed client may have left files since
             self._record("quarantined" if problems else "done")
         self._conclude(names, problems)
         return self.reports

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -70,12 +69,9 @@ class Train(Stage):
         return {}
 
     def _fit(self, task: Task) -> Mapping[str, float]:
-        import torch
-
         from ainerd_hpc.training import SourceRecipe, fit
 
         config = self.config.train
-        torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
         recipe = SourceRecipe("ainerd_hpc.stages.train:open_maps", {"root": str(self.archive.root.resolve())})
         with progress("train", config.epochs) as advance:
             result = fit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,11 @@ class Job:
     folder: Path
     digest: str
     cache_bytes: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of one rank."""
+        return max(1, (self.train.threads or len(os.sched_getaffinity(0))) // self.train.devices)
 
     @property
     def checkpoint_path(self) -> Path:

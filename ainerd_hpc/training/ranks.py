@@ -13,8 +13,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
-
 from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.training.data import SourceRecipe
 from ainerd_hpc.training.job import Job, Progress
@@ -28,8 +26,7 @@ def train_in_ranks(job: Job, recipe: SourceRecipe | None, progress: Progress | N
     job_path, log_path = job.folder / "job.json", job.folder / "ranks.log"
     job.write(job_path, recipe)
     command = [sys.executable, "-m", "ainerd_hpc.training", str(job_path), str(os.getpid())]
-    threads = str(max(1, torch.get_num_threads() // job.train.devices))
-    environment = {**os.environ, "OMP_NUM_THREADS": threads}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(job.threads)}
     with (
         log_path.open("wb") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as launcher,

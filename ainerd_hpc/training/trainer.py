@@ -23,6 +23,7 @@ from ainerd_hpc.training.trainee import Trainee
 def train_here(job: Job, source: MapSource, progress: Progress | None, in_ranks: bool = False) -> None:
     """Train in this process, as the only rank or as one of several."""
     _keep_freed_memory()
+    torch.set_num_threads(job.threads)
     module = Trainee(job, source, progress)
     checkpoint = job.checkpoint_path if job.checkpoint() else None
     with _quiet():
