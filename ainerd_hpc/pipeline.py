@@ -193,14 +193,14 @@ class Run:
     def _check(self, names: Sequence[str]) -> None:
         """Refuse what cannot fit, and a stage that is run alone before those that it needs."""
         line = stage_names(self.config, until=names[-1])
-        for planned in plan_for(survey(self.config), self.config, line, self.ledger):
-            if planned.stage in names:
-                check([planned], self.config)
-            elif planned.tasks:
+        plans = plan_for(survey(self.config), self.config, line, self.ledger)
+        for planned in plans:
+            if planned.stage not in names and planned.tasks:
                 raise PlanError(
                     f"{names[0]}: expected `{planned.stage}` to be finished, found {len(planned.tasks)} tasks to do; "
                     f"run `ainerd-hpc {planned.stage}` first, or `ainerd-hpc run --until {names[0]}`"
                 )
+        check([planned for planned in plans if planned.stage in names], self.config)
 
     def _stages(self, names: Sequence[str], workers: _Workers) -> list[Problem]:
         """Run the stages in order and give the problems of the whole line up to the last of them."""

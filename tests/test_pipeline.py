@@ -282,9 +282,12 @@ def test_what_does_not_fit_is_refused_with_numbers_and_knob(simulated_source: Pa
 
 
 def test_a_disk_that_is_too_small_is_refused(tmp_path: Path, make_config: MakeConfig) -> None:
-    config = make_config(tmp_path / "source", simulate={"num_scans": 200_000, "num_frames": 1000})
+    config = make_config(tmp_path / "source", simulate={"num_scans": 50_000, "num_frames": 4000})
     with pytest.raises(PlanError, match=r"the products need up to .* TB, .* is free"):
         check(plan(config, until="ingest"), config)
+    with pytest.raises(PlanError, match=r"the products need up to .* TB, .* is free"):
+        Run(config, until="ingest").execute()
+    assert not config.archive.exists()
 
 
 def test_a_stage_alone_asks_for_those_before_it(simulated_source: Path, make_config: MakeConfig) -> None:
