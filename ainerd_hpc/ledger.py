@@ -86,6 +86,8 @@ def _fold(folder: Path) -> dict[tuple[str, str], str]:
     done: dict[tuple[str, str], str] = {}
     for path in folder.glob("*.jsonl"):
         for entry in _lines(path):
+            if not entry.keys() >= {"event", "stage", "key", "digest"}:
+                continue  # of another version
             key = (entry["stage"], entry["key"])
             begun.setdefault(key, set()).add(entry["digest"])
             if entry["event"] == "done":

@@ -183,6 +183,7 @@ def test_a_torn_line_is_no_line(tmp_path: Path) -> None:
     _finish(tmp_path, "maps", "a", "new")
     journal = next((tmp_path / "journal").iterdir())
     with journal.open("a", encoding="utf-8") as file:
+        file.write('{"stage": "maps", "key": "a", "digest": "of another version"}\n')
         file.write('{"event": "begun", "stage": "maps", "key": "a", "dig')
     assert Ledger(tmp_path).is_done("maps", "a", "new", product)
     assert not Ledger(tmp_path).is_done("maps", "a", "old", product)
