@@ -48,6 +48,11 @@ def windows(config: MapsConfig, scan: Scan) -> Iterator[Window]:
                 yield Window(q_bin, int(start), int(start) + length)
 
 
+def count_maps(config: MapsConfig, scans: Iterable[Scan]) -> int:
+    """How many maps these scans give."""
+    return sum(1 for scan in scans for _ in windows(config, scan))
+
+
 def _lengths(config: MapsConfig, scan: Scan) -> list[int]:
     lengths = [scan.num_frames if window == "full" else window for window in config.windows]
     return [length for length in dict.fromkeys(lengths) if SHORTEST <= length <= scan.num_frames]
@@ -74,7 +79,7 @@ class Maps(Stage):
     def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
         for scan in scans:
             one_c2 = scan.num_frames**2
-            size = sum(1 for _ in windows(self.config.maps, scan)) * SIZE**2 * 4
+            size = count_maps(self.config.maps, [scan]) * SIZE**2 * 4
             # C2 in float32, its diagonal filled, in float64 for the resampling, with the weights of valid entries.
             peak = (4 + 4 + 5 * 8) * one_c2 + size + 2**26
             read = scan.num_q_bins * one_c2 * 4

@@ -18,7 +18,7 @@ from ainerd_hpc.page import Curve, ReportData, render
 from ainerd_hpc.page import version as page_version
 from ainerd_hpc.stages import SAMPLE_PREFIX, Stage
 from ainerd_hpc.stages.cluster import Cluster
-from ainerd_hpc.stages.maps import SIZE, fit_window, window_g2, windows
+from ainerd_hpc.stages.maps import SIZE, count_maps, fit_window, window_g2
 from ainerd_hpc.types import Scan, Shape, Task
 
 _THUMBNAIL, _EXEMPLAR = 32, 128
@@ -38,7 +38,7 @@ class Report(Stage):
         problems = [f"{p.scan_id} {p.stage} {p.reason}" for p in Ledger(self.archive.root).problems]
         upstream = Cluster(self.config).digest(scans)
         task_digest = digest(self.name, self.version, page_version(), self.config.report, upstream, problems)
-        num_maps = sum(1 for scan in scans for _ in windows(self.config.maps, scan))
+        num_maps = count_maps(self.config.maps, scans)
         shown = min(num_maps, self.config.report.max_maps)
         longest = max((scan.num_frames for scan in scans), default=0)
         # Thumbnails and rows of the points shown, and one C2 at a time for the curves, with what its g2 takes.

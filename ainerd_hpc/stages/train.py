@@ -14,7 +14,7 @@ from ainerd_hpc.config import digest
 from ainerd_hpc.console import progress
 from ainerd_hpc.model_cost import training_bytes
 from ainerd_hpc.stages import Stage, weights_digest
-from ainerd_hpc.stages.maps import SIZE, Maps, windows
+from ainerd_hpc.stages.maps import SIZE, Maps, count_maps
 from ainerd_hpc.types import PROCESS_BYTES, Scan, Shape, Task
 
 WEIGHTS = "weights.safetensors"
@@ -47,7 +47,7 @@ class Train(Stage):
 
     def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
         config = self.config.train
-        num_maps = sum(1 for scan in scans for _ in windows(self.config.maps, scan))
+        num_maps = count_maps(self.config.maps, scans)
         size = num_maps * SIZE**2 * 4
         cache = size if size <= _CACHE_BYTES else 0
         rank = training_bytes(self.config.model.variant, config.batch_size, config.precision) + cache
