@@ -1,9 +1,11 @@
 # `make demo` sets everything up and runs the main job; `make test` sets everything up and runs the tests.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+BENCH_PYTHON ?= $(PYTHON)
 BIN := .venv/bin
+BENCH := .bench/venv/bin
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test lint setup bench bench-setup clean
 
 demo: setup
 	$(BIN)/ainerd-hpc run configs/quickstart.yaml
@@ -24,6 +26,22 @@ setup: .venv/.done
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install $(TORCH)
 	$(BIN)/pip install --editable '.[dev]'
+	touch $@
+
+# Our correlation and its peers', one after the other: some ten minutes. Peers live in an environment of their own.
+bench: setup bench-setup
+	$(BIN)/python -m benchmarks.correlation
+	$(BIN)/python -m benchmarks.scaling
+
+bench-setup: .bench/venv/.done
+
+# boost-corr asks for Python 3.12 and torchvision; it uses neither.
+.bench/venv/.done: benchmarks/peers/requirements.txt
+	$(BENCH_PYTHON) -m venv .bench/venv
+	$(BENCH)/pip install --quiet --upgrade pip
+	$(BENCH)/pip install --quiet $(TORCH)
+	$(BENCH)/pip install --quiet --requirement benchmarks/peers/requirements.txt
+	$(BENCH)/pip install --quiet --no-deps --ignore-requires-python boost-corr==0.1.7
 	touch $@
 
 clean:

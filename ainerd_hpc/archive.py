@@ -13,27 +13,38 @@ import json
 import os
 import socket
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numcodecs
+import numcodecs.blosc
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import zarr
 from zarr.codecs import BloscCodec
-from zarr.core.buffer import Buffer
+from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore, ZipStore
 
 from ainerd_hpc.errors import ArchiveError
+from ainerd_hpc.publishing import publishing
 from ainerd_hpc.types import Content, Scan
 
-_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-_DIGEST_KEY = b"ainerd_hpc_digest"
-_CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")
+if TYPE_CHECKING:
+    import pandas as pd
 
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+_CODECS: dict[str, tuple[Any, Any]] = {
+    "small": ("zstd", "bitshuffle"),
+    "fast": ("lz4", "bitshuffle"),
+    "sparse": ("lz4", "noshuffle"),
+}
+"""C2, noise in its last bits, takes no less room in zstd than in lz4, which is four times as fast; where most of its
+entries are 0, shuffling bits tears their runs apart: a seventh to a fifth of the room without."""
+
+
+_SHUFFLES = {"noshuffle": numcodecs.Blosc.NOSHUFFLE, "bitshuffle": numcodecs.Blosc.BITSHUFFLE}
+numcodecs.blosc.use_threads = False  # threads are ours to divide
 
 CATALOG_COLUMNS = [field.name for field in fields(Scan)]
 """Columns of the catalog before those of the sample log."""
@@ -70,6 +81,9 @@ class Archive:
     def correlation_path(self, scan_id: str) -> Path:
         return self.root / "correlation" / f"{scan_id}.zarr.zip"
 
+    def correlation_part_path(self, scan_id: str, part: str) -> Path:
+        return self.root / "correlation" / f"{scan_id}.parts" / f"{part}.zarr.zip"
+
     def maps_path(self, scan_id: str) -> Path:
         return self.root / "maps" / f"{scan_id}.zarr.zip"
 
@@ -89,12 +103,18 @@ class Archive:
         """All scans, ordered by scan_id; empty before the first ingest."""
         if not self.catalog_path.exists():
             return []
+        from ainerd_hpc.tables import read_table
+
         table = read_table(self.catalog_path)
         rows = table[CATALOG_COLUMNS].to_dict("records")
         return [Scan(**{**row, "content": Content(row["content"])}) for row in rows]  # type: ignore[arg-type]
 
     def write_catalog(self, scans: Sequence[Scan], sample_columns: pd.DataFrame) -> None:
         """Publish the catalog: a row a scan, then the sample-log columns (same order of rows)."""
+        import pandas as pd
+
+        from ainerd_hpc.tables import write_table
+
         rows = [{**asdict(scan), "content": scan.content.value} for scan in scans]
         table = pd.DataFrame(rows, columns=CATALOG_COLUMNS)
         write_table(self.catalog_path, pd.concat([table, sample_columns], axis=1))
@@ -141,65 +161,26 @@ class Archive:
             path.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def publishing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well, sync it and rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}@{socket.gethostname()}.{os.getpid()}.tmp"
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Publish a text file."""
-    with publishing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Publish a JSON file, keys in order."""
-    write_text(path, json.dumps(data, indent=2, sort_keys=True) + "\n")
-
-
-def write_table(path: Path, table: pd.DataFrame, digest: str = "") -> None:
-    """Publish a Parquet table that records `digest`."""
-    arrow = pa.Table.from_pandas(table, preserve_index=False)
-    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _DIGEST_KEY: digest.encode()})
-    with publishing(path) as temporary:
-        pq.write_table(arrow, temporary, compression="zstd")
-
-
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a Parquet table of the archive.
-
-    Raises
-    ------
-    ArchiveError
-        The table is missing or damaged.
-    """
-    try:
-        table: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
-    except (OSError, pa.ArrowException) as error:
-        raise ArchiveError(f"{path}: cannot read the table: {error}; run the stage that makes it again") from None
-    return table
-
-
 def recorded_digest(path: Path) -> str:
     """The digest that a product file records; empty when it has none or cannot be read."""
+    if path.suffix == ".parquet":
+        from ainerd_hpc.tables import table_digest
+
+        return table_digest(path)
     try:
-        if path.suffix == ".parquet":
-            return str((pq.read_schema(path).metadata or {}).get(_DIGEST_KEY, b"").decode())
         if path.suffix == ".json":
             return str(json.loads(path.read_text(encoding="utf-8")).get("digest", ""))
         with zipfile.ZipFile(path) as file:
             return str(json.loads(file.read("zarr.json"))["attributes"].get("digest", ""))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, pa.ArrowException):
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return ""
+
+
+def recorded_codec(path: Path, name: str) -> str:
+    """Under which of our names an array of a product is compressed."""
+    with reading_group(path) as group:
+        codec: Any = array(group, name).compressors[0]
+    return next(ours for ours, known in _CODECS.items() if known == (codec.cname.value, codec.shuffle.value))
 
 
 class _Zip(zipfile.ZipFile):
@@ -229,10 +210,12 @@ class GroupWriter:
         dims: Sequence[str],
         chunks: tuple[int, ...],
         shards: tuple[int, ...] | None = None,
+        codec: str = "small",
         **attributes: Any,
     ) -> zarr.Array:
         """A new array of the group; NaN or 0 where nothing is written."""
         fill = float("nan") if np.dtype(dtype).kind == "f" else 0
+        cname, shuffle = _CODECS[codec]
         return self._group.create_array(
             name,
             shape=shape,
@@ -240,20 +223,46 @@ class GroupWriter:
             chunks=chunks,
             shards=shards,
             dimension_names=list(dims),
-            compressors=_CODEC,
+            compressors=BloscCodec(cname=cname, clevel=1, shuffle=shuffle),
             fill_value=fill,
             attributes=attributes,
         )
 
+    def write_chunk(self, array: zarr.Array, index: tuple[int, ...], values: np.ndarray) -> None:
+        """Write one chunk of an array without shards, whole or cut off by the array's end; on any thread.
+
+        Zarr takes some milliseconds for a chunk, whatever its size, and its event loop one chunk at a time.
+        """
+        chunk = np.asarray(values, dtype=array.dtype, order="C")
+        if values.shape != array.chunks:
+            chunk = np.full(array.chunks, array.fill_value, dtype=array.dtype)
+            chunk[tuple(slice(0, size) for size in values.shape)] = values
+        codec: Any = array.compressors[0]
+        blosc = numcodecs.Blosc(codec.cname.value, codec.clevel, _SHUFFLES[codec.shuffle.value])
+        key = "/".join([array.path, "c", *map(str, index)])
+        self._pending[key] = default_buffer_prototype().buffer.from_bytes(blosc.encode(chunk))
+
     def add(self, name: str, values: np.ndarray, dims: Sequence[str], **attributes: Any) -> None:
         """A small array, written whole as one chunk."""
         chunks = tuple(max(1, size) for size in values.shape)
-        self.create(name, values.shape, values.dtype, dims, chunks, **attributes)[...] = values
+        array = self.create(name, values.shape, values.dtype, dims, chunks, **attributes)
+        if values.size:
+            self.write_chunk(array, (0,) * values.ndim, values)
         self.flush()
 
-    def flush(self) -> None:
-        """Move the chunks that are written so far into the file; metadata stays until the end."""
-        self._move(key for key in sorted(self._pending) if not key.endswith("zarr.json"))
+    def flush(self, prefix: str = "", key: Callable[[str], Any] | None = None) -> None:
+        """Move the chunks that are written so far, below a prefix, into the file, sorted by key; metadata stays."""
+        chunks = [name for name in list(self._pending) if name.startswith(prefix) and not name.endswith("zarr.json")]
+        self._move(sorted(chunks, key=key))
+
+    def adopt(self, path: Path, name: str, offset: int) -> None:
+        """Copy the chunks of an array of another product, as they are, `offset` chunks further along the first axis."""
+        with zipfile.ZipFile(path) as other:
+            for entry in other.namelist():
+                if entry.startswith(f"{name}/c/"):
+                    first, *rest = entry.removeprefix(f"{name}/c/").split("/")
+                    key = "/".join([name, "c", str(int(first) + offset), *rest])
+                    self._zip.writestr(zipfile.ZipInfo(key, _ZIP_DATE), other.read(entry))
 
     def close(self) -> None:
         self._move(sorted(self._pending))
@@ -295,6 +304,11 @@ def reading_group(path: Path) -> Iterator[zarr.Group]:
         raise ArchiveError(f"{path}: the product is damaged: {error}; delete it and run again") from None
 
 
+def limit_threads(threads: int) -> None:
+    """Let Zarr encode and decode on this many threads: its own default is many more, whatever else is at work."""
+    zarr.config.set({"threading.max_workers": threads, "async.concurrency": max(2, threads)})
+
+
 def array(group: zarr.Group, name: str) -> Any:
     """A zarr.Array of a product; indexing reads from the file into NumPy (zarr's own types do not promise that)."""
     found = group.get(name)
@@ -305,6 +319,8 @@ def array(group: zarr.Group, name: str) -> Any:
 
 def read_columns(path: Path) -> pd.DataFrame:
     """All 1-D arrays of a product as a table (a row an entry)."""
+    import pandas as pd
+
     with reading_group(path) as group:
         return pd.DataFrame({name: found[...] for name, found in sorted(group.arrays()) if found.ndim == 1})
 

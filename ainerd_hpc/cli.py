@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         handler=_plan
     )
     verbs.add_parser("status", parents=[common], help="where the archive stands").set_defaults(handler=_status)
+    verbs.add_parser("calibrate", help="measure this machine once, so that the fastest way is chosen").set_defaults(
+        handler=_calibrate, debug=False
+    )
     schema = verbs.add_parser("schema", help="write the JSON schema of the config, for editors")
     schema.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
     schema.set_defaults(handler=_schema, debug=False)
@@ -128,9 +131,20 @@ def _status(options: argparse.Namespace) -> None:
     print_status(plan(config), last_run(Archive(config.archive)))
 
 
+def _calibrate(options: argparse.Namespace) -> None:
+    from ainerd_hpc.costs import calibrate, costs_path
+    from ainerd_hpc.kernels.choice import Costs, even_density
+
+    costs = calibrate()
+    for name, measured, stated in zip(Costs._fields, costs, Costs(), strict=True):
+        print(f"{name:16} {measured:8.2e} s, {measured / stated:.2f} times the stated constant")
+    print(f"events are faster below {even_density(costs):.3f} photons per pixel and frame in 1000 frames")
+    print(f"kept in {costs_path()}")
+
+
 def _schema(options: argparse.Namespace) -> None:
-    from ainerd_hpc.archive import write_text
     from ainerd_hpc.config import RunConfig
+    from ainerd_hpc.publishing import write_text
 
     text = json.dumps(RunConfig.model_json_schema(), indent=2) + "\n"
     if options.output:

@@ -116,6 +116,9 @@ class SimulateConfig(_Section):
 
 
 class IngestConfig(_Section):
+    form: Literal["auto", "events", "frames", "none"] = "auto"
+    """events: photons by pixel, for sparse counts; frames: images, compressed; auto: by density; none: nothing is
+    copied, the counts are read from the source files."""
     frames_per_shard: PositiveInt = 128
     """Frames in one write unit; sets the memory of an ingest task."""
     frames_per_chunk: PositiveInt = 16
@@ -123,8 +126,35 @@ class IngestConfig(_Section):
 
 
 class CorrelateConfig(_Section):
+    begin_frame: int = 0
+    """First frame to use; negative: from the end."""
+    end_frame: int | None = None
+    """Frame to stop before; negative: from the end. Default: all."""
+    stride_frames: PositiveInt = 1
+    """Take every n-th frame."""
+    average_frames: PositiveInt = 1
+    """Average n of these frames to one."""
+    bad_frames: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Frames to leave out exactly, as numbered in the file; frames without a photon where chance would hardly give one
+    are left out by themselves."""
+    normalisation: Literal["plain", "static"] = "plain"
+    """Of C2. static: every count is divided by the mean of its static bin in that frame first ("sqmap" smoothing)."""
+    frame_normalisation: bool = False
+    """Divide every frame by its mean before the multi-tau g2."""
+    lag_scheme: Literal["boost_corr", "scikit-beam"] = "boost_corr"
+    """Lags of the multi-tau g2: where the levels begin."""
     delays_per_level: Annotated[int, Field(ge=2)] = 4
-    """Delays in each multi-tau level: 1..2n at level 0, then n+1..2n times 2^level."""
+    """Delays in each multi-tau level: 1..2n at level 0, then n+1..2n times 2^level (boost_corr)."""
+    static_weighting: Literal["bins", "pixels"] = "bins"
+    """How the static bins of a q-bin are averaged in the multi-tau g2: alike, or by their pixels."""
+    g2_rule: Literal["mean", "ratio"] = "mean"
+    """g2 from C2: mean of each diagonal, or ratio of the sums of products and of intensities."""
+    age_windows: PositiveInt = 5
+    """Windows of age for which g2 is read off C2 as well."""
+    form: Literal["auto", "dense", "events"] = "auto"
+    """Form in which counts are correlated: auto takes the faster for each q-bin; the result is the same."""
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    """Where dense products are made; auto: on a GPU where there is one. The result is the same."""
 
 
 class MapsConfig(_Section):

@@ -68,6 +68,11 @@ def print_summary(reports: Sequence[StageReport], problems: Sequence[Problem]) -
         console.print(f"... and {len(problems) - _PROBLEMS_SHOWN} more", style="yellow")
 
 
+def tell(line: str) -> None:
+    """One line of a worker about a long task, beside the progress of the whole."""
+    console.print(line, markup=False)
+
+
 Advance = Callable[[str], None]
 
 

@@ -162,6 +162,7 @@ def _with_partition(scan: Scan, path: Path) -> _Result:
         num_q_bins=len(partition.dynamic_q_list),
         num_pixels=int(sizes.sum()),
         largest_bin=int(sizes.max()),
+        num_static_bins=len(partition.static_q_list),
     )
     return _Result(scan, partition=path)
 
@@ -184,6 +185,7 @@ def _scan(source: SourceConfig, item: _Source, scan_id: str, described: Descript
         frame_time=frame_time,
         start_time=described.start_time,
         simulated=described.simulated,
+        stored_bytes=item.path.stat().st_size,
         digest=fingerprint((item.path, *described.companions), scan_id, repr(frame_time), repr(described.start_time)),
     )
 

@@ -17,7 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from ainerd_hpc.archive import recorded_digest, write_text
+from ainerd_hpc.archive import recorded_digest
+from ainerd_hpc.publishing import write_text
 from ainerd_hpc.types import Problem
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from ainerd_hpc import __version__
-from ainerd_hpc.archive import Archive, write_json
+from ainerd_hpc.archive import Archive
 from ainerd_hpc.config import RunConfig, digest
 from ainerd_hpc.console import console, print_summary, progress, size_text
 from ainerd_hpc.discovery import Discovery, discover
@@ -27,6 +27,7 @@ from ainerd_hpc.errors import AinerdError, ConfigError, PlanError, QuarantinedEr
 from ainerd_hpc.executors import Executor, open_executor, worker_memory
 from ainerd_hpc.formats import sample_log
 from ainerd_hpc.ledger import Ledger
+from ainerd_hpc.publishing import write_json
 from ainerd_hpc.stages import Stage, create
 from ainerd_hpc.stages.ingest import publish_catalog, publish_shared
 from ainerd_hpc.types import STAGES, Plan, Problem, Scan, Shape, StageReport, TaskResult
@@ -120,8 +121,8 @@ def check(plans: Sequence[Plan], config: RunConfig) -> None:
 _MEMORY_KNOBS = {
     "simulate": "simulate.num_frames",
     "ingest": "ingest.frames_per_shard",
-    "correlate": "the number of frames in a scan",
-    "maps": "the number of frames in a scan",
+    "correlate": "maps.windows: C2 is made only where a window asks for it",
+    "maps": "maps.windows",
     "train": "train.batch_size",
     "embed": "embed.maps_per_task",
     "cluster": "cluster.num_neighbours",
@@ -243,7 +244,9 @@ class Run:
         planned = stage.plan(scans, self.ledger)
         check([planned], self.config)
         results = list(self._results(stage, planned, workers))
-        failed = [Problem(r.key, stage.name, r.reason, r.digest) for r in results if r.reason]
+        failed = list(
+            {r.scan_id: Problem(r.scan_id, stage.name, r.reason, r.digest) for r in results if r.reason}.values()
+        )
         if failed and not stage.quarantines:
             raise AinerdError(f"{stage.name}: {failed[0].scan_id}: {failed[0].reason}")
         problems = [*planned.quarantined, *known, *failed]
@@ -270,6 +273,7 @@ class Run:
     def _results(self, stage: Stage, planned: Plan, workers: _Workers) -> Iterator[TaskResult]:
         if not planned.tasks:
             return
+        stage.prepare()
         if planned.shape is not Shape.ARRAY:
             yield stage.run_task(planned.tasks[0])
             return

@@ -69,6 +69,9 @@ class Scan:
     """Valid pixels in all q-bins together."""
     largest_bin: int = 0
     """Valid pixels in the largest q-bin."""
+    num_static_bins: int = 0
+    stored_bytes: int = 0
+    """Size of the source file."""
     simulated: bool = False
     digest: str = ""
     """Fingerprint of the scan: its name, frame period and start, and its source files' names, sizes and dates."""
@@ -102,7 +105,7 @@ class Task:
     """A unit of work of one stage: it makes one product."""
 
     key: str
-    """Names the product; unique in its stage; the scan_id for tasks of one scan."""
+    """Names the product; unique in its stage; the scan_id for tasks of one scan, `<scan_id>/<part>` for its parts."""
     digest: str
     """Of inputs, config slice and kernel version: what the product must record to count as done."""
     peak_bytes: int
@@ -110,6 +113,11 @@ class Task:
     read_bytes: int
     write_bytes: int
     args: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def scan_id(self) -> str:
+        """Of the scan that the task is about; its key, or what stands before a slash in it."""
+        return self.key.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +135,11 @@ class TaskResult:
     """The traceback of a failure that nobody foresaw."""
     is_fatal: bool = False
     """The machine failed, not the scan: the run has to stop."""
+
+    @property
+    def scan_id(self) -> str:
+        """As of the task."""
+        return self.key.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from ainerd_hpc.config import RunConfig, SimulateConfig
 from ainerd_hpc.simulate import write_scan, write_shared_files
+
+settings.register_profile("compiled", deadline=None)  # the first call of a kernel compiles it
+settings.load_profile("compiled")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SMALL = SimulateConfig(num_scans=6, num_frames=64, height=48, width=64, num_q_bins=2, seed=7)

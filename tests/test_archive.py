@@ -19,15 +19,14 @@ from ainerd_hpc.archive import (
     Archive,
     array,
     read_columns,
-    read_table,
     reading_group,
     recorded_digest,
-    write_json,
-    write_table,
     writing_group,
 )
 from ainerd_hpc.errors import ArchiveError
 from ainerd_hpc.ledger import Ledger, record
+from ainerd_hpc.publishing import write_json
+from ainerd_hpc.tables import read_table, write_table
 from ainerd_hpc.types import Content, Problem, Scan
 
 FRAMES = np.random.default_rng(1).poisson(0.3, (40, 12, 16)).astype(np.uint16)
@@ -128,7 +127,27 @@ def test_columns_of_a_product(tmp_path: Path) -> None:
 
 def test_catalog_round_trip(tmp_path: Path) -> None:
     scans = [
-        Scan("a", "x/a.h5", "aps-hdf5", Content.FRAMES, 10, 4, 5, 2, 3, 0.01, 12.5, "p", 20, 9, True, "d", "ingested"),
+        Scan(
+            "a",
+            "x/a.h5",
+            "aps-hdf5",
+            Content.FRAMES,
+            10,
+            4,
+            5,
+            2,
+            3,
+            0.01,
+            12.5,
+            "p",
+            20,
+            9,
+            6,
+            1000,
+            True,
+            "d",
+            "ingested",
+        ),
         Scan("b", "x/b.npy", "c2-npy", Content.C2, 10, 0, 0, 4, 3, 0.2),
     ]
     archive = Archive(tmp_path)

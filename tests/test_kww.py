@@ -1,4 +1,4 @@
-"""KWW fits: planted parameters, honest errors, bad data, and a published analysis."""
+"""KWW fits: planted parameters, a general solver as truth, honest errors, bad data, and a published analysis."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import stats
+from scipy.optimize import curve_fit, least_squares
 
-from ainerd_hpc.kernels import kww, multitau, twotime
+from ainerd_hpc.kernels import descent, diagonals, kww
 
 BNL = Path(__file__).parents[2] / "shared/data/bnl-c2-2022"
-DELAY = multitau.delays(512)[0] * 0.01
+LAG = np.array([*range(1, 9), *(step << level for level in range(1, 7) for step in (5, 6, 7, 8))][:-1])
+DELAY = LAG * 0.01
 PARAMETERS = ("tau", "contrast", "kww_exponent", "baseline")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled():
+    """Compilation takes seconds, which no example has."""
+    kww.fit(DELAY, np.ones(len(DELAY)))
+    descent.value_and_slopes(0.0, np.ones(4))
 
 
 def curve(delay, tau, contrast, exponent, baseline):
@@ -30,13 +40,14 @@ def test_model_is_the_siegert_relation_of_a_kww_decay():
 
 
 @given(st.floats(-2, 1), st.floats(0.01, 1.4), st.floats(0.25, 2.4), st.floats(0.91, 1.09))
-def test_jacobian_is_that_of_central_differences(log_tau, contrast, exponent, baseline):
-    at, weight, step = np.array([log_tau, contrast, exponent, baseline]), np.linspace(1, 2, len(DELAY)), 1e-6
-    jacobian = kww._jacobian(at, DELAY, np.ones_like(DELAY), weight)
-    for column in range(4):
-        ahead, behind = at + step * (np.arange(4) == column), at - step * (np.arange(4) == column)
-        residuals = [kww._residuals(point, DELAY, np.ones_like(DELAY), weight) for point in (ahead, behind)]
-        np.testing.assert_allclose(jacobian[:, column], (residuals[0] - residuals[1]) / (2 * step), atol=1e-7)
+def test_slopes_are_those_of_central_differences(log_tau, contrast, exponent, baseline):
+    at, step = np.array([log_tau, contrast, exponent, baseline]), 1e-6
+    found = np.array([descent.value_and_slopes(log_delay, at) for log_delay in np.log(DELAY)])
+    np.testing.assert_allclose(found[:, 0], curve(DELAY, np.exp(log_tau), *at[1:]), rtol=1e-12)
+    for column in range(3):
+        ends = [at + sign * step * (np.arange(4) == column) for sign in (1, -1)]
+        ahead, behind = (curve(DELAY, np.exp(end[0]), *end[1:]) for end in ends)
+        np.testing.assert_allclose(found[:, 1 + column], (ahead - behind) / (2 * step), atol=1e-7)
 
 
 @given(st.floats(0.03, 2), st.floats(0.01, 1.4), st.floats(0.3, 2.3), st.floats(0.95, 1.05))
@@ -45,6 +56,159 @@ def test_planted_parameters_are_found_without_noise(tau, contrast, exponent, bas
     assert fit.success
     np.testing.assert_allclose([fit.tau, fit.contrast, fit.kww_exponent], [tau, contrast, exponent], rtol=1e-3)
     assert fit.baseline == pytest.approx(baseline, abs=1e-4)
+
+
+def noisy(num, sigma, seed=0):
+    """Planted parameters (n, 4), g2 and its errors (n, lag) of simulated decays."""
+    rng = np.random.default_rng(seed)
+    columns = [10 ** rng.uniform(-1.3, 0.0, num), *(rng.uniform(*ends, num) for ends in RANGES)]
+    planted = np.stack(columns, axis=1)
+    errors = sigma * rng.uniform(0.5, 2, (num, len(DELAY)))
+    g2 = np.array([curve(DELAY, *one) for one in planted]) + errors * rng.normal(size=errors.shape)
+    return planted, g2, errors
+
+
+RANGES = [(0.1, 0.5), (0.6, 1.8), (0.98, 1.02)]
+
+
+def general_fit(delay, g2, errors, start, model=kww.model):
+    """Parameters and covariance by a solver without bounds, in tau itself, with numerical derivatives."""
+    valid = np.isfinite(g2)
+    points = delay[valid], g2[valid]
+    options = {"ftol": 1e-15, "xtol": 1e-15, "gtol": 1e-15, "maxfev": 10_000}
+    if errors is None:
+        return curve_fit(model, *points, start, **options)
+    return curve_fit(model, *points, start, errors[valid], absolute_sigma=True, **options)
+
+
+@pytest.mark.parametrize("use_errors", [True, False])
+def test_fits_and_covariances_are_those_of_a_general_solver(use_errors):
+    planted, g2, errors = noisy(60, 0.003)
+    g2[np.random.default_rng(1).random(g2.shape) < 0.1] = np.nan
+    fits = kww.fit_many(DELAY, g2, errors if use_errors else None)
+    assert fits.success.all()
+    assert fits.covariance.shape == (60, 4, 4)
+    for row in range(60):
+        found, covariance = np.array([figure[row] for figure in fits[:4]]), fits.covariance[row]
+        truth, expected = general_fit(DELAY, g2[row], errors[row] if use_errors else None, planted[row])
+        deviation = np.sqrt(np.diagonal(expected))
+        assert np.abs((found - truth) / deviation).max() < 1e-4
+        np.testing.assert_allclose(covariance / np.outer(deviation, deviation), _correlation(expected), atol=1e-3)
+        np.testing.assert_array_equal(covariance, covariance.T)
+        np.testing.assert_allclose(np.sqrt(np.diagonal(covariance)), [figure[row] for figure in fits[4:8]])
+        valid, sigma = np.isfinite(g2[row]), errors[row] if use_errors else 1
+        chi2 = np.nansum(((g2[row] - curve(DELAY, *found)) / sigma) ** 2)
+        assert fits.reduced_chi2[row] == pytest.approx(chi2 / (valid.sum() - 4), rel=1e-9)
+
+
+def _correlation(covariance):
+    deviation = np.sqrt(np.diagonal(covariance))
+    return covariance / np.outer(deviation, deviation)
+
+
+def test_a_baseline_at_its_bound_is_held_there():
+    rng, sigma = np.random.default_rng(2), 0.001
+    g2 = curve(DELAY, 0.3, 0.4, 1.2, 1.15) + sigma * rng.normal(size=len(DELAY))
+    errors = np.full(len(DELAY), sigma)
+    fits = kww.fit_many(DELAY, g2[np.newaxis], errors[np.newaxis])
+    truth, expected = general_fit(
+        DELAY, g2, errors, (0.3, 0.4, 1.2), lambda delay, *three: kww.model(delay, *three, 1.1)
+    )
+    assert fits.success[0]
+    assert fits.baseline[0] == 1.1
+    found = np.array([figure[0] for figure in fits[:3]])
+    assert np.abs((found - truth) / np.sqrt(np.diagonal(expected))).max() < 1e-3
+    np.testing.assert_allclose(fits.covariance[0, :3, :3], expected, rtol=1e-3)
+    assert np.isnan(fits.covariance[0, 3]).all()
+    assert np.isnan(fits.covariance[0, :, 3]).all()
+    assert np.isnan(fits.baseline_err[0])
+    assert fits.chi2_probability[0] < 1e-9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_minimum_is_missed_that_a_general_solver_finds_from_the_truth(seed):
+    """Noise up to a fifth of the contrast, where descents differ in where they end."""
+    planted, g2, errors = noisy(40, 0.02, seed)
+    fits, compared = kww.fit_many(DELAY, g2, errors), 0
+    for row in np.flatnonzero(fits.success):
+        try:
+            truth, _ = general_fit(DELAY, g2[row], errors[row], planted[row])
+        except RuntimeError:  # wanders off
+            continue
+        bounds = np.array([kww.CONTRAST_BOUNDS, kww.EXPONENT_BOUNDS, kww.BASELINE_BOUNDS])
+        if ((truth[1:] > bounds[:, 0]) & (truth[1:] < bounds[:, 1])).all():
+            chi2 = (((g2[row] - curve(DELAY, *truth)) / errors[row]) ** 2).sum()
+            assert fits.reduced_chi2[row] * (len(DELAY) - 4) < chi2 + 1e-6
+            compared += 1
+    assert compared > 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_minima_at_bounds_are_those_of_a_general_solver(seed):
+    """Planted parameters beyond bounds: whatever the fit makes of them, the descent goes to the end."""
+    rng, num, sigma = np.random.default_rng(seed), 60, 0.01
+    planted = np.stack(
+        [10 ** rng.uniform(-1.3, 1, num), rng.choice([0.3, 1.6], num), rng.uniform(0.15, 2.7, num), np.zeros(num)],
+        axis=1,
+    )
+    planted[:, 3] = rng.choice([0.88, 0.901, 1.0, 1.099, 1.12], num)
+    g2 = np.array([curve(DELAY, *one) for one in planted]) + sigma * rng.normal(size=(num, len(DELAY)))
+    log_delay, weight = np.broadcast_to(np.log(DELAY), g2.shape), np.full(g2.shape, 1 / sigma)
+    solution = kww._solve(log_delay, g2, weight)
+    assert solution.converged.sum() > 0.95 * num
+    bounds = kww._bounds(np.log(DELAY))
+    assert ((solution.parameters >= bounds[0]) & (solution.parameters <= bounds[1])).all()
+    assert ((solution.parameters == bounds[0]) | (solution.parameters == bounds[1])).any(axis=1).sum() > num / 3
+    for row in np.flatnonzero(solution.converged):
+        start = np.clip([np.log(planted[row, 0]), *planted[row, 1:]], bounds[0], bounds[1])
+        truth = least_squares(
+            lambda at, row=row: (curve(DELAY, np.exp(at[0]), *at[1:]) - g2[row]) / sigma,
+            start,
+            bounds=bounds,
+            ftol=1e-12,
+        )
+        assert solution.chi2[row] < 2 * truth.cost + 1e-5
+
+
+def test_each_fit_is_that_of_its_curve_alone():
+    _, g2, errors = noisy(12, 0.003)
+    rng = np.random.default_rng(3)
+    g2[rng.random(g2.shape) < 0.2], errors[rng.random(g2.shape) < 0.05] = np.nan, np.nan
+    g2[:3] = g2[0]  # with a constant and a curve without points between equals
+    g2[1], g2[2] = 1.2, np.nan
+    for array in (g2, errors):
+        array.flags.writeable = False
+    fits = kww.fit_many(DELAY, g2, errors)
+    assert fits.success.tolist() == [True, False, False, *[True] * 9]
+    assert np.isnan(fits.covariance[1:3]).all()
+    for row in range(12):
+        keep = np.isfinite(g2[row]) & np.isfinite(errors[row])
+        alone = kww.fit(DELAY[keep], g2[row, keep], errors[row, keep])
+        np.testing.assert_array_equal(np.array(alone), np.array([figure[row] for figure in fits[:-1]]))
+
+
+def test_curves_may_have_delays_of_their_own():
+    _, g2, errors = noisy(4, 0.003)
+    factors = np.array([1, 10, 1, 0.1])
+    fits = kww.fit_many(DELAY * factors[:, np.newaxis], g2, errors)
+    np.testing.assert_allclose(fits.tau, kww.fit_many(DELAY, g2, errors).tau * factors, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(0, 31), (3, 0), (0, 0)])
+def test_nothing_to_fit(shape):
+    fits = kww.fit_many(np.ones(shape[1]), np.ones(shape), np.ones(shape))
+    assert fits.success.tolist() == [False] * shape[0]
+    assert fits.covariance.shape == (shape[0], 4, 4)
+
+
+def test_probability_is_that_of_chi2():
+    _, g2, errors = noisy(400, 0.003)
+    fits = kww.fit_many(DELAY, g2, errors)
+    degrees = len(DELAY) - 4
+    np.testing.assert_allclose(fits.chi2_probability, stats.chi2.sf(fits.reduced_chi2 * degrees, degrees), rtol=1e-9)
+    assert stats.kstest(fits.chi2_probability, "uniform").pvalue > 1e-3
+    assert (kww.fit_many(DELAY, g2, errors / 3).chi2_probability < 1e-6).all()
+    assert np.isnan(kww.fit_many(DELAY, g2).chi2_probability).all()
 
 
 def pulls(seed, sigma, use_errors):
@@ -106,6 +270,11 @@ BAD = {
     "decayed before the first delay": FROZEN - 0.3,
     "frozen, of a contrast that the baseline could take": FROZEN - 0.25,
     "rising": 1 + 0.05 * DELAY,
+    "contrast beyond its bound": curve(DELAY, 0.2, 1.8, 1.2, 1.0),
+    "exponent beyond its bound": curve(DELAY, 0.2, 0.3, 3.0, 1.0),
+    "exponent below its bound": curve(DELAY, 0.2, 0.3, 0.12, 1.0),
+    "constant to nine digits": curve(DELAY, 0.2, 1e-11, 1.0, 1.05),
+    "tau of a fiftieth of the shortest delay": curve(DELAY, DELAY[0] / 50, 0.9, 0.3, 1.0),
     "tau of 40 times the longest delay": curve(DELAY, 40 * DELAY[-1], 0.5, 1.0, 1.0),
     "all NaN": np.full(len(DELAY), np.nan),
     "four points": np.where(np.arange(len(DELAY)) < 4, curve(DELAY, 0.1, 0.3, 1, 1), np.nan),
@@ -159,6 +328,23 @@ def test_log_bin_is_the_mean_of_each_bin(num_lags, per_octave, seed):
         np.testing.assert_allclose(found, truth, rtol=1e-9, atol=1e-12)
 
 
+def test_log_bin_of_many_is_that_of_each():
+    rng, lag = np.random.default_rng(6), np.arange(1, 200)
+    g2, g2_err = rng.normal(size=(3, 199)), rng.uniform(0.1, 1, (3, 199))
+    g2[0, 10:15], g2[1, 100:], g2[2] = np.nan, np.nan, np.nan
+    binned = kww.log_bin(lag, g2, g2_err)
+    assert binned[0].shape == (3, len(kww.log_bin(lag, g2_err[0], g2_err[0])[0]))
+    for row in range(3):
+        filled = np.isfinite(binned[0][row])
+        for many, one in zip(binned, kww.log_bin(lag, g2[row], g2_err[row]), strict=True):
+            np.testing.assert_array_equal(many[row, filled], one)
+            assert np.isnan(many[row, ~filled]).all()
+
+
+def test_log_bin_of_no_lag():
+    assert [values.size for values in kww.log_bin(np.arange(1, 1), np.ones(0), np.ones(0))] == [0, 0, 0]
+
+
 def test_fit_of_binned_lags_finds_the_planted_tau():
     lag = np.arange(1, 500)
     errors = 0.02 / np.sqrt(500 - lag)
@@ -179,16 +365,6 @@ def bnl():
     return np.load(BNL / "c2.npy"), {name: np.array(values) for name, values in results["parameters"].items()}
 
 
-def age_cut(c2, frame):
-    """g2 (lags from 1) at one age, as published: C2(t1, t2) with t1 + t2 = 2 frame, or + 1 for odd lags."""
-    points = []
-    for lag in range(1, len(c2)):
-        first = (2 * frame + lag % 2 - lag) // 2
-        if first >= 0 and first + lag < len(c2):
-            points.append((lag, c2[first, first + lag]))
-    return np.array(points, dtype=float).reshape(-1, 2).T
-
-
 def squares(cut, tau, contrast, exponent, baseline):
     return ((cut[1] - curve(cut[0], tau, contrast, exponent, baseline)) ** 2).sum()
 
@@ -202,7 +378,7 @@ def test_fits_of_age_cuts_equal_the_published_ones_or_fit_better(bnl, monkeypatc
     comparable &= (tau > 0.2) & (tau < 350) & (published["beta"] > 1e-4)
     excess, deviations = [], []
     for frame in np.flatnonzero(comparable):
-        cut = age_cut(c2, frame)
+        cut = diagonals.age_cut(c2, frame + 0.25, 0.25)[:2]  # as published: t1 + t2 = 2 frame, or + 1
         theirs = [tau[frame], *(published[name][frame] for name in ("beta", "alpha", "ginf"))]
         fit = kww.fit(*cut)
         if fit.success:
@@ -218,7 +394,7 @@ def test_fits_of_age_cuts_equal_the_published_ones_or_fit_better(bnl, monkeypatc
 
 def test_whole_published_map_gives_the_median_relaxation_of_its_ages(bnl):
     c2, published = bnl
-    g2, g2_err = twotime.g2_from_c2(c2)
+    g2, g2_err = diagonals.g2_from_c2(c2)
     fit = kww.fit(*kww.log_bin(np.arange(1, len(c2)), g2, g2_err))
     assert fit.success
     assert fit.tau == pytest.approx(1 / np.nanmedian(published["gamma"]), rel=0.5)

@@ -13,8 +13,9 @@ PACKAGE = Path(__file__).parents[1] / "ainerd_hpc"
 
 LAYERS = [
     {"errors", "types"},
-    {"config", "kernels", "model_cost"},
-    {"formats", "archive", "model", "page", "console"},
+    {"config", "kernels", "model_cost", "publishing"},
+    {"formats", "tables"},
+    {"archive", "costs", "model", "page", "console"},
     {"simulate", "training", "ledger", "executors"},
     {"discovery"},
     {"stages"},

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ainerd_hpc.kernels import maps, twotime
+from ainerd_hpc.kernels import diagonals, maps, windows
 
 
 def symmetric_c2(length, seed=0):
@@ -23,17 +23,17 @@ def area_average_truth(c2, size):
 
 
 def test_window_starts_by_hand():
-    assert maps.window_starts(100, 50, 0.0).tolist() == [0, 50]
-    assert maps.window_starts(100, 30, 0.0).tolist() == [0, 30, 60]
-    assert maps.window_starts(100, 50, 0.5).tolist() == [0, 25, 50]
-    assert maps.window_starts(100, 100, 0.9).tolist() == [0]
-    assert maps.window_starts(10, 8, 0.9).tolist() == [0, 1, 2]
-    assert maps.window_starts(7, 8, 0.0).tolist() == []
+    assert windows.window_starts(100, 50, 0.0).tolist() == [0, 50]
+    assert windows.window_starts(100, 30, 0.0).tolist() == [0, 30, 60]
+    assert windows.window_starts(100, 50, 0.5).tolist() == [0, 25, 50]
+    assert windows.window_starts(100, 100, 0.9).tolist() == [0]
+    assert windows.window_starts(10, 8, 0.9).tolist() == [0, 1, 2]
+    assert windows.window_starts(7, 8, 0.0).tolist() == []
 
 
 @given(st.integers(1, 300), st.integers(1, 60), st.floats(0, 0.99))
 def test_windows_lie_in_the_scan_and_share_the_overlap(num_frames, length, overlap):
-    starts = maps.window_starts(num_frames, length, overlap)
+    starts = windows.window_starts(num_frames, length, overlap)
     assert starts.dtype == np.int64
     assert (len(starts) == 0) == (length > num_frames)
     assert all(0 <= start <= num_frames - length for start in starts)
@@ -169,7 +169,7 @@ def test_unknown_scaling_is_refused():
 def test_make_map_is_resample_then_scale(length):
     made = maps.make_map(symmetric_c2(length), "robust")
     assert made.map.shape == (256, 256)
-    filled = twotime.fill_diagonal(symmetric_c2(length).astype(np.float64))
+    filled = diagonals.fill_diagonal(symmetric_c2(length).astype(np.float64))
     expected = maps.scale(maps.resample(filled), "robust")
     np.testing.assert_array_equal(made.map, expected.map)
     assert (made.low, made.high) == (expected.low, expected.high)

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ainerd_hpc.archive import Archive, read_table
+from ainerd_hpc.archive import Archive
 from ainerd_hpc.config import load
 from ainerd_hpc.pipeline import Run
+from ainerd_hpc.tables import read_table
 from tests.conftest import SHARED
 
 FOLDER = SHARED / "ainerd-2024"

@@ -11,10 +11,11 @@ import pytest
 import xarray as xr
 from zarr.storage import ZipStore
 
-from ainerd_hpc.archive import Archive, MapReader, read_table
+from ainerd_hpc.archive import Archive, MapReader
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.kernels.maps import make_map
 from ainerd_hpc.pipeline import Run
+from ainerd_hpc.tables import read_table
 from tests.conftest import SMALL
 
 MakeConfig = Callable[..., RunConfig]

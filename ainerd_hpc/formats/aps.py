@@ -16,6 +16,7 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
+from ainerd_hpc.formats.frames import Hdf5Frames
 from ainerd_hpc.formats.partition import Geometry
 from ainerd_hpc.types import Content
 
@@ -67,8 +68,8 @@ class ApsHdf5:
             frames = file[_FRAMES]
             shape, dtype = frames.shape, frames.dtype
             simulated = bool(file.attrs.get("simulated", False))
-        if len(shape) != 3 or 0 in shape or dtype.kind not in "ui":
-            problem = f"expected integer counts (t, y, x), found {dtype} {shape}"
+        if len(shape) != 3 or 0 in shape or dtype.kind not in "uif":
+            problem = f"expected counts (t, y, x), found {dtype} {shape}"
             raise ScanError(f"{path}:/{_FRAMES}", problem, "check that this is a raw detector file")
         metadata = _find_metadata(path)
         frame_time, start_time = _times(metadata) if metadata else (None, float("nan"))
@@ -84,25 +85,40 @@ class ApsHdf5:
         )
 
     @staticmethod
-    def blocks(path: Path, frames_per_block: int) -> Iterator[np.ndarray]:
-        """Successive blocks of frames (t, y, x), in the file's integer dtype and native byte order, one in memory.
+    @contextmanager
+    def open(path: Path) -> Iterator[ApsFrames]:
+        """The frames of a scan, to be read block by block.
+
+        Raises
+        ------
+        ScanError
+            The file cannot be opened.
+        """
+        with _reading(f"{path}:/{_FRAMES}"):
+            file = h5py.File(path, "r")
+        with file:
+            yield ApsFrames(path, file)
+
+
+class ApsFrames:
+    """Frames of an open file; any number of threads may read."""
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self._where = f"{path}:/{_FRAMES}"
+        with _reading(self._where):
+            self._frames = Hdf5Frames(file[_FRAMES])
+        self.shape, self.dtype, self.per_chunk = self._frames.shape, self._frames.dtype, self._frames.per_chunk
+
+    def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
+        """Frames start, start + step, ... below stop, (n, y, x), in native byte order.
 
         Raises
         ------
         ScanError
             Naming the frames that cannot be read.
         """
-        with _reading(f"{path}:/{_FRAMES}"):
-            file = h5py.File(path, "r")
-        with file:
-            with _reading(f"{path}:/{_FRAMES}"):
-                frames = file[_FRAMES]
-                num_frames = len(frames)
-            for start in range(0, num_frames, frames_per_block):
-                stop = min(start + frames_per_block, num_frames)
-                with _reading(f"{path}:/{_FRAMES} frames {start}..{stop - 1}"):
-                    block = frames[start:stop]
-                yield block.astype(block.dtype.newbyteorder("="), copy=False)
+        with _reading(f"{self._where} frames {start}..{stop - 1}"):
+            return self._frames.read(start, stop, step)
 
 
 def check_hdf5(path: Path) -> None:

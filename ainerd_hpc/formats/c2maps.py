@@ -9,7 +9,6 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
-from ainerd_hpc.kernels.twotime import complete_triangle
 from ainerd_hpc.types import Content
 
 _MAGIC = b"\x93NUMPY"
@@ -32,6 +31,8 @@ def _checked(maps: np.ndarray, path: Path) -> np.ndarray:
     ScanError
         A map is neither symmetric nor one triangle, or holds no finite number.
     """
+    from ainerd_hpc.kernels.diagonals import complete_triangle
+
     maps = np.asarray(maps, dtype=np.float32).reshape(-1, *maps.shape[-2:])
     for q_bin, c2 in enumerate(maps):
         if not np.isfinite(c2).any():

@@ -35,8 +35,10 @@ class Partition:
     """(y, x) int32, labels 1..n_static, 0 = unused or masked; each lies in one dynamic label."""
     dynamic_q_list: np.ndarray
     """(n_dynamic,) float64, q of each dynamic label, 1/angstrom."""
+    static_q_list: np.ndarray
+    """(n_static,) float64, q of each static label, 1/angstrom; NaN where the file does not say."""
     digest: str
-    """First 16 hex digits of the SHA-256 of the four arrays."""
+    """First 16 hex digits of the SHA-256 of the arrays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,10 @@ def read_partition(path: Path) -> Partition:
         mask = group["mask"][()].astype(bool)
         dynamic = _label_map(path, group, "dynamic_roi_map")
         static = _label_map(path, group, "static_roi_map") if "static_roi_map" in group else dynamic
-        q_list = _dynamic_q_list(path, group)
-    return _checked(f"{path}:/qmap", mask, dynamic, static, q_list)
+        q_list = _q_list(path, group, "dynamic")
+        has_static_q = "static_v_list_dim0" in group and "static_roi_map" in group
+        static_q = _q_list(path, group, "static") if has_static_q else np.full(int(static.max(initial=0)), np.nan)
+    return _checked(f"{path}:/qmap", mask, dynamic, static, q_list, static_q)
 
 
 def make_ring_partition(
@@ -140,7 +144,9 @@ def make_ring_partition(
     dynamic, dynamic_mapping = _compact(static_bin // num_static_per_q, mask)
     static_centres = _centres(static_edges, spacing)
     dynamic_centres = _centres(static_edges[::num_static_per_q], spacing)
-    partition = _checked("rings", mask.astype(bool), dynamic, static, dynamic_centres[dynamic_mapping])
+    partition = _checked(
+        "rings", mask.astype(bool), dynamic, static, dynamic_centres[dynamic_mapping], static_centres[static_mapping]
+    )
     return Rings(partition, dynamic_centres, static_centres, dynamic_mapping, static_mapping)
 
 
@@ -190,11 +196,11 @@ def _label_map(path: Path, group: h5py.Group, name: str) -> np.ndarray:
     return np.asarray(labels, dtype=np.int32)
 
 
-def _dynamic_q_list(path: Path, group: h5py.Group) -> np.ndarray:
+def _q_list(path: Path, group: h5py.Group, kind: str) -> np.ndarray:
     """q of each compact label: natural index = i_q * n_phi + i_phi."""
-    q_centres = np.atleast_1d(group["dynamic_v_list_dim0"][()]).astype(np.float64)
-    mapping = np.atleast_1d(group["dynamic_index_mapping"][()]).astype(np.int64)
-    num_q, num_phi = (int(number) for number in group["dynamic_num_pts"][()])
+    q_centres = np.atleast_1d(group[f"{kind}_v_list_dim0"][()]).astype(np.float64)
+    mapping = np.atleast_1d(group[f"{kind}_index_mapping"][()]).astype(np.int64)
+    num_q, num_phi = (int(number) for number in group[f"{kind}_num_pts"][()])
     if (
         num_q != q_centres.size
         or num_phi < 1
@@ -202,14 +208,16 @@ def _dynamic_q_list(path: Path, group: h5py.Group) -> np.ndarray:
         or mapping.max(initial=0) >= num_q * num_phi
     ):
         problem = (
-            f"expected indices below {num_q} x {num_phi} (dynamic_num_pts) and {num_q} bin centres, "
+            f"expected indices below {num_q} x {num_phi} ({kind}_num_pts) and {num_q} bin centres, "
             f"found indices up to {mapping.max(initial=0)} and {q_centres.size} centres"
         )
-        raise ScanError(f"{path}:/qmap/dynamic_index_mapping", problem, _NEXT_STEP)
+        raise ScanError(f"{path}:/qmap/{kind}_index_mapping", problem, _NEXT_STEP)
     return q_centres[mapping // num_phi]
 
 
-def _checked(where: str, mask: np.ndarray, dynamic: np.ndarray, static: np.ndarray, q_list: np.ndarray) -> Partition:
+def _checked(
+    where: str, mask: np.ndarray, dynamic: np.ndarray, static: np.ndarray, q_list: np.ndarray, static_q: np.ndarray
+) -> Partition:
     """The partition with masked pixels unlabelled, or the first rule that it breaks."""
     if not mask.shape == dynamic.shape == static.shape:
         shapes = f"mask {mask.shape}, dynamic {dynamic.shape}, static {static.shape}"
@@ -218,12 +226,15 @@ def _checked(where: str, mask: np.ndarray, dynamic: np.ndarray, static: np.ndarr
     _check_compact(f"{where}/dynamic_roi_map", dynamic, q_list.size)
     _check_compact(f"{where}/static_roi_map", static, int(static.max(initial=0)))
     _check_nested(where, dynamic, static)
+    if static_q.size != static.max(initial=0):
+        problem = f"expected a q for each of {static.max(initial=0)} static labels, found {static_q.size}"
+        raise ScanError(f"{where}/static_index_mapping", problem, _NEXT_STEP)
     if not np.isfinite(q_list).all():
         raise ScanError(f"{where}/dynamic_v_list_dim0", "expected finite q, found NaN or infinity", _NEXT_STEP)
     digest = hashlib.sha256()
-    for array in (mask, dynamic.astype("<i4"), static.astype("<i4"), q_list.astype("<f8")):
+    for array in (mask, dynamic.astype("<i4"), static.astype("<i4"), q_list.astype("<f8"), static_q.astype("<f8")):
         digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
-    return Partition(mask, dynamic.astype(np.int32), static.astype(np.int32), q_list, digest.hexdigest()[:16])
+    return Partition(mask, dynamic.astype(np.int32), static.astype(np.int32), q_list, static_q, digest.hexdigest()[:16])
 
 
 def _check_compact(where: str, labels: np.ndarray, num_labels: int) -> None:

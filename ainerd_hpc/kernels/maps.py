@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ainerd_hpc.kernels.twotime import Floats, fill_diagonal
+from ainerd_hpc.kernels.diagonals import Floats, fill_diagonal
 
 Scaling = Literal["robust", "minmax", "none"]
 
@@ -27,25 +27,6 @@ class Scaled(NamedTuple):
     """C2 at 0."""
     high: float
     """C2 at 1."""
-
-
-def window_starts(num_frames: int, length: int, overlap: float) -> NDArray[np.int64]:
-    """First frames of the windows along the diagonal of C2.
-
-    Parameters
-    ----------
-    num_frames, length : int
-        Of the scan and of a window. Frames after the last whole window are left out.
-    overlap : float
-        Share of a window, 0 <= overlap < 1, in common with the next, rounded so that the step is one frame or more.
-
-    Returns
-    -------
-    (window,) int64
-        Window i holds the frames starts[i] .. starts[i] + length - 1. Empty where the scan is shorter than a window.
-    """
-    step = max(1, round(length * (1 - overlap)))
-    return np.arange(0, max(0, num_frames - length + 1), step, dtype=np.int64)
 
 
 def resample(c2: Floats, size: int = MAP_SIZE) -> NDArray[np.float32]:

@@ -7,18 +7,19 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import pandas as pd
 
 from ainerd_hpc.archive import Archive
 from ainerd_hpc.config import ModelConfig, RunConfig, digest
 from ainerd_hpc.discovery import fingerprint
 from ainerd_hpc.errors import ConfigError
-from ainerd_hpc.formats import sample_log
 from ainerd_hpc.ledger import Ledger, record
 from ainerd_hpc.types import Plan, Problem, Scan, Shape, Task, TaskResult
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _CLASSES = {
     "simulate": "ainerd_hpc.stages.simulate:Simulate",
@@ -65,6 +66,9 @@ class Stage(ABC):
     def work(self, task: Task) -> Mapping[str, float]:
         """Do one task: read, compute, publish its product. Runs on a worker; returns figures, never arrays."""
 
+    def prepare(self) -> None:  # noqa: B027  most stages need none
+        """Make ready for the tasks, once, before the first of them. Does nothing unless a stage says otherwise."""
+
     def finish(self, scans: Sequence[Scan]) -> None:  # noqa: B027  most stages have nothing to gather
         """Gather what the tasks left, once, after all of them. Does nothing unless a stage says otherwise."""
 
@@ -74,9 +78,9 @@ class Stage(ABC):
         quarantined: list[Problem] = []
         num_done = 0
         for task in self.tasks(scans):
-            problem = ledger.find_problem(self.name, task.key, task.digest)
+            problem = ledger.find_problem(self.name, task.scan_id, task.digest)
             if problem:
-                quarantined.append(problem)
+                quarantined += [problem] if problem not in quarantined else []  # a scan may have several tasks
             elif ledger.is_done(self.name, task.key, task.digest, self.product(task.key)):
                 num_done += 1
             else:
@@ -111,6 +115,8 @@ def weights_digest(model: ModelConfig) -> str:
 
 def sample_columns(log: pd.DataFrame, times: np.ndarray, taken: Collection[str]) -> pd.DataFrame:
     """The sample log at `times` (n,), s; a column whose name is `taken` gets `SAMPLE_PREFIX` before it."""
+    from ainerd_hpc.formats import sample_log
+
     columns = sample_log.at_times(log, times)
     return columns.rename(columns={name: f"{SAMPLE_PREFIX}{name}" for name in columns if name in taken})
 

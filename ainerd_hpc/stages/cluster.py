@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ainerd_hpc.archive import read_table, write_table
 from ainerd_hpc.config import digest
 from ainerd_hpc.kernels import clusters
 from ainerd_hpc.stages import Stage, sample_columns
 from ainerd_hpc.stages.embed import Embed
 from ainerd_hpc.stages.maps import count_maps
+from ainerd_hpc.tables import read_table, write_table
 from ainerd_hpc.types import Scan, Shape, Task
 
 
@@ -33,7 +33,7 @@ class Cluster(Stage):
         return digest(self.name, self.version, self.config.cluster, Embed(self.config).digest(scans), log_digest)
 
     def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
-        num_maps = count_maps(self.config.maps, scans)
+        num_maps = count_maps(self.config, scans)
         # UMAP compares all pairs below 4096 points, and keeps neighbour lists above.
         peak = 2 * 8 * min(num_maps, 4096) ** 2 + 20_000 * num_maps + 2**29
         yield Task(self.config.model.name, self.digest(scans), peak, num_maps * 500, num_maps * 300)

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ainerd_hpc.archive import array, read_table, reading_group, recorded_digest, write_table
+from ainerd_hpc.archive import array, reading_group, recorded_digest
 from ainerd_hpc.config import digest
 from ainerd_hpc.ledger import Ledger
 from ainerd_hpc.stages import Stage
 from ainerd_hpc.stages.maps import SIZE, Maps, count_maps
 from ainerd_hpc.stages.train import WEIGHTS, Train
+from ainerd_hpc.tables import read_table, write_table
 from ainerd_hpc.types import Plan, Scan, Task
 
 
@@ -57,7 +58,7 @@ class Embed(Stage):
         num_maps = 0
         for scan in scans:
             group.append(scan)
-            num_maps += count_maps(self.config.maps, [scan])
+            num_maps += count_maps(self.config, [scan])
             if num_maps >= self.config.embed.maps_per_task:
                 yield group, num_maps
                 group, num_maps = [], 0

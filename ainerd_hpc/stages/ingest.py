@@ -1,109 +1,153 @@
-"""Ingest: detector files of any format -> frames in Zarr, one file a scan."""
+"""Ingest: detector files of any format -> counts in Zarr, one file a scan."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ainerd_hpc.archive import CATALOG_COLUMNS, Archive, write_table, writing_group
+from ainerd_hpc.archive import CATALOG_COLUMNS, Archive, GroupWriter, writing_group
 from ainerd_hpc.config import digest
 from ainerd_hpc.discovery import Discovery
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats import reader
 from ainerd_hpc.stages import Stage, sample_columns
+from ainerd_hpc.stages.memory import BYTES_PER_EVENT, STORED_BYTES_PER_EVENT, reading_bytes
+from ainerd_hpc.stages.selection import Selection
 from ainerd_hpc.types import Content, Problem, Scan, Task
+
+if TYPE_CHECKING:
+    from ainerd_hpc.stages.gathering import Frames
+
+_SPARSE = 0.04
+"""Share of pixels with a photon below which events are smaller and faster to correlate than frames (benchmarks)."""
+_EVENTS_PER_CHUNK, _CHUNKS_PER_SHARD = 2**16, 64
 
 
 class Ingest(Stage):
-    """Copies and checks the frames of a scan. Two-time maps stay where they are: they need no task."""
+    """Copies the counts of a scan. Two-time maps stay where they are: they need no task."""
 
     name = "ingest"
+    version = 2
     quarantines = True
 
     def product(self, key: str) -> Path:
         return self.archive.frames_path(key)
 
     def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
+        if self.config.ingest.form == "none":
+            return
         for scan in scans:
             if scan.content is Content.FRAMES:
-                frame_bytes = scan.height * scan.width * scan.itemsize
-                size = scan.num_frames * frame_bytes
-                shard = min(self.config.ingest.frames_per_shard, scan.num_frames) * frame_bytes
+                size = scan.num_frames * scan.height * scan.width * scan.itemsize
                 task_digest = digest(self.name, self.version, self.config.ingest, scan.digest)
-                # A block as read, its copy in Zarr, its compressed chunks, and the shard put together from them.
-                yield Task(scan.scan_id, task_digest, 4 * shard + 2**26, size, size, {"scan": scan})
+                yield Task(scan.scan_id, task_digest, self._peak_bytes(scan), size, size, {"scan": scan})
+
+    def _peak_bytes(self, scan: Scan) -> int:
+        """Projected peak memory of one scan, beyond that of the process."""
+        frame = scan.height * scan.width * scan.itemsize
+        shard = min(self.config.ingest.frames_per_shard, scan.num_frames) * frame
+        # A block as read, its copy in Zarr, its compressed chunks, and the shard put together from them.
+        as_frames = 4 * shard + 2**26
+        num_counts = scan.num_frames * scan.height * scan.width
+        share = 1.0 if self.config.ingest.form == "events" else _SPARSE
+        num_events = min(share * num_counts, scan.stored_bytes / STORED_BYTES_PER_EVENT)
+        as_events = 2**26 + 1.2 * BYTES_PER_EVENT * num_events + reading_bytes(self.config, scan) + 50 * frame
+        return int(max(as_frames, as_events))
 
     def work(self, task: Task) -> Mapping[str, float]:
         scan: Scan = task.args["scan"]
-        config = self.config.ingest
-        per_shard = min(config.frames_per_shard, scan.num_frames)
-        per_chunk = np.gcd(per_shard, config.frames_per_chunk)
         attributes = {
             "digest": task.digest,
             "scan_id": scan.scan_id,
             "source": Path(scan.source).name,
             "frame_time": scan.frame_time,
+            "num_frames": scan.num_frames,
             "simulated": scan.simulated,
             "frame_time_units": "s",
         }
-        shape = (scan.num_frames, scan.height, scan.width)
-        num_photons, start, array = 0, 0, None
-        with writing_group(self.product(task.key), attributes) as group:
-            for block in reader(scan.format).blocks(Path(scan.source), per_shard):
-                check_block(block, start, scan)
-                if array is None:
-                    array = group.create(
-                        "frames",
-                        shape,
-                        block.dtype,
-                        ("t", "y", "x"),
-                        chunks=(int(per_chunk), scan.height, scan.width),
-                        shards=(per_shard, scan.height, scan.width),
-                        units="counts",
-                    )
-                array[start : start + len(block)] = block
+        with reader(scan.format).open(Path(scan.source)) as frames:
+            check_shape(frames.shape, scan)
+            form = self._form(frames, scan)
+            with writing_group(self.product(task.key), {**attributes, "form": form}) as group:
+                if form == "events":
+                    return self._write_events(frames, scan, group)
+                return self._write_frames(frames, scan, group)
+
+    def _form(self, frames: Frames, scan: Scan) -> str:
+        from ainerd_hpc.stages.pixels import sample_counts
+
+        if frames.dtype.kind == "f" or self.config.ingest.form == "frames":
+            return "frames"
+        if self.config.ingest.form == "events":
+            return "events"
+        sample = sample_counts(frames, _all_pixels(scan), Selection(0, scan.num_frames))
+        return "events" if sample.density[0] < _SPARSE else "frames"
+
+    def _write_events(self, frames: Frames, scan: Scan, group: GroupWriter) -> Mapping[str, float]:
+        from ainerd_hpc.kernels.choice import EVENTS
+        from ainerd_hpc.kernels.counts import Events
+        from ainerd_hpc.stages.gathering import Gathering
+
+        gathering = Gathering(frames, _all_pixels(scan), Selection(0, scan.num_frames), self.config.executor.threads)
+        (events,), is_dead = gathering.run([EVENTS], is_small=True)
+        assert isinstance(events, Events)
+        time_type = np.uint16 if scan.num_frames <= 2**16 else np.uint32
+        group.add("pixel_pointer", events.pointer, ("pixel_edge",), meaning="first event of each pixel, row by row")
+        group.add("dead_pixels", np.flatnonzero(is_dead), ("dead_pixel",))
+        for name, values, dtype, units in (
+            ("time", events.time, time_type, "frames"),
+            ("count", events.count, np.uint8, "counts"),
+        ):
+            chunk = min(_EVENTS_PER_CHUNK, max(1, len(values)))
+            shard = chunk * min(_CHUNKS_PER_SHARD, max(1, -(-len(values) // chunk)))
+            stored = group.create(name, values.shape, dtype, ("event",), (chunk,), (shard,), units=units)
+            for start in range(0, len(values), shard):
+                stored[start : start + shard] = values[start : start + shard].astype(dtype)
                 group.flush()
-                start += len(block)
-                num_photons += int(np.sum(block, where=block < sentinel(block.dtype), dtype=np.float64))
-            if start != scan.num_frames:
-                problem = f"expected {scan.num_frames} frames as the file states, found {start}"
-                raise ScanError(scan.source, problem, "copy the file again from its origin")
-        return {"counts": float(num_photons)}
+        return {"counts": float(events.count.sum(dtype=np.int64))}
+
+    def _write_frames(self, frames: Frames, scan: Scan, group: GroupWriter) -> Mapping[str, float]:
+        per_shard = min(self.config.ingest.frames_per_shard, scan.num_frames)
+        per_chunk = int(np.gcd(per_shard, self.config.ingest.frames_per_chunk))
+        shape, frame = (scan.num_frames, scan.height, scan.width), (scan.height, scan.width)
+        chunks, shards = (per_chunk, *frame), (per_shard, *frame)
+        array = group.create("frames", shape, frames.dtype, ("t", "y", "x"), chunks, shards, units="counts")
+        for start in range(0, scan.num_frames, per_shard):
+            array[start : start + per_shard] = frames.read(start, start + per_shard)
+            group.flush()
+        return {}
 
 
-def sentinel(dtype: np.dtype) -> int:
-    """The value that detectors give dead pixels: the largest of the type (65535, 2^32 - 1)."""
-    return int(np.iinfo(dtype).max)
+def _all_pixels(scan: Scan) -> Any:
+    """The layout of all pixels in one bin, as the events are stored: any q map finds its own among them."""
+    from ainerd_hpc.stages.layout import Layout
+
+    num = scan.height * scan.width
+    none = np.empty(0)
+    return Layout(np.arange(num, dtype=np.int32), np.array([0, num]), np.ones(num, np.int32), none, none)
 
 
-def check_block(block: np.ndarray, start: int, scan: Scan) -> None:
-    """Refuse frames that cannot be correlated.
-
-    Parameters
-    ----------
-    block : ndarray of integers, (t, y, x)
-    start : int
-        Number of the block's first frame, for the message.
+def check_shape(shape: Sequence[int], scan: Scan) -> None:
+    """Refuse a file that changed since it was found.
 
     Raises
     ------
     ScanError
-        Frames of another shape, or without a single count on a living pixel.
+        Frames of another number or shape than described.
     """
-    if block.shape[1:] != (scan.height, scan.width):
-        problem = f"expected frames of {scan.height, scan.width}, found {block.shape[1:]}"
+    expected = (scan.num_frames, scan.height, scan.width)
+    if tuple(shape) != expected:
+        problem = f"expected frames (t, y, x) of {expected}, found {tuple(shape)}"
         raise ScanError(scan.source, problem, "copy the file again from its origin")
-    dark = np.flatnonzero(~np.any((block > 0) & (block < sentinel(block.dtype)), axis=(1, 2))) + start
-    if len(dark):
-        where = f"frame {dark[0]}" if len(dark) == 1 else f"{len(dark)} frames ({dark[0]} to {dark[-1]})"
-        problem = f"expected counts in every frame, found none in {where}"
-        raise ScanError(scan.source, problem, "check the shutter and the detector; leave these frames out")
 
 
 def publish_shared(archive: Archive, found: Discovery) -> None:
     """Publish what the scans share: their partitions, under the digests of their content, and the sample log."""
+    from ainerd_hpc.tables import write_table
+
     for path in found.partitions:
         _publish_partition(archive, path)
     write_table(archive.sample_log_path, found.sample_log_table)
@@ -129,3 +173,4 @@ def _publish_partition(archive: Archive, path: Path) -> None:
         group.add("dynamic_roi_map", partition.dynamic_roi_map, ("y", "x"))
         group.add("static_roi_map", partition.static_roi_map, ("y", "x"))
         group.add("dynamic_q_list", partition.dynamic_q_list, ("q_bin",), units="1/angstrom")
+        group.add("static_q_list", partition.static_q_list, ("static_bin",), units="1/angstrom")

@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from ainerd_hpc.archive import array, read_columns, reading_group, recorded_digest, write_table, writing_group
-from ainerd_hpc.config import MapsConfig, digest
+from ainerd_hpc.archive import array, read_columns, reading_group, recorded_digest, writing_group
+from ainerd_hpc.config import RunConfig, digest
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.kernels import kww, twotime
-from ainerd_hpc.kernels.maps import make_map, window_starts
+from ainerd_hpc.kernels.windows import window_starts
 from ainerd_hpc.stages import Stage
 from ainerd_hpc.stages.correlate import Correlate
+from ainerd_hpc.stages.selection import as_correlated
+from ainerd_hpc.stages.tiles import window_lengths
+from ainerd_hpc.tables import write_table
 from ainerd_hpc.types import Scan, Task
+
+if TYPE_CHECKING:
+    from ainerd_hpc.kernels.kww import KwwFit
 
 SIZE = 256
 """Edge of a map, pixels: the input of the network."""
-
-
-SHORTEST = 8
-"""Frames in the shortest window that makes a map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +41,18 @@ class Window:
         return self.age_stop - self.age_start
 
 
-def windows(config: MapsConfig, scan: Scan) -> Iterator[Window]:
+def windows(config: RunConfig, scan: Scan) -> Iterator[Window]:
     """The windows of a scan: q-bin by q-bin, in the order of the configured lengths, then of time."""
+    num_frames = as_correlated(config.correlate, scan).num_frames
     for q_bin in range(scan.num_q_bins):
-        for length in _lengths(config, scan):
-            for start in window_starts(scan.num_frames, length, config.overlap):
+        for length in window_lengths(config.maps, num_frames):
+            for start in window_starts(num_frames, length, config.maps.overlap):
                 yield Window(q_bin, int(start), int(start) + length)
 
 
-def count_maps(config: MapsConfig, scans: Iterable[Scan]) -> int:
+def count_maps(config: RunConfig, scans: Iterable[Scan]) -> int:
     """How many maps these scans give."""
     return sum(1 for scan in scans for _ in windows(config, scan))
-
-
-def _lengths(config: MapsConfig, scan: Scan) -> list[int]:
-    lengths = [scan.num_frames if window == "full" else window for window in config.windows]
-    return [length for length in dict.fromkeys(lengths) if SHORTEST <= length <= scan.num_frames]
 
 
 def map_ids(columns: pd.DataFrame) -> pd.Series:
@@ -78,16 +75,17 @@ class Maps(Stage):
 
     def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
         for scan in scans:
-            one_c2 = scan.num_frames**2
-            size = count_maps(self.config.maps, [scan]) * SIZE**2 * 4
+            num_frames = as_correlated(self.config.correlate, scan).num_frames
+            one_c2 = max(window_lengths(self.config.maps, num_frames), default=0) ** 2
+            size = count_maps(self.config, [scan]) * SIZE**2 * 4
             # C2 in float32, its diagonal filled, in float64 for the resampling, with the weights of valid entries.
             peak = (4 + 4 + 5 * 8) * one_c2 + size + 2**26
             read = scan.num_q_bins * one_c2 * 4
             yield Task(scan.scan_id, self.digest(scan), peak, read, size, {"scan": scan})
 
     def work(self, task: Task) -> Mapping[str, float]:
-        scan: Scan = task.args["scan"]
-        cut = list(windows(self.config.maps, scan))
+        source_scan: Scan = task.args["scan"]
+        cut, scan = list(windows(self.config, source_scan)), as_correlated(self.config.correlate, source_scan)
         if not cut:
             problem = f"expected at least one window within {scan.num_frames} frames, found {self.config.maps.windows}"
             raise ScanError(f"scan {scan.scan_id}", problem, "add a shorter length, or `full`, to maps.windows")
@@ -116,6 +114,8 @@ class Maps(Stage):
 
     def _one(self, c2: np.ndarray, window: Window, scan: Scan) -> tuple[np.ndarray, dict[str, float]]:
         """The map of one window, and its row of the index."""
+        from ainerd_hpc.kernels.maps import make_map
+
         scaled = make_map(c2, self.config.maps.scaling, SIZE)
         if not np.isfinite(scaled.map).all():
             where = f"scan {scan.scan_id}: q_bin {window.q_bin}, frames {window.age_start} to {window.age_stop}"
@@ -153,14 +153,19 @@ class Maps(Stage):
         write_table(self.archive.map_index_path, index, index_digest)
 
 
-def fit_window(c2: np.ndarray, frame_time: float) -> kww.KwwFit:
+def fit_window(c2: np.ndarray, frame_time: float) -> KwwFit:
     """KWW fit of the g2 of one window, (t, t)."""
+    from ainerd_hpc.kernels import kww
+
     delay, g2, g2_err = window_g2(c2, frame_time)
     return kww.fit(delay, g2, g2_err)
 
 
 def window_g2(c2: np.ndarray, frame_time: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Delay (s), g2 and its standard error of one window, on a quasi-logarithmic grid of lags."""
-    g2, g2_err = twotime.g2_from_c2(c2)
+    from ainerd_hpc.kernels import kww
+    from ainerd_hpc.kernels.diagonals import g2_from_c2
+
+    g2, g2_err = g2_from_c2(c2)
     lag, g2, g2_err = kww.log_bin(np.arange(1, len(c2)), g2, g2_err)
     return lag * frame_time, g2, g2_err

@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 
 from ainerd_hpc import __version__
-from ainerd_hpc.archive import MapReader, array, read_table, reading_group, write_text
+from ainerd_hpc.archive import MapReader, array, reading_group
 from ainerd_hpc.config import digest
-from ainerd_hpc.kernels import kww
 from ainerd_hpc.ledger import Ledger
 from ainerd_hpc.page import Curve, ReportData, render
 from ainerd_hpc.page import version as page_version
+from ainerd_hpc.publishing import write_text
 from ainerd_hpc.stages import SAMPLE_PREFIX, Stage
 from ainerd_hpc.stages.cluster import Cluster
 from ainerd_hpc.stages.maps import SIZE, count_maps, fit_window, window_g2
+from ainerd_hpc.tables import read_table
 from ainerd_hpc.types import Scan, Shape, Task
 
 _THUMBNAIL, _EXEMPLAR = 32, 128
@@ -38,7 +39,7 @@ class Report(Stage):
         problems = [f"{p.scan_id} {p.stage} {p.reason}" for p in Ledger(self.archive.root).problems]
         upstream = Cluster(self.config).digest(scans)
         task_digest = digest(self.name, self.version, page_version(), self.config.report, upstream, problems)
-        num_maps = count_maps(self.config.maps, scans)
+        num_maps = count_maps(self.config, scans)
         shown = min(num_maps, self.config.report.max_maps)
         longest = max((scan.num_frames for scan in scans), default=0)
         # Thumbnails and rows of the points shown, and one C2 at a time for the curves, with what its g2 takes.
@@ -88,6 +89,8 @@ class Report(Stage):
         with reading_group(self.archive.correlation_path(row["scan_id"])) as group:
             inside = slice(int(row["age_start"]), int(row["age_stop"]))
             c2 = np.asarray(array(group, "c2")[int(row["q_bin"]), inside, inside])
+        from ainerd_hpc.kernels import kww
+
         delay, g2, g2_err = window_g2(c2, row["frame_time"])
         fit = fit_window(c2, row["frame_time"])
         line = kww.model(delay, fit.tau, fit.contrast, fit.kww_exponent, fit.baseline) if fit.success else None

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ainerd_hpc import simulate
-from ainerd_hpc.archive import recorded_digest, write_json
+from ainerd_hpc.archive import recorded_digest
 from ainerd_hpc.config import RunConfig, SimulateConfig, digest
 from ainerd_hpc.errors import PlanError
 from ainerd_hpc.ledger import Ledger
+from ainerd_hpc.publishing import write_json
 from ainerd_hpc.stages import Stage
 from ainerd_hpc.types import Content, Plan, Scan, Task
 
@@ -102,6 +103,8 @@ def projected_scans(config: RunConfig) -> list[Scan]:
             partition=partition.digest,
             num_pixels=int(sizes.sum()),
             largest_bin=int(sizes.max()),
+            num_static_bins=len(partition.static_q_list),
+            stored_bytes=2 * settings.num_frames * settings.height * settings.width,
             simulated=True,
         )
         for index, scan_id in enumerate(simulate.scan_ids(settings))

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ainerd_hpc.archive import Archive, MapReader, publishing, read_table, write_json
+from ainerd_hpc.archive import Archive, MapReader
 from ainerd_hpc.config import digest
 from ainerd_hpc.console import progress
 from ainerd_hpc.model_cost import training_bytes
+from ainerd_hpc.publishing import publishing, write_json
 from ainerd_hpc.stages import Stage, weights_digest
 from ainerd_hpc.stages.maps import SIZE, Maps, count_maps
+from ainerd_hpc.tables import read_table
 from ainerd_hpc.types import PROCESS_BYTES, Scan, Shape, Task
 
 WEIGHTS = "weights.safetensors"
@@ -47,7 +49,7 @@ class Train(Stage):
 
     def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
         config = self.config.train
-        num_maps = count_maps(self.config.maps, scans)
+        num_maps = count_maps(self.config, scans)
         size = num_maps * SIZE**2 * 4
         cache = size if size <= _CACHE_BYTES else 0
         rank = training_bytes(self.config.model.variant, config.batch_size, config.precision) + cache

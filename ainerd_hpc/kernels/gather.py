@@ -1,0 +1,274 @@
+"""From frames to the counts of chosen pixels, dense or as events by pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from ainerd_hpc.kernels.counts import LARGEST_COUNT, Counts, Dense, Events
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameEvents:
+    """Events of a block of frames, frame by frame."""
+
+    pixel: NDArray[np.int32]
+    """(n,)"""
+    count: NDArray[np.uint8]
+    """(n,)"""
+    stops: NDArray[np.int64]
+    """(t,) end of the events of each frame."""
+
+
+def sentinel(dtype: np.dtype[Any]) -> int:
+    """The value that detectors give dead pixels: the largest of the type (255, 65535, 2^32 - 1); -1 for floats."""
+    return int(np.iinfo(dtype).max) if dtype.kind in "ui" else -1
+
+
+def take(
+    frames: Dense, order: NDArray[np.int32], bounds: NDArray[np.int64], is_dead: NDArray[np.bool_], out: Sequence[Dense]
+) -> bool:
+    """Copy pixels of frames (t, y x), order[bounds[i] : bounds[i + 1]] to out[i] (t, p_i).
+
+    Pixels with a sentinel, a negative, infinite or NaN value in any frame are marked in is_dead (as order), and 0
+    there; but not for a frame of such values alone, which was lost: it is 0.
+
+    Returns
+    -------
+    bool
+        Whether all counts fit into the type of out; False leaves out undefined.
+    """
+    rows = np.empty((len(frames), len(order)), dtype=out[0].dtype)
+    if not _take(np.ascontiguousarray(frames), order, is_dead, rows):
+        return False
+    for target, start, stop in zip(out, bounds[:-1], bounds[1:], strict=True):
+        target[...] = rows[:, start:stop]
+    return True
+
+
+def _take(frames: Dense, order: NDArray[np.int32], is_dead: NDArray[np.bool_], rows: Dense) -> bool:
+    if frames.dtype.kind == "f":
+        return bool(_copy_checked(frames, order, np.nan, np.inf, is_dead, rows))
+    dead, largest = sentinel(frames.dtype), np.iinfo(rows.dtype).max
+    if _copy(frames, order, rows) <= min(largest, dead - 1):
+        return True
+    return bool(_copy_checked(frames, order, dead, largest, is_dead, rows))
+
+
+def survey(frames: Dense, order: NDArray[np.int32], is_dead: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Counts (t,) of frames (t, y x) on the pixels `order`; marks the dead ones among them as `take` does."""
+    total = np.zeros(len(frames))
+    dead = np.nan if frames.dtype.kind == "f" else sentinel(frames.dtype)
+    _survey(np.ascontiguousarray(frames), order, dead, is_dead, total)
+    return total
+
+
+def find_events(frames: Dense, position: NDArray[np.int32], is_dead: NDArray[np.bool_]) -> FrameEvents:
+    """Events of frames (t, y x) of integers, on the pixels with a position in 0..p-1 (-1: not wanted).
+
+    Pixels with a sentinel or a negative value in any frame are marked in is_dead (p,); these values make no events.
+    """
+    per_word, area = 8 // frames.itemsize, frames.shape[1]
+    if frames.shape[1] % per_word:
+        frames = np.pad(frames, ((0, 0), (0, per_word - frames.shape[1] % per_word)))
+        position = np.pad(position, (0, frames.shape[1] - len(position)), constant_values=-1)
+    frames = np.ascontiguousarray(frames)
+    words, dead, lanes = frames.view(np.uint64), sentinel(frames.dtype), tuple(range(per_word))
+    stops = np.empty(len(frames), dtype=np.int64)
+    # What is not written takes no memory: room for one event a pixel, and for the one that is written ahead.
+    pixel, count = np.empty(frames.size + 1, dtype=np.int32), np.empty(frames.size + 1, dtype=np.uint8)
+    size = _find_small(words, frames, lanes, position, pixel, count, stops)
+    if size < 0:
+        size = _count_events(words, frames, position, dead)
+        pixel, count = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.uint8)
+        _find_any(words, frames, area, position, dead, is_dead, pixel, count, stops)
+    return FrameEvents(pixel[:size].copy(), count[:size].copy(), stops)
+
+
+def by_pixel(blocks: Sequence[FrameEvents], num_pixels: int) -> Events:
+    """Put the events of successive blocks of frames in the order of pixels, then time (a counting sort)."""
+    pointer = np.zeros(num_pixels + 1, dtype=np.int64)
+    for block in blocks:
+        _count_by_pixel(block.pixel, pointer[1:])
+    np.cumsum(pointer, out=pointer)
+    time, count = np.empty(pointer[-1], dtype=np.int32), np.empty(pointer[-1], dtype=np.uint8)
+    free, first = pointer[:-1].copy(), 0
+    for block in blocks:
+        _place(block.pixel, block.count, block.stops, first, free, time, count)
+        first += len(block.stops)
+    return Events(pointer, time, count, first)
+
+
+@numba.njit(nogil=True, cache=True)
+def _copy(frames: Any, order: Any, rows: Any) -> Any:
+    """Copy without a look at single values; their bits together say whether all are small (negative: none is)."""
+    bits = np.uint64(0)
+    for number in range(frames.shape[0]):
+        frame, row = frames[number], rows[number]
+        for pixel in range(order.size):
+            value = frame[order[pixel]]
+            bits |= np.uint64(value)
+            row[pixel] = value
+    return bits
+
+
+@numba.njit(nogil=True, cache=True)
+def _copy_checked(frames: Any, order: Any, dead: Any, largest: Any, is_dead: Any, rows: Any) -> bool:
+    for number in range(frames.shape[0]):
+        is_lost = _is_lost(frames[number], dead)
+        for pixel in range(order.size):
+            value = frames[number, order[pixel]]
+            if value == dead or not 0 <= value < np.inf:
+                is_dead[pixel] = is_dead[pixel] or not is_lost
+                rows[number, pixel] = 0
+            elif value > largest:
+                return False
+            else:
+                rows[number, pixel] = value
+    return True
+
+
+@numba.njit(nogil=True, cache=True)
+def _is_lost(frame: Any, dead: Any) -> bool:
+    """Whether all pixels have dead values, as detectors give for a frame that they lost: no pixel's fault."""
+    for value in frame:  # noqa: SIM110  Numba compiles no generators
+        if value != dead and 0 <= value < np.inf:
+            return False
+    return True
+
+
+@numba.njit(nogil=True, cache=True)
+def _survey(frames: Any, order: Any, dead: Any, is_dead: Any, total: Any) -> None:
+    for number in range(frames.shape[0]):
+        is_lost = _is_lost(frames[number], dead)
+        for pixel in range(order.size):
+            value = frames[number, order[pixel]]
+            if value == dead or not 0 <= value < np.inf:
+                is_dead[pixel] = is_dead[pixel] or not is_lost
+            else:
+                total[number] += value
+
+
+@numba.njit(nogil=True, cache=True)
+def _find_small(
+    words: Any, frames: Any, lanes: Any, position: Any, event_pixel: Any, event_count: Any, stops: Any
+) -> int:
+    """Events of frames whose values are all below `LARGEST_COUNT`, their number; -1 where one is not.
+
+    Most words hold no photon; within the others there is no branch, which the processor would guess wrong. `lanes`
+    numbers the pixels of a word; a tuple, so that the loop over it is unrolled.
+    """
+    num, bits = 0, np.uint64(0)
+    for frame in range(frames.shape[0]):
+        row, row_words = frames[frame], words[frame]
+        for word in range(row_words.size):
+            if row_words[word] != 0:
+                for lane in range(len(lanes)):
+                    pixel = np.uint64(word * len(lanes) + lane)
+                    value, place = row[pixel], position[pixel]
+                    is_wanted = place >= 0
+                    bits |= np.uint64(value) * np.uint64(is_wanted)
+                    event_pixel[num] = place
+                    event_count[num] = value
+                    num += (value != 0) & is_wanted
+        if bits >= LARGEST_COUNT:
+            return -1
+        stops[frame] = num
+    return num
+
+
+@numba.njit(nogil=True, cache=True)
+def _count_events(words: Any, frames: Any, position: Any, dead: Any) -> Any:
+    num, per_word = np.int64(0), frames.shape[1] // words.shape[1]
+    for frame in range(frames.shape[0]):
+        for word in range(words.shape[1]):
+            if words[frame, word] != 0:
+                for pixel in range(word * per_word, (word + 1) * per_word):
+                    value = frames[frame, pixel]
+                    if value > 0 and value != dead and position[pixel] >= 0:
+                        num += (np.int64(value) + LARGEST_COUNT - 1) // LARGEST_COUNT
+    return num
+
+
+@numba.njit(nogil=True, cache=True)
+def _find_any(
+    words: Any,
+    frames: Any,
+    area: int,
+    position: Any,
+    dead: Any,
+    is_dead: Any,
+    event_pixel: Any,
+    event_count: Any,
+    stops: Any,
+) -> None:
+    """Events of frames with any values: large ones are cut in pieces, dead pixels are marked."""
+    num, per_word = np.int64(0), frames.shape[1] // words.shape[1]
+    for frame in range(frames.shape[0]):
+        is_lost = _is_lost(frames[frame, :area], dead)
+        for word in range(words.shape[1]):
+            if words[frame, word] != 0:
+                for pixel in range(word * per_word, (word + 1) * per_word):
+                    value, place = frames[frame, pixel], position[pixel]
+                    if place >= 0 and (value < 0 or value == dead):
+                        is_dead[place] = is_dead[place] or not is_lost
+                    elif place >= 0:
+                        left = np.int64(value)
+                        while left > 0:
+                            event_pixel[num] = place
+                            event_count[num] = min(left, LARGEST_COUNT)
+                            left -= LARGEST_COUNT
+                            num += 1
+        stops[frame] = num
+
+
+@numba.njit(nogil=True, cache=True)
+def _count_by_pixel(pixel: Any, num: Any) -> None:
+    for event in range(pixel.size):
+        num[pixel[event]] += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _place(pixel: Any, count: Any, stops: Any, first: int, free: Any, time: Any, sorted_count: Any) -> None:
+    event = 0
+    for frame in range(stops.size):
+        while event < stops[frame]:
+            place = free[pixel[event]]
+            time[place], sorted_count[place] = first + frame, count[event]
+            free[pixel[event]] = place + 1
+            event += 1
+
+
+def pixel_sums(counts: Counts, valid: NDArray[np.bool_]) -> NDArray[Any]:
+    """Counts of each pixel in the valid frames, (p,): int64, float64 for float counts."""
+    total = np.zeros(counts.shape[1], dtype=np.int64)
+    if isinstance(counts, Events):
+        _event_pixel_sums(counts.pointer, counts.time, counts.count, valid, total)
+    elif counts.dtype == np.int8 and counts.flags.c_contiguous and counts.flags.writeable:
+        _int8_pixel_sums(counts, valid, total)
+    else:
+        dtype = np.float64 if counts.dtype.kind == "f" else np.int64
+        return np.asarray(counts.sum(axis=0, dtype=dtype, where=valid[:, np.newaxis]))
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _event_pixel_sums(pointer: Any, time: Any, count: Any, valid: Any, total: Any) -> None:
+    for pixel in range(total.size):
+        for event in range(pointer[pixel], pointer[pixel + 1]):
+            if valid[time[event]]:
+                total[pixel] += count[event]
+
+
+@numba.njit(nogil=True, cache=True)
+def _int8_pixel_sums(counts: Any, valid: Any, total: Any) -> None:
+    for frame in range(counts.shape[0]):
+        if valid[frame]:
+            row = counts[frame]
+            for pixel in range(total.size):
+                total[pixel] += row[pixel]

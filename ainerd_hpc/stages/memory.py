@@ -1,0 +1,96 @@
+"""Projected memory of correlation, and into how many parts a scan is split to stay within a worker's."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ainerd_hpc.config import RunConfig
+from ainerd_hpc.kernels.lags import delays
+from ainerd_hpc.stages.selection import selection
+from ainerd_hpc.stages.tiles import Tiles
+from ainerd_hpc.types import Scan
+
+STORED_BYTES_PER_EVENT = 2
+"""Least bytes of a sparse event in a compressed source file (bitshuffle/LZ4 takes 4 to 7)."""
+BYTES_PER_EVENT = 10
+"""5 as found, frame by frame, and 5 sorted by pixel."""
+BLOCK_BYTES = 2**22
+"""Of frames read at a time, so that they stay in the cache until their pixels are taken."""
+SAMPLES, SAMPLE_FRAMES = 3, 8
+"""How many times how many frames are looked at, to choose the form of the counts."""
+_MOST_BLOCKS = 64
+_PIXELS_PER_TILE = 192
+"""Whose series the multi-tau kernel keeps in the cache, as integers and, for bright ones, as float64."""
+_BASE = 2**26
+
+
+class Split(NamedTuple):
+    """How a scan is divided."""
+
+    num_parts: int
+    """Tasks, each with some of the q-bins."""
+    num_blocks: int
+    """Blocks of pixels, for a task of one q-bin that is too large."""
+    peak_bytes: int
+    """Projected peak of a task, beyond that of the process."""
+
+    def num_reads(self, is_normalised: bool) -> int:
+        """How often a task reads all frames: to judge a scan that is split or has its frames normalised, at most twice; then once, or each block of
+        pixels once for its intensities and once for its products."""
+        blocks = 1 if self.num_blocks == 1 else 2 * self.num_blocks
+        return blocks + (2 if self.num_parts > 1 or self.num_blocks > 1 or is_normalised else 0)
+
+
+def fewest_parts(config: RunConfig, scan: Scan, tiles: Tiles, allowed: int) -> Split:
+    """The coarsest division within the allowed bytes; where none is, the finest."""
+    for num_parts in range(1, max(1, scan.num_q_bins) + 1):
+        q_bins = -(-scan.num_q_bins // num_parts)
+        split = Split(num_parts, 1, peak_bytes(config, scan, tiles, q_bins))
+        if split.peak_bytes <= allowed:
+            return split
+    for num_blocks in range(2, _MOST_BLOCKS + 1):
+        split = Split(scan.num_q_bins, num_blocks, peak_bytes(config, scan, tiles, 1, num_blocks))
+        if split.peak_bytes <= allowed:
+            return split
+    return Split(1, 1, peak_bytes(config, scan, tiles, scan.num_q_bins))
+
+
+def peak_bytes(config: RunConfig, scan: Scan, tiles: Tiles, num_q_bins: int, num_blocks: int = 1) -> int:
+    """Projected peak memory of a task with so many q-bins of a scan, beyond that of the process."""
+    chosen = selection(config.correlate, scan.num_frames)
+    num_pixels = min(num_q_bins * scan.largest_bin, scan.num_pixels) // num_blocks + 1
+    threads = config.executor.threads
+    reading = reading_bytes(config, scan)
+    counts = counts_bytes(config, scan, num_pixels)
+    # A row of tiles with its strip of products, its mirror image and its chunks; all chunks where threads wait in turn.
+    rows = threads * 6 * 4 * tiles.largest_row + (threads > 1) * threads * 8 * tiles.num_entries
+    strips = 24 * tiles.num_entries if num_blocks > 1 else 0
+    blocks = threads * (2**22 + 12 * _PIXELS_PER_TILE * (chosen.num_frames + 16))
+    num_lags = len(delays(chosen.num_frames, config.correlate.lag_scheme, config.correlate.delays_per_level)[0])
+    static_sums = 8 * scan.num_static_bins * (3 * chosen.num_frames + 8 * num_lags)
+    lines = chosen.num_frames * (96 * num_q_bins + 200 * threads)
+    return _BASE + reading + counts + rows + strips + blocks + static_sums + lines
+
+
+def reading_bytes(config: RunConfig, scan: Scan) -> int:
+    """Memory of the blocks of frames that are read at a time, and of the sample of frames that is looked at first."""
+    chosen, area = selection(config.correlate, scan.num_frames), scan.height * scan.width
+    per_block = max(config.ingest.frames_per_chunk, BLOCK_BYTES // max(1, area * scan.itemsize)) + chosen.span
+    # A block as stored, decoded and flat, with room for its events; the sums of averaged frames.
+    block = per_block * area * (3 * scan.itemsize + 5 + (12 if chosen.average > 1 else 0))
+    sample = SAMPLES * SAMPLE_FRAMES * area * (4 * max(scan.itemsize, 4 if chosen.average > 1 else 1) + 4)
+    return config.executor.threads * block + sample + 12 * area
+
+
+def counts_bytes(config: RunConfig, scan: Scan, num_pixels: int) -> int:
+    """Most memory that the counts of so many pixels take, in whichever form.
+
+    Dense counts take at most the bytes of the source, and events of a sparse q-bin less than that. A source file that
+    is small for its number of counts holds few events, which bounds both.
+    """
+    chosen = selection(config.correlate, scan.num_frames)
+    size = max(scan.itemsize, 4) if chosen.average > 1 else scan.itemsize
+    dense = chosen.num_frames * num_pixels * max(size, BYTES_PER_EVENT if config.correlate.form == "events" else 1)
+    if config.correlate.form == "dense":
+        return dense
+    return min(dense, 4 * scan.stored_bytes)

@@ -1,0 +1,228 @@
+"""The counts of a scan's pixels, q-bin by q-bin, from frames or events, wherever they are stored."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ainerd_hpc.archive import Archive, array, reading_group
+from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats import reader
+from ainerd_hpc.kernels.choice import DENSE, EVENTS
+from ainerd_hpc.kernels.counts import Counts, Events, pixels, select, to_dense
+from ainerd_hpc.kernels.gather import sentinel
+from ainerd_hpc.stages.gathering import Frames, Gathering, Survey
+from ainerd_hpc.stages.layout import Layout, spans
+from ainerd_hpc.stages.memory import SAMPLE_FRAMES, SAMPLES
+from ainerd_hpc.stages.selection import Selection
+from ainerd_hpc.types import Scan
+
+LARGEST_INT8 = 127
+_PIXELS_AT_A_TIME = 2**16
+_MOST_DEAD = 0.1
+"""Share of dead pixels on the mask above which the partition is not that of the scan."""
+
+
+@contextlib.contextmanager
+def open_counts(archive: Archive, scan: Scan, is_copied: bool) -> Iterator[Frames | StoredEvents]:
+    """The counts of a scan as they are stored: in the archive where they were copied, else in the source."""
+    if not is_copied:
+        with reader(scan.format).open(Path(scan.source)) as frames:
+            yield frames
+        return
+    with reading_group(archive.frames_path(scan.scan_id)) as group:
+        yield StoredEvents(group) if group.attrs["form"] == EVENTS else _StoredFrames(group)
+
+
+class _StoredFrames:
+    def __init__(self, group: Any) -> None:
+        self._frames = array(group, "frames")
+        self.shape, self.dtype, self.per_chunk = self._frames.shape, self._frames.dtype, self._frames.chunks[0]
+
+    def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
+        return np.asarray(self._frames[start:stop:step])
+
+
+class StoredEvents:
+    """Events by pixel, of which only the chunks that hold wanted pixels are read."""
+
+    def __init__(self, group: Any) -> None:
+        self._time, self._count = array(group, "time"), array(group, "count")
+        self._pointer = array(group, "pixel_pointer")[...]
+        self.dead_pixels: np.ndarray = array(group, "dead_pixels")[...]
+        self.num_frames = int(group.attrs["num_frames"])
+
+    def read(self, order: np.ndarray) -> Events:
+        """The events of the pixels of these numbers, in this order."""
+        wanted = np.zeros(len(self._pointer) - 1, dtype=bool)
+        wanted[order] = True
+        pointer = np.append(0, np.cumsum(np.where(wanted, np.diff(self._pointer), 0)))
+        time, count = np.empty(pointer[-1], np.int32), np.empty(pointer[-1], np.uint8)
+        for first, last in self._runs(wanted):
+            source = slice(self._pointer[first], self._pointer[last])
+            here = slice(pointer[first], pointer[last])
+            mine = np.repeat(wanted[first:last], np.diff(self._pointer[first : last + 1]))
+            time[here], count[here] = self._time[source][mine], self._count[source][mine]
+        chosen = select(Events(pointer, time, count, self.num_frames), order)
+        assert isinstance(chosen, Events)
+        return chosen
+
+    def photons(self, order: np.ndarray, selection: Selection) -> np.ndarray:
+        """(t,) counts of each selected frame on these pixels; some events in memory at a time."""
+        wanted = np.zeros(len(self._pointer) - 1, dtype=bool)
+        wanted[order] = True
+        sums = np.zeros(selection.num_frames)
+        for start in range(0, len(wanted), _PIXELS_AT_A_TIME):
+            numbers = start + np.flatnonzero(wanted[start : start + _PIXELS_AT_A_TIME])
+            events = selected(self.read(numbers), selection)
+            sums += np.bincount(events.time, weights=events.count, minlength=selection.num_frames)
+        return sums
+
+    def densities(self, layout: Layout) -> np.ndarray:
+        """(q_bin,) events a pixel and frame; reads no chunk."""
+        sizes = np.diff(self._pointer)[layout.order]
+        return np.array([sizes[a:b].sum() / max(1, b - a) for a, b in spans(layout)]) / max(1, self.num_frames)
+
+    def _runs(self, wanted: np.ndarray) -> Iterator[tuple[int, int]]:
+        """Ranges of pixels that are read together: chunks side by side, each of them read once."""
+        chunk = self._time.chunks[0]
+        numbers = np.flatnonzero(wanted & (np.diff(self._pointer) > 0))
+        if len(numbers):
+            last_chunk = (self._pointer[numbers + 1][:-1] - 1) // chunk
+            gaps = np.flatnonzero(self._pointer[numbers][1:] // chunk > last_chunk + 1) + 1
+            for run in np.split(numbers, gaps):
+                yield int(run[0]), int(run[-1]) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """The counts of some q-bins."""
+
+    layout: Layout
+    """Without the dead pixels."""
+    counts: list[Counts]
+    """Of each q-bin, pixels as in the layout."""
+    dead: np.ndarray
+    """(n,) numbers in the frame of the pixels that were left out as dead."""
+
+
+class Sample(NamedTuple):
+    """A look at the counts, to choose their forms."""
+
+    density: np.ndarray
+    """(q_bin,) share of pixels with a photon in a frame."""
+    largest: np.ndarray
+    """(q_bin,) count; 0 where nothing is known."""
+
+    def part(self, start: int, stop: int) -> Sample:
+        """Of the q-bins [start, stop)."""
+        return Sample(self.density[start:stop], self.largest[start:stop])
+
+    @property
+    def is_small(self) -> bool:
+        """Whether all counts fit into int8, as far as is known."""
+        return bool(self.largest.max(initial=0) <= LARGEST_INT8)
+
+
+def sample_counts(source: Frames | StoredEvents, layout: Layout, selection: Selection) -> Sample:
+    """From events all of them; from frames some at the beginning, in the middle and at the end."""
+    if isinstance(source, StoredEvents):
+        density = source.densities(layout)
+        return Sample(density, np.zeros(len(density)))
+    num = min(SAMPLE_FRAMES, selection.num_frames)
+    starts = np.unique(np.linspace(0, selection.num_frames - num, SAMPLES).astype(int)).tolist()
+    gathering = Gathering(source, layout, selection, 1)
+    blocks = [_without_dead(gathering.block(start, start + num)[:, layout.order]) for start in starts]
+    num_lit = np.sum([np.count_nonzero(block, axis=0) for block in blocks], axis=0)
+    largest = np.max([block.max(axis=0, initial=0) for block in blocks], axis=0)
+    density = np.add.reduceat(num_lit, layout.bounds[:-1]) / (len(starts) * num * np.diff(layout.bounds))
+    return Sample(density, np.maximum.reduceat(largest, layout.bounds[:-1]))
+
+
+def read_pixels(
+    source: Frames | StoredEvents,
+    layout: Layout,
+    selection: Selection,
+    forms: Sequence[str],
+    is_small: bool,
+    threads: int,
+    note: Callable[[int], None] = lambda frames: None,
+) -> Pixels:
+    """The counts of the layout's pixels in the selected frames, in the given forms.
+
+    `is_small` says that all counts may fit into int8; where one does not, they are read again as they are. `note` is
+    told of frames that are done.
+    """
+    if isinstance(source, StoredEvents):
+        counts, is_dead = _from_events(source, layout, selection, forms)
+    else:
+        counts, is_dead = Gathering(source, layout, selection, threads, note).run(forms, is_small)
+    if not is_dead.any():
+        return Pixels(layout, counts, np.empty(0, dtype=np.int32))
+    keep = [np.flatnonzero(~is_dead[start:stop]) for start, stop in spans(layout)]
+    alive = [select(one, chosen) for one, chosen in zip(counts, keep, strict=True)]
+    return Pixels(layout.without(is_dead), alive, layout.order[is_dead])
+
+
+def survey(source: Frames | StoredEvents, layout: Layout, selection: Selection, threads: int) -> Survey:
+    """Dead pixels and photons of the whole scan, in one more reading, or two where pixels are dead."""
+    if isinstance(source, StoredEvents):
+        is_dead = np.isin(layout.order, source.dead_pixels)
+        return Survey(is_dead, source.photons(layout.order[~is_dead], selection))
+    return Gathering(source, layout, selection, threads).survey()
+
+
+def _without_dead(values: np.ndarray) -> np.ndarray:
+    return np.where((values == sentinel(values.dtype)) | ~(values >= 0), 0, values)
+
+
+def judge(scan: Scan, dead: np.ndarray, num_alive: int, photons: np.ndarray) -> None:
+    """Refuse what cannot be meant. Single dead pixels that the mask forgot are left out.
+
+    Raises
+    ------
+    ScanError
+        More than a tenth of the valid pixels are dead, `dead` (n,) being their numbers in the frame; or no frame has
+        a photon on the others.
+    """
+    num_pixels = len(dead) + num_alive
+    if len(dead) > _MOST_DEAD * num_pixels:
+        y, x = divmod(int(dead[0]), scan.width)
+        problem = (
+            f"expected counts on the pixels that the mask calls good, found negative, NaN or dead-pixel values on "
+            f"{len(dead)} of {num_pixels} (first y {y}, x {x})"
+        )
+        raise ScanError(scan.source, problem, "mask them in the partition file, or give the one of this detector")
+    if not photons.any():
+        problem = "expected photons, found none in any frame on any pixel of the partition"
+        raise ScanError(scan.source, problem, "check the shutter and the partition file")
+
+
+def _from_events(
+    source: StoredEvents, layout: Layout, selection: Selection, forms: Sequence[str]
+) -> tuple[list[Counts], np.ndarray]:
+    events = selected(source.read(layout.order), selection)
+    counts: list[Counts] = []
+    for (start, stop), form in zip(spans(layout), forms, strict=True):
+        one = pixels(events, start, stop)
+        if form == DENSE:
+            wide = to_dense(one, np.int32)  # type: ignore[arg-type]
+            one = wide.astype(np.int8) if wide.max(initial=0) <= LARGEST_INT8 else wide
+        counts.append(one)
+    return counts, np.isin(layout.order, source.dead_pixels)
+
+
+def selected(events: Events, selection: Selection) -> Events:
+    """The events of the selected frames, numbered as in the selection."""
+    if selection[:4] == (0, events.num_frames, 1, 1):
+        return events
+    offset = events.time - selection.first
+    time = offset // selection.span
+    keep = (offset >= 0) & (offset % selection.stride == 0) & (time < selection.num_frames)
+    pointer = np.append(0, np.cumsum(keep))[events.pointer]
+    return Events(pointer, time[keep].astype(np.int32), events.count[keep], selection.num_frames)
