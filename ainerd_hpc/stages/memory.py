@@ -35,8 +35,8 @@ class Split(NamedTuple):
     """Projected peak of a task, beyond that of the process."""
 
     def num_reads(self, is_normalised: bool) -> int:
-        """How often a task reads all frames: to judge a scan that is split or has its frames normalised, at most twice; then once, or each block of
-        pixels once for its intensities and once for its products."""
+        """How often a task reads all frames: at most twice to look at them as a whole, where the scan is split or its
+        frames are normalised; then once, or each block of pixels once for its intensities and once for its products."""
         blocks = 1 if self.num_blocks == 1 else 2 * self.num_blocks
         return blocks + (2 if self.num_parts > 1 or self.num_blocks > 1 or is_normalised else 0)
 
@@ -93,4 +93,4 @@ def counts_bytes(config: RunConfig, scan: Scan, num_pixels: int) -> int:
     dense = chosen.num_frames * num_pixels * max(size, BYTES_PER_EVENT if config.correlate.form == "events" else 1)
     if config.correlate.form == "dense":
         return dense
-    return min(dense, 4 * scan.stored_bytes)
+    return min(dense, (30 if config.correlate.form == "events" else 4) * scan.stored_bytes)
