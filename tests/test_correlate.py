@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ainerd_hpc.correlation.product import METHODS
 from ainerd_hpc.errors import PlanError, QuarantinedError
 from ainerd_hpc.formats.partition import Partition
-from ainerd_hpc.stages.product import METHODS
 from tests.correlation_truth import (
     PLACES,
     SHAPE,

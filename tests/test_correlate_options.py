@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ainerd_hpc.archive import Archive, MapReader
+from ainerd_hpc.correlation import pixels as pixels_module
 from ainerd_hpc.errors import PlanError, QuarantinedError
 from ainerd_hpc.kernels import kww
 from ainerd_hpc.pipeline import Run
 from ainerd_hpc.stages import ingest as ingest_stage
-from ainerd_hpc.stages import pixels as pixels_module
 from ainerd_hpc.tables import read_table
 from tests.correlation_truth import (
     FRAME_TIME,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ainerd_hpc.config import RunConfig
+from ainerd_hpc.correlation.memory import Split, fewest_parts, peak_bytes
 from ainerd_hpc.discovery import discover
 from ainerd_hpc.errors import PlanError, QuarantinedError
 from ainerd_hpc.formats.aps import ApsFrames
@@ -17,7 +18,6 @@ from ainerd_hpc.ledger import Ledger
 from ainerd_hpc.pipeline import Run, plan
 from ainerd_hpc.stages import correlate as correlate_stage
 from ainerd_hpc.stages.correlate import Correlate
-from ainerd_hpc.stages.memory import Split, fewest_parts, peak_bytes
 from ainerd_hpc.types import PROCESS_BYTES, Task
 from tests.correlation_truth import (
     SHAPE,

@@ -17,7 +17,7 @@ LAYERS = [
     {"formats", "tables"},
     {"archive", "costs", "model", "page", "console"},
     {"simulate", "training", "ledger", "executors"},
-    {"discovery"},
+    {"discovery", "correlation"},
     {"stages"},
     {"pipeline"},
     {"cli"},

@@ -110,7 +110,8 @@ def test_projected_peak_bounds_the_measured_one(
 
 def test_a_process_without_data_is_within_its_allowance() -> None:
     script = (
-        "import torch, ainerd_hpc.pipeline, ainerd_hpc.stages.line, ainerd_hpc.kernels.maps, pandas, pyarrow.parquet\n"
+        "import torch, pandas, pyarrow.parquet, ainerd_hpc.pipeline, ainerd_hpc.kernels.maps\n"
+        "import ainerd_hpc.correlation.task\n"
         "from ainerd_hpc.kernels import twotime\ntwotime.has_exact_int8()\n"
         "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
     )

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ainerd_hpc.config import CorrelateConfig, MapsConfig
+from ainerd_hpc.correlation.selection import Selection, as_correlated, selection
+from ainerd_hpc.correlation.tiles import SHORTEST_WINDOW, Tiles, tiles_for, window_lengths
 from ainerd_hpc.kernels.windows import window_starts
-from ainerd_hpc.stages.selection import Selection, as_correlated, selection
-from ainerd_hpc.stages.tiles import SHORTEST_WINDOW, Tiles, tiles_for, window_lengths
 from ainerd_hpc.types import Content, Scan
 
 SCAN = Scan("scan", "scan.h5", "aps-hdf5", Content.FRAMES, 100, 40, 48, 2, 3, frame_time=0.5, start_time=1000.0)

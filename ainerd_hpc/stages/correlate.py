@@ -12,19 +12,19 @@ import numpy as np
 from ainerd_hpc import __version__
 from ainerd_hpc.archive import GroupWriter, recorded_codec, recorded_digest, writing_group
 from ainerd_hpc.config import digest
+from ainerd_hpc.correlation.memory import fewest_parts
+from ainerd_hpc.correlation.selection import as_correlated, selection
+from ainerd_hpc.correlation.tiles import Tiles, tiles_for
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.executors import worker_memory
 from ainerd_hpc.formats import reader
 from ainerd_hpc.ledger import record
 from ainerd_hpc.model_cost import embedding_bytes
 from ainerd_hpc.stages import Stage, weights_digest
-from ainerd_hpc.stages.memory import fewest_parts
-from ainerd_hpc.stages.selection import as_correlated, selection
-from ainerd_hpc.stages.tiles import Tiles, tiles_for
 from ainerd_hpc.types import PROCESS_BYTES, Content, Scan, Task
 
 if TYPE_CHECKING:
-    from ainerd_hpc.stages.product import Arrays
+    from ainerd_hpc.correlation.product import Arrays
 
 _JOIN_BYTES = 2**28
 """Memory for putting a scan together from its parts: figures, and a tile at a time."""
@@ -90,7 +90,7 @@ class Correlate(Stage):
 
     def prepare(self) -> None:
         """Compile the kernels once, here, before every worker does it for itself."""
-        from ainerd_hpc.stages.warm import compile_kernels
+        from ainerd_hpc.correlation.warm import compile_kernels
 
         compile_kernels()
 
@@ -140,8 +140,8 @@ class Correlate(Stage):
 
     def _correlate(self, task: Task, group: GroupWriter) -> Mapping[str, float]:
         """C2 and g2 of the q-bins of one task, from the counts in the archive or the source."""
-        from ainerd_hpc.stages.line import correlate_q_bins
-        from ainerd_hpc.stages.product import fits, write_figures
+        from ainerd_hpc.correlation.product import fits, write_figures
+        from ainerd_hpc.correlation.task import correlate_q_bins
 
         scan: Scan = task.args["scan"]
         if selection(self.config.correlate, scan.num_frames).num_frames < 2:
@@ -166,7 +166,7 @@ class Correlate(Stage):
                 shutil.rmtree(self.product(f"{scan.scan_id}/0").parent)
 
     def _join(self, scan: Scan, paths: Sequence[Path]) -> None:
-        from ainerd_hpc.stages.product import create_c2, fits, join, write_figures
+        from ainerd_hpc.correlation.product import create_c2, fits, join, write_figures
 
         arrays: Arrays = join(paths)
         num_frames = as_correlated(self.config.correlate, scan).num_frames
@@ -179,8 +179,8 @@ class Correlate(Stage):
 
     def _adopt(self, scan: Scan, group: GroupWriter) -> None:
         """C2 from its source as it is, g2 as the mean along its diagonals."""
+        from ainerd_hpc.correlation.product import create_c2
         from ainerd_hpc.kernels.diagonals import g2_from_c2
-        from ainerd_hpc.stages.product import create_c2
 
         maps = self._source_maps(scan)
         tiles = tiles_for(self.config.maps.model_copy(update={"windows": ("full",)}), scan.num_frames)

@@ -10,16 +10,16 @@ import numpy as np
 
 from ainerd_hpc.archive import CATALOG_COLUMNS, Archive, GroupWriter, writing_group
 from ainerd_hpc.config import digest
+from ainerd_hpc.correlation.memory import BYTES_PER_EVENT, STORED_BYTES_PER_EVENT, reading_bytes
+from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.discovery import Discovery
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats import reader
 from ainerd_hpc.stages import Stage, sample_columns
-from ainerd_hpc.stages.memory import BYTES_PER_EVENT, STORED_BYTES_PER_EVENT, reading_bytes
-from ainerd_hpc.stages.selection import Selection
 from ainerd_hpc.types import Content, Problem, Scan, Task
 
 if TYPE_CHECKING:
-    from ainerd_hpc.stages.gathering import Frames
+    from ainerd_hpc.correlation.gathering import Frames
 
 _SPARSE = 0.04
 """Share of pixels with a photon below which events are smaller and faster to correlate than frames (benchmarks)."""
@@ -77,7 +77,7 @@ class Ingest(Stage):
                 return self._write_frames(frames, scan, group)
 
     def _form(self, frames: Frames, scan: Scan) -> str:
-        from ainerd_hpc.stages.pixels import sample_counts
+        from ainerd_hpc.correlation.pixels import sample_counts
 
         if frames.dtype.kind == "f" or self.config.ingest.form == "frames":
             return "frames"
@@ -87,9 +87,9 @@ class Ingest(Stage):
         return "events" if sample.density[0] < _SPARSE else "frames"
 
     def _write_events(self, frames: Frames, scan: Scan, group: GroupWriter) -> Mapping[str, float]:
+        from ainerd_hpc.correlation.gathering import Gathering
         from ainerd_hpc.kernels.choice import EVENTS
         from ainerd_hpc.kernels.counts import Events
-        from ainerd_hpc.stages.gathering import Gathering
 
         gathering = Gathering(frames, _all_pixels(scan), Selection(0, scan.num_frames), self.config.executor.threads)
         (events,), is_dead = gathering.run([EVENTS], is_small=True)
@@ -123,7 +123,7 @@ class Ingest(Stage):
 
 def _all_pixels(scan: Scan) -> Any:
     """The layout of all pixels in one bin, as the events are stored: any q map finds its own among them."""
-    from ainerd_hpc.stages.layout import Layout
+    from ainerd_hpc.correlation.layout import Layout
 
     num = scan.height * scan.width
     none = np.empty(0)

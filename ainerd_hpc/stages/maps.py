@@ -12,12 +12,12 @@ import pandas as pd
 
 from ainerd_hpc.archive import array, read_columns, reading_group, recorded_digest, writing_group
 from ainerd_hpc.config import RunConfig, digest
+from ainerd_hpc.correlation.selection import as_correlated
+from ainerd_hpc.correlation.tiles import window_lengths
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.kernels.windows import window_starts
 from ainerd_hpc.stages import Stage
 from ainerd_hpc.stages.correlate import Correlate
-from ainerd_hpc.stages.selection import as_correlated
-from ainerd_hpc.stages.tiles import window_lengths
 from ainerd_hpc.tables import write_table
 from ainerd_hpc.types import Scan, Task
 

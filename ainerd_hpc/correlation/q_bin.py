@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ainerd_hpc.config import CorrelateConfig
+from ainerd_hpc.correlation.tiles import Tiles
 from ainerd_hpc.kernels import diagonals, lags, multitau, twotime
 from ainerd_hpc.kernels.counts import Counts
 from ainerd_hpc.kernels.gather import pixel_sums
-from ainerd_hpc.stages.tiles import Tiles
 
 
 @dataclass(frozen=True, slots=True)

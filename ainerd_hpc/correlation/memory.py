@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ainerd_hpc.config import RunConfig
+from ainerd_hpc.correlation.selection import selection
+from ainerd_hpc.correlation.tiles import Tiles
 from ainerd_hpc.kernels.lags import delays
-from ainerd_hpc.stages.selection import selection
-from ainerd_hpc.stages.tiles import Tiles
 from ainerd_hpc.types import Scan
 
 STORED_BYTES_PER_EVENT = 2

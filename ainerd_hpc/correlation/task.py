@@ -18,15 +18,10 @@ from threadpoolctl import threadpool_limits
 from ainerd_hpc.archive import Archive, GroupWriter, limit_threads
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import size_text, tell
-from ainerd_hpc.costs import load_costs
-from ainerd_hpc.errors import ScanError
-from ainerd_hpc.kernels import choice
-from ainerd_hpc.kernels.counts import Events
-from ainerd_hpc.stages import memory
-from ainerd_hpc.stages.correlation import Block, Correlator, Piece, QBin, piece_of
-from ainerd_hpc.stages.gathering import Frames, Survey
-from ainerd_hpc.stages.layout import Layout, read_layout, spans
-from ainerd_hpc.stages.pixels import (
+from ainerd_hpc.correlation import memory
+from ainerd_hpc.correlation.gathering import Frames, Survey
+from ainerd_hpc.correlation.layout import Layout, read_layout, spans
+from ainerd_hpc.correlation.pixels import (
     LARGEST_INT8,
     Pixels,
     Sample,
@@ -37,9 +32,14 @@ from ainerd_hpc.stages.pixels import (
     sample_counts,
     survey,
 )
-from ainerd_hpc.stages.product import Arrays, create_c2, figures, store_rows
-from ainerd_hpc.stages.selection import as_correlated, selection
-from ainerd_hpc.stages.tiles import Tiles
+from ainerd_hpc.correlation.product import Arrays, create_c2, figures, store_rows
+from ainerd_hpc.correlation.q_bin import Block, Correlator, Piece, QBin, piece_of
+from ainerd_hpc.correlation.selection import as_correlated, selection
+from ainerd_hpc.correlation.tiles import Tiles
+from ainerd_hpc.costs import load_costs
+from ainerd_hpc.errors import ScanError
+from ainerd_hpc.kernels import choice
+from ainerd_hpc.kernels.counts import Events
 from ainerd_hpc.types import Scan, Task
 
 _NOTE_EVERY = 10.0

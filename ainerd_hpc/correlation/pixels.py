@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ainerd_hpc.archive import Archive, array, reading_group
+from ainerd_hpc.correlation.gathering import Frames, Gathering, Survey
+from ainerd_hpc.correlation.layout import Layout, spans
+from ainerd_hpc.correlation.memory import SAMPLE_FRAMES, SAMPLES
+from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats import reader
 from ainerd_hpc.kernels.choice import DENSE, EVENTS
 from ainerd_hpc.kernels.counts import Counts, Events, pixels, select, to_dense
 from ainerd_hpc.kernels.gather import sentinel
-from ainerd_hpc.stages.gathering import Frames, Gathering, Survey
-from ainerd_hpc.stages.layout import Layout, spans
-from ainerd_hpc.stages.memory import SAMPLE_FRAMES, SAMPLES
-from ainerd_hpc.stages.selection import Selection
 from ainerd_hpc.types import Scan
 
 LARGEST_INT8 = 127

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ainerd_hpc.correlation.layout import Layout
+from ainerd_hpc.correlation.memory import BLOCK_BYTES
+from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.kernels.choice import DENSE
 from ainerd_hpc.kernels.counts import Counts, Dense, Events, pixels
 from ainerd_hpc.kernels.gather import FrameEvents, by_pixel, find_events, sentinel, survey, take
-from ainerd_hpc.stages.layout import Layout
-from ainerd_hpc.stages.memory import BLOCK_BYTES
-from ainerd_hpc.stages.selection import Selection
 
 
 class Frames(Protocol):

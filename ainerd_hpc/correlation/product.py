@@ -11,10 +11,10 @@ import numpy as np
 
 from ainerd_hpc.archive import GroupWriter, array, reading_group
 from ainerd_hpc.config import CorrelateConfig
+from ainerd_hpc.correlation.layout import Layout
+from ainerd_hpc.correlation.q_bin import QBin
+from ainerd_hpc.correlation.tiles import Tiles
 from ainerd_hpc.kernels import kww, lags, power_law
-from ainerd_hpc.stages.correlation import QBin
-from ainerd_hpc.stages.layout import Layout
-from ainerd_hpc.stages.tiles import Tiles
 from ainerd_hpc.types import Scan
 
 SAXS_SEGMENTS = 10
