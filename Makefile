@@ -32,6 +32,8 @@ setup: .venv/.done
 bench: setup bench-setup
 	$(BIN)/python -m benchmarks.correlation
 	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.archive_form
 
 bench-setup: .bench/venv/.done
 

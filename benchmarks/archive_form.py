@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,11 @@ def best(function: Callable[[], Any], repeats: int = 3) -> float:
     return min(seconds)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=1000)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     print("| photons/pixel | form | MB | of raw | write MB/s | read all MB/s | read ring MB/s |")
     print("|---|---|---|---|---|---|---|")
     for mean in MEANS:

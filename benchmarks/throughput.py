@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,11 +31,12 @@ _DIFFERENT = 4
 SMALL = Photons(num_frames=512, height=256, width=256, num_q_bins=8, num_static_per_q=5, mean_counts=0.3)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scans", type=int, default=200)
     parser.add_argument("--frames", type=int, default=SMALL.num_frames)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         source = write_scans(Path(folder), options.scans, options.frames)
         print(f"{options.scans} scans of {options.frames} x {SMALL.height} x {SMALL.width}, {SMALL.num_q_bins} q-bins")

@@ -12,7 +12,7 @@ import pytest
 
 from ainerd_hpc.config import SourceConfig
 from ainerd_hpc.discovery import discover
-from benchmarks import correlation, floor, photons, reference, scaling, sides
+from benchmarks import archive_form, correlation, floor, photons, reference, scaling, sides, throughput
 from benchmarks.photons import Photons
 
 SMALL = Photons(96, 64, 64, num_q_bins=3, num_static_per_q=2, mean_counts=1.0)
@@ -121,3 +121,18 @@ def test_floor_measures_something() -> None:
     assert min(measured.products, measured.copied, measured.pairs, measured.decoded) > 1e6
     assert "| pair of photons, ns |" in floor.table([measured])
     assert min(floor.c2_seconds(measured, SMALL)) > 0
+
+
+def test_throughput_prints_each_way(capsys):
+    throughput.main(["--scans", "6", "--frames", "32"])
+    rows = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert rows == ["way", "bare", "1 Dask workers", "2 Dask workers"]
+
+
+def test_forms_of_the_archive_are_compared(capsys, monkeypatch):
+    monkeypatch.setattr(archive_form, "MEANS", (0.01,))
+    archive_form.main(["--frames", "100"])
+    rows = [line.split("|")[1:5] for line in capsys.readouterr().out.splitlines() if line.startswith("| 0.01 ")]
+    share = {form.strip(): float(share) for _, form, _, share in rows}
+    assert share["raw, h5py"] == 1
+    assert share["events by pixel"] < share["frames, chunks of 16"] < 1
