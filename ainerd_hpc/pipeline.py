@@ -273,7 +273,7 @@ class Run:
     def _results(self, stage: Stage, planned: Plan, workers: _Workers) -> Iterator[TaskResult]:
         if not planned.tasks:
             return
-        stage.prepare()
+        stage.prepare(planned.tasks)
         if planned.shape is not Shape.ARRAY:
             yield stage.run_task(planned.tasks[0])
             return

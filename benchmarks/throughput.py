@@ -99,8 +99,9 @@ def prepared(source: Path, folder: Path, workers: int) -> Iterator[tuple[RunConf
     found, stage = discover(config.source), create("correlate", config)
     assert isinstance(stage, Correlate)
     publish_shared(stage.archive, found)
-    stage.prepare()
-    yield config, stage, list(stage.tasks(found.scans))
+    tasks = list(stage.tasks(found.scans))
+    stage.prepare(tasks)
+    yield config, stage, tasks
     shutil.rmtree(archive)
 
 

@@ -66,7 +66,7 @@ class Stage(ABC):
     def work(self, task: Task) -> Mapping[str, float]:
         """Do one task: read, compute, publish its product. Runs on a worker; returns figures, never arrays."""
 
-    def prepare(self) -> None:  # noqa: B027  most stages need none
+    def prepare(self, tasks: Sequence[Task]) -> None:  # noqa: B027  most stages need none
         """Make ready for the tasks, once, before the first of them. Does nothing unless a stage says otherwise."""
 
     def finish(self, scans: Sequence[Scan]) -> None:  # noqa: B027  most stages have nothing to gather

@@ -88,11 +88,12 @@ class Correlate(Stage):
                 return paths
         return []
 
-    def prepare(self) -> None:
+    def prepare(self, tasks: Sequence[Task]) -> None:
         """Compile the kernels once, here, before every worker does it for itself."""
-        from ainerd_hpc.correlation.warm import compile_kernels
+        if any(task.args["scan"].content is Content.FRAMES for task in tasks):
+            from ainerd_hpc.correlation.warm import compile_kernels
 
-        compile_kernels()
+            compile_kernels()
 
     def tiles(self, scan: Scan) -> Tiles:
         """The tiles of C2 that the maps of a scan of frames need."""
