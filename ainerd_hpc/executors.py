@@ -53,7 +53,7 @@ def open_executor(config: ExecutorConfig) -> Iterator[Executor]:
     import dask
     from dask.distributed import Client, LocalCluster
 
-    environment = {f"{library}_NUM_THREADS": str(config.threads) for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
+    environment = {f"{library}_NUM_THREADS": str(config.threads) for library in ("OMP", "OPENBLAS", "MKL")}
     settings = {
         "distributed.nanny.pre-spawn-environ": environment,
         "distributed.worker.memory.spill": False,

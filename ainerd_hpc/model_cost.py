@@ -16,7 +16,7 @@ _MIB = 2**20
 _MAP_BYTES = 256 * 256 * 4
 _WEIGHT_COPIES = 10
 """Weights, gradient, two moments of Adam, best weights, and the checkpoint while it is written or read."""
-_LIBRARY_BYTES = 64 * _MIB
+_LIBRARY_BYTES = 80 * _MIB
 """Buffers and compiled kernels of the libraries."""
 _PASS_BYTES = {"32-true": 32 * _MIB, "bf16-mixed": 20 * _MIB}
 """What one map leaves in memory between the forward and the backward pass."""

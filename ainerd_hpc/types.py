@@ -182,5 +182,5 @@ class StageReport:
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
-PROCESS_BYTES = 500 * 2**20
-"""Resident memory of a worker process with its libraries loaded and no data (measured: 250-450 MB with torch)."""
+PROCESS_BYTES = 640 * 2**20
+"""Resident memory of a worker process with its libraries loaded and no data (measured: 300-570 MB, with torch)."""
