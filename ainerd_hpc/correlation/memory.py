@@ -16,7 +16,7 @@ BYTES_PER_EVENT = 10
 """5 as found, frame by frame, and 5 sorted by pixel."""
 BLOCK_BYTES = 2**22
 """Of frames read at a time, so that they stay in the cache until their pixels are taken."""
-SAMPLES, SAMPLE_FRAMES = 3, 8
+SAMPLES, SAMPLE_FRAMES = 3, 4
 """How many times how many frames are looked at, to choose the form of the counts."""
 _MOST_BLOCKS = 64
 _PIXELS_PER_TILE = 192

@@ -55,9 +55,17 @@ def _take(frames: Dense, order: NDArray[np.int32], is_dead: NDArray[np.bool_], r
     if frames.dtype.kind == "f":
         return bool(_copy_checked(frames, order, np.nan, np.inf, is_dead, rows))
     dead, largest = sentinel(frames.dtype), np.iinfo(rows.dtype).max
-    if _copy(frames, order, rows) <= min(largest, dead - 1):
+    if _all_bits(frames, order, rows) <= min(largest, dead - 1):
         return True
     return bool(_copy_checked(frames, order, dead, largest, is_dead, rows))
+
+
+def _all_bits(frames: Dense, order: NDArray[np.int32], rows: Dense) -> int:
+    """Copy without a look at single values; gives the bits of all together, of which a negative one has the highest."""
+    per_word = 8 // frames.itemsize
+    scratch = np.zeros(-(-len(order) // per_word) * per_word, dtype=frames.dtype)
+    bits = np.array([_copy(frames, order, scratch, scratch.view(np.uint64), rows)], dtype=np.uint64)
+    return int(np.bitwise_or.reduce(bits.view(f"u{frames.itemsize}")))
 
 
 def survey(frames: Dense, order: NDArray[np.int32], is_dead: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -105,15 +113,17 @@ def by_pixel(blocks: Sequence[FrameEvents], num_pixels: int) -> Events:
 
 
 @numba.njit(nogil=True, cache=True)
-def _copy(frames: Any, order: Any, rows: Any) -> Any:
-    """Copy without a look at single values; their bits together say whether all are small (negative: none is)."""
+def _copy(frames: Any, order: Any, scratch: Any, words: Any, rows: Any) -> Any:
+    """Copy by way of scratch, whose words are or-ed: several values at a time."""
     bits = np.uint64(0)
     for number in range(frames.shape[0]):
         frame, row = frames[number], rows[number]
         for pixel in range(order.size):
-            value = frame[order[pixel]]
-            bits |= np.uint64(value)
-            row[pixel] = value
+            scratch[pixel] = frame[order[pixel]]
+        for word in range(words.size):
+            bits |= words[word]
+        for pixel in range(order.size):
+            row[pixel] = scratch[pixel]
     return bits
 
 
