@@ -30,8 +30,8 @@ setup: .venv/.done
 
 # Our correlation and its peers', one after the other: some ten minutes. Peers live in an environment of their own.
 bench: setup bench-setup
-	$(BIN)/python -m benchmarks.correlation
-	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.correlation --set ingest.form=none
+	$(BIN)/python -m benchmarks.scaling --set ingest.form=none
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.archive_form
 
