@@ -17,7 +17,6 @@ from ainerd_hpc.publishing import write_json
 _FRAMES, _PIXELS = 1000, 4000
 _DENSITY = 0.03
 """Of the events that are timed: near where the two forms are equally fast."""
-_REPEATS = 3
 
 
 def costs_path() -> Path:
@@ -73,13 +72,13 @@ def _measure() -> Costs:
     num_products = sum(strip.size for strip in twotime.product_strips(dense, norm))
     num_pairs = float((np.diff(events.pointer) ** 2).sum()) / 2
     times = {
-        "int8": _time(lambda: list(twotime.product_strips(dense, norm))),
-        "float64": _time(lambda: list(twotime.product_strips(bright, norm))),
-        "pairs": _time(lambda: list(twotime.product_strips(events, norm))),
-        "take": _time(lambda: take(frames, order, bounds, is_dead, [np.empty_like(dense)])),
-        "find": _time(lambda: by_pixel([find_events(frames, position, is_dead)], _PIXELS)),
-        "dense g2": _time(lambda: multitau.sums(dense, labels, *lag_level)),
-        "events g2": _time(lambda: multitau.sums(events, labels, *lag_level)),
+        "int8": least_seconds(lambda: list(twotime.product_strips(dense, norm))),
+        "float64": least_seconds(lambda: list(twotime.product_strips(bright, norm))),
+        "pairs": least_seconds(lambda: list(twotime.product_strips(events, norm))),
+        "take": least_seconds(lambda: take(frames, order, bounds, is_dead, [np.empty_like(dense)])),
+        "find": least_seconds(lambda: by_pixel([find_events(frames, position, is_dead)], _PIXELS)),
+        "dense g2": least_seconds(lambda: multitau.sums(dense, labels, *lag_level)),
+        "events g2": least_seconds(lambda: multitau.sums(events, labels, *lag_level)),
     }
     return Costs(
         pair=times["pairs"] / num_pairs,
@@ -90,11 +89,11 @@ def _measure() -> Costs:
     )
 
 
-def _time(function: Callable[[], object]) -> float:
-    """Least seconds of some calls, after one that compiles."""
+def least_seconds(function: Callable[[], object], repeats: int = 3) -> float:
+    """Of some calls, after one that is not timed: it loads and compiles."""
     function()
     seconds = []
-    for _ in range(_REPEATS):
+    for _ in range(repeats):
         began = time.perf_counter()
         function()
         seconds.append(time.perf_counter() - began)

@@ -9,7 +9,7 @@ from typing import Any
 
 STAGES = {
     "simulate": "write simulated detector files with known truth",
-    "ingest": "copy and check the frames, write the catalog",
+    "ingest": "copy the counts, write the catalog",
     "correlate": "two-time correlation and g2 of every scan",
     "maps": "windows of C2, resampled and scaled for the network",
     "train": "train the autoencoder, or adopt given weights",
@@ -70,6 +70,7 @@ class Scan:
     largest_bin: int = 0
     """Valid pixels in the largest q-bin."""
     num_static_bins: int = 0
+    """Static bins of the partition."""
     stored_bytes: int = 0
     """Size of the source file."""
     simulated: bool = False

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from zarr.storage import ZipStore
 from ainerd_hpc.correlation.gathering import Gathering
 from ainerd_hpc.correlation.layout import Layout
 from ainerd_hpc.correlation.selection import Selection
+from ainerd_hpc.costs import least_seconds
 from ainerd_hpc.formats.aps import ApsHdf5
 from ainerd_hpc.kernels.choice import EVENTS
 from ainerd_hpc.kernels.counts import Events
@@ -34,16 +34,6 @@ from benchmarks import photons
 _CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")
 _EDGE = 512
 MEANS = (0.3, 0.03, 0.01, 0.001)
-
-
-def best(function: Callable[[], Any], repeats: int = 3) -> float:
-    """Least seconds of some calls."""
-    seconds = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -83,21 +73,33 @@ def compare(raw: Path, folder: Path, mean: float, ring: np.ndarray) -> None:
             for start in range(0, len(frames), 16):
                 source.read(start, start + 16)
 
-    row("raw, h5py", raw, None, best(by_h5py), best(by_h5py))
-    row("raw, chunks decoded directly", raw, None, best(directly), best(directly))
+    row("raw, h5py", raw, None, least_seconds(by_h5py), least_seconds(by_h5py))
+    row("raw, chunks decoded directly", raw, None, least_seconds(directly), least_seconds(directly))
     layouts = {
         "frames, chunks of 16": (frames, (16, _EDGE, _EDGE), (128, _EDGE, _EDGE)),
         "pixels, chunks of 1024": (pixels, (1024, len(frames)), (2**15, len(frames))),
     }
     for name, (values, chunks, shards) in layouts.items():
         path = folder / "array.zip"
-        write = best(lambda v=values, c=chunks, s=shards, p=path: write_array(p, v, c, s), 1)
+        write = least_seconds(lambda v=values, c=chunks, s=shards, p=path: write_array(p, v, c, s), 1)
         part = slice(None) if values is frames else ring
-        row(name, path, write, best(lambda p=path: read_array(p)), best(lambda p=path, s=part: read_array(p, s)))
+        row(
+            name,
+            path,
+            write,
+            least_seconds(lambda p=path: read_array(p)),
+            least_seconds(lambda p=path, s=part: read_array(p, s)),
+        )
     if mean <= 0.1:
         path = folder / "events.zip"
-        write = best(lambda: write_events(raw, path), 1)
-        row("events by pixel", path, write, best(lambda: read_events(path)), best(lambda: read_events(path, ring)))
+        write = least_seconds(lambda: write_events(raw, path), 1)
+        row(
+            "events by pixel",
+            path,
+            write,
+            least_seconds(lambda: read_events(path)),
+            least_seconds(lambda: read_events(path, ring)),
+        )
 
 
 def write_array(path: Path, values: np.ndarray, chunks: tuple[int, ...], shards: tuple[int, ...]) -> None:

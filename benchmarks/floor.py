@@ -5,10 +5,10 @@ python -m benchmarks.floor
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import numba
 import numpy as np
 from dectris.compression import decompress
 
+from ainerd_hpc.costs import least_seconds
 from benchmarks import photons
 from benchmarks.sides import scan_of
 
-_REPEATS = 20
+best = partial(least_seconds, repeats=20)
 
 
 @dataclass(frozen=True)
@@ -62,17 +63,6 @@ def c2_seconds(floor: Floor, content: photons.Photons) -> tuple[float, float]:
     pairs = (means * content.num_frames) ** 2 / 2 / floor.pairs
     size = 2.0 * np.prod(content.shape)
     return size / floor.decoded, float(sizes @ np.minimum(products, pairs))
-
-
-def best(work: Callable[[], Any]) -> float:
-    """Seconds of the fastest of a few calls, after one that is not timed."""
-    work()
-    seconds = []
-    for _ in range(_REPEATS):
-        began = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
 
 
 def _products(threads: int, num_frames: int) -> float:

@@ -223,14 +223,19 @@ def test_truncated_raw_file_is_refused(tmp_path_factory, share):
             read()
 
 
+def overwrite_chunk(path, number, content):
+    """Put content(size of the chunk) where a chunk begins."""
+    with h5py.File(path) as file:
+        chunk = file["entry/data/data"].id.get_chunk_info(number)
+    with path.open("r+b") as raw:
+        raw.seek(chunk.byte_offset)
+        raw.write(content(chunk.size))
+
+
 def test_damaged_frame_is_named(tmp_path):
     path = tmp_path / "scan.h5"
     write_raw(path, some_frames(), simulated=True)
-    with h5py.File(path) as file:
-        chunk = file["entry/data/data"].id.get_chunk_info(4)
-    content = bytearray(path.read_bytes())
-    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = b"\xff" * chunk.size
-    path.write_bytes(content)
+    overwrite_chunk(path, 4, lambda size: b"\xff" * size)
     with ApsHdf5.open(path) as source:
         np.testing.assert_array_equal(source.read(0, 4), some_frames()[:4])
         np.testing.assert_array_equal(source.read(5, 6), some_frames()[5:6])
@@ -242,11 +247,7 @@ def test_chunks_that_lie_about_their_size_take_no_memory(tmp_path):
     """A frame whose header claims 2^62 bytes is refused, not believed."""
     path = tmp_path / "scan.h5"
     write_raw(path, some_frames(), simulated=True)
-    with h5py.File(path) as file:
-        chunk = file["entry/data/data"].id.get_chunk_info(3)
-    content = bytearray(path.read_bytes())
-    content[chunk.byte_offset : chunk.byte_offset + 8] = (2**62).to_bytes(8, "big")
-    path.write_bytes(content)
+    overwrite_chunk(path, 3, lambda size: (2**62).to_bytes(8, "big"))
     with ApsHdf5.open(path) as source, pytest.raises(ScanError, match=r"frames 3\.\.3"):
         source.read(3, 4)
 

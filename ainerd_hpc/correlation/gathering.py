@@ -13,7 +13,7 @@ from ainerd_hpc.correlation.memory import BLOCK_BYTES
 from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.kernels.choice import DENSE
 from ainerd_hpc.kernels.counts import Counts, Dense, Events, pixels
-from ainerd_hpc.kernels.gather import FrameEvents, by_pixel, find_events, sentinel, survey, take
+from ainerd_hpc.kernels.gather import FrameEvents, by_pixel, dead_values, find_events, sentinel, survey, take
 
 
 class Frames(Protocol):
@@ -148,7 +148,5 @@ def _sum_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def _added_up(frames: np.ndarray) -> np.ndarray:
     """Sums (n, y x) over the middle axis; dead in one frame is dead in the sum."""
     dtype = _sum_type(frames.dtype)
-    if frames.dtype.kind == "f":
-        return np.where((frames < 0).any(axis=1), np.nan, frames.sum(axis=1, dtype=dtype))
-    dead = ((frames == sentinel(frames.dtype)) | (frames < 0)).any(axis=1)
-    return np.where(dead, sentinel(dtype), frames.sum(axis=1, dtype=dtype))
+    dead = np.nan if dtype.kind == "f" else sentinel(dtype)
+    return np.where(dead_values(frames).any(axis=1), dead, frames.sum(axis=1, dtype=dtype))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,33 +43,14 @@ class Layout:
 
     def blocks(self, num_blocks: int, whole_static_bins: bool) -> list[Layout]:
         """One q-bin in so many blocks of pixels, or fewer."""
-        if not len(self.order):
-            return [self]
-        starts = (
-            np.flatnonzero(np.diff(self.static_labels, prepend=-1)) if whole_static_bins else np.arange(len(self.order))
-        )
-        stops = [
-            len(self.order) if part[-1] == starts[-1] else int(starts[np.searchsorted(starts, part[-1]) + 1])
-            for part in np.array_split(starts, num_blocks)
-            if len(part)
-        ]
+        labels, num_pixels = self.static_labels, len(self.order)
+        starts = np.flatnonzero(np.diff(labels, prepend=-1)) if whole_static_bins else np.arange(num_pixels)
+        firsts = [int(part[0]) for part in np.array_split(starts, num_blocks) if len(part)] or [0]
+        q_lists = self.dynamic_q_list, self.static_q_list
         return [
-            Layout(
-                self.order[start:stop],
-                np.array([0, stop - start]),
-                self.static_labels[start:stop],
-                self.dynamic_q_list,
-                self.static_q_list,
-            )
-            for start, stop in itertools.pairwise([0, *stops])
+            Layout(self.order[start:stop], np.array([0, stop - start]), labels[start:stop], *q_lists)
+            for start, stop in itertools.pairwise([*firsts, num_pixels])
         ]
-
-    @staticmethod
-    def joined(parts: Sequence[Layout]) -> Layout:
-        """One q-bin from its blocks of pixels."""
-        order = np.concatenate([part.order for part in parts])
-        labels = np.concatenate([part.static_labels for part in parts])
-        return Layout(order, np.array([0, len(order)]), labels, parts[0].dynamic_q_list, parts[0].static_q_list)
 
 
 def read_layout(archive: Archive, scan: Scan) -> Layout:
@@ -86,4 +66,5 @@ def read_layout(archive: Archive, scan: Scan) -> Layout:
 
 
 def spans(layout: Layout) -> list[tuple[int, int]]:
+    """First pixel of each q-bin, and the one after its last."""
     return list(zip(layout.bounds[:-1].tolist(), layout.bounds[1:].tolist(), strict=True))

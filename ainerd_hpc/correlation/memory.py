@@ -42,7 +42,7 @@ class Split(NamedTuple):
 
 
 def fewest_parts(config: RunConfig, scan: Scan, tiles: Tiles, allowed: int) -> Split:
-    """The coarsest division within the allowed bytes; where none is, the finest."""
+    """The coarsest division within the allowed bytes; where there is none, the undivided scan, which plans refuse."""
     for num_parts in range(1, max(1, scan.num_q_bins) + 1):
         q_bins = -(-scan.num_q_bins // num_parts)
         split = Split(num_parts, 1, peak_bytes(config, scan, tiles, q_bins))

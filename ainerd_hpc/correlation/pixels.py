@@ -18,21 +18,37 @@ from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats import reader
 from ainerd_hpc.kernels.choice import DENSE, EVENTS
-from ainerd_hpc.kernels.counts import Counts, Events, pixels, select, to_dense
-from ainerd_hpc.kernels.gather import sentinel
+from ainerd_hpc.kernels.counts import LARGEST_INT8, Counts, Events, pixels, select, to_dense
+from ainerd_hpc.kernels.gather import dead_values
 from ainerd_hpc.types import Scan
 
-LARGEST_INT8 = 127
 _PIXELS_AT_A_TIME = 2**16
 _MOST_DEAD = 0.1
 """Share of dead pixels on the mask above which the partition is not that of the scan."""
 
 
 @contextlib.contextmanager
+def open_source(scan: Scan) -> Iterator[Frames]:
+    """The frames of a scan's source file.
+
+    Raises
+    ------
+    ScanError
+        They are others than when the file was found: kernels do not look where they read.
+    """
+    with reader(scan.format).open(Path(scan.source)) as frames:
+        expected = (scan.num_frames, scan.height, scan.width)
+        if tuple(frames.shape) != expected:
+            problem = f"expected frames (t, y, x) of {expected}, found {tuple(frames.shape)}"
+            raise ScanError(scan.source, problem, "copy the file again from its origin")
+        yield frames
+
+
+@contextlib.contextmanager
 def open_counts(archive: Archive, scan: Scan, is_copied: bool) -> Iterator[Frames | StoredEvents]:
     """The counts of a scan as they are stored: in the archive where they were copied, else in the source."""
     if not is_copied:
-        with reader(scan.format).open(Path(scan.source)) as frames:
+        with open_source(scan) as frames:
             yield frames
         return
     with reading_group(archive.frames_path(scan.scan_id)) as group:
@@ -74,12 +90,9 @@ class StoredEvents:
 
     def photons(self, order: np.ndarray, selection: Selection) -> np.ndarray:
         """(t,) counts of each selected frame on these pixels; some events in memory at a time."""
-        wanted = np.zeros(len(self._pointer) - 1, dtype=bool)
-        wanted[order] = True
-        sums = np.zeros(selection.num_frames)
-        for start in range(0, len(wanted), _PIXELS_AT_A_TIME):
-            numbers = start + np.flatnonzero(wanted[start : start + _PIXELS_AT_A_TIME])
-            events = selected(self.read(numbers), selection)
+        numbers, sums = np.sort(order), np.zeros(selection.num_frames)
+        for start in range(0, len(numbers), _PIXELS_AT_A_TIME):
+            events = selected(self.read(numbers[start : start + _PIXELS_AT_A_TIME]), selection)
             sums += np.bincount(events.time, weights=events.count, minlength=selection.num_frames)
         return sums
 
@@ -137,7 +150,8 @@ def sample_counts(source: Frames | StoredEvents, layout: Layout, selection: Sele
     num = min(SAMPLE_FRAMES, selection.num_frames)
     starts = np.unique(np.linspace(0, selection.num_frames - num, SAMPLES).astype(int)).tolist()
     gathering = Gathering(source, layout, selection, 1)
-    blocks = [_without_dead(gathering.block(start, start + num)[:, layout.order]) for start in starts]
+    blocks = [gathering.block(start, start + num)[:, layout.order] for start in starts]
+    blocks = [np.where(dead_values(block), 0, block) for block in blocks]
     num_lit = np.sum([np.count_nonzero(block, axis=0) for block in blocks], axis=0)
     largest = np.max([block.max(axis=0, initial=0) for block in blocks], axis=0)
     density = np.add.reduceat(num_lit, layout.bounds[:-1]) / (len(starts) * num * np.diff(layout.bounds))
@@ -162,11 +176,10 @@ def read_pixels(
         counts, is_dead = _from_events(source, layout, selection, forms)
     else:
         counts, is_dead = Gathering(source, layout, selection, threads, note).run(forms, is_small)
-    if not is_dead.any():
-        return Pixels(layout, counts, np.empty(0, dtype=np.int32))
-    keep = [np.flatnonzero(~is_dead[start:stop]) for start, stop in spans(layout)]
-    alive = [select(one, chosen) for one, chosen in zip(counts, keep, strict=True)]
-    return Pixels(layout.without(is_dead), alive, layout.order[is_dead])
+    for q_bin, (start, stop) in enumerate(spans(layout)):
+        if is_dead[start:stop].any():  # one q-bin after the other: a copy of all would be twice the memory
+            counts[q_bin] = select(counts[q_bin], np.flatnonzero(~is_dead[start:stop]))
+    return Pixels(layout.without(is_dead), counts, layout.order[is_dead])
 
 
 def survey(source: Frames | StoredEvents, layout: Layout, selection: Selection, threads: int) -> Survey:
@@ -175,10 +188,6 @@ def survey(source: Frames | StoredEvents, layout: Layout, selection: Selection, 
         is_dead = np.isin(layout.order, source.dead_pixels)
         return Survey(is_dead, source.photons(layout.order[~is_dead], selection))
     return Gathering(source, layout, selection, threads).survey()
-
-
-def _without_dead(values: np.ndarray) -> np.ndarray:
-    return np.where((values == sentinel(values.dtype)) | ~(values >= 0), 0, values)
 
 
 def judge(scan: Scan, dead: np.ndarray, num_alive: int, photons: np.ndarray) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ainerd_hpc.archive import GroupWriter, array, reading_group
 from ainerd_hpc.config import CorrelateConfig
-from ainerd_hpc.correlation.layout import Layout
+from ainerd_hpc.correlation.layout import Layout, spans
 from ainerd_hpc.correlation.q_bin import QBin
 from ainerd_hpc.correlation.tiles import Tiles
 from ainerd_hpc.kernels import kww, lags, power_law
@@ -106,7 +106,7 @@ def _saxs(scan: Scan, layout: Layout, found: Sequence[QBin], valid: np.ndarray, 
     profile = np.full((SAXS_SEGMENTS, len(layout.static_q_list)), np.nan, dtype=np.float32)
     mean = profile[0].copy()
     edges = np.linspace(0, scan.num_frames, SAXS_SEGMENTS + 1).astype(int)
-    for one, start, stop in zip(found, layout.bounds[:-1], layout.bounds[1:], strict=True):
+    for one, (start, stop) in zip(found, spans(layout), strict=True):
         sums, here, sizes = np.where(valid, one.static.sums, 0), one.static.labels - 1, one.static.sizes
         with np.errstate(invalid="ignore", divide="ignore"):  # a segment of bad frames, a q-bin of dead pixels
             image[layout.order[start:stop]] = one.pixel_sums / valid.sum() / average
@@ -154,9 +154,7 @@ def write_figures(group: GroupWriter, arrays: Arrays) -> None:
     """Add all of these to the product."""
     for name, (values, dims, attributes) in sorted(arrays.items()):
         if values.dtype.kind == "f":
-            values = np.where(
-                np.isnan(values), values.dtype.type(np.nan), values
-            )  # one NaN, not that of each processor
+            values = np.where(np.isnan(values), values.dtype.type(np.nan), values)  # of many NaN always the same
         group.add(name, values, dims, **attributes)
 
 

@@ -26,9 +26,8 @@ class Selection(NamedTuple):
 
     def raw(self, start: int, stop: int) -> tuple[int, int]:
         """Frames of the file [start, stop) that make frames [start, stop) of the selection."""
-        return self.first + start * self.span, self.first + (stop - 1) * self.span + (
-            self.average - 1
-        ) * self.stride + 1
+        last = self.first + (stop - 1) * self.span + (self.average - 1) * self.stride
+        return self.first + start * self.span, last + 1
 
 
 def selection(config: CorrelateConfig, num_frames: int) -> Selection:

@@ -22,7 +22,6 @@ from ainerd_hpc.correlation import memory
 from ainerd_hpc.correlation.gathering import Frames, Survey
 from ainerd_hpc.correlation.layout import Layout, read_layout, spans
 from ainerd_hpc.correlation.pixels import (
-    LARGEST_INT8,
     Pixels,
     Sample,
     StoredEvents,
@@ -39,13 +38,15 @@ from ainerd_hpc.correlation.tiles import Tiles
 from ainerd_hpc.costs import load_costs
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.kernels import choice
-from ainerd_hpc.kernels.counts import Events
+from ainerd_hpc.kernels.counts import LARGEST_INT8, Events
 from ainerd_hpc.types import Scan, Task
 
 _NOTE_EVERY = 10.0
 """s between two lines about the progress of a long task."""
 _SLACK = 2**26
+"""Bytes by which the counts may exceed the plan: the sample of frames is an estimate."""
 _BY_CHANCE = 1e-3
+"""Dark frames that chance may be expected to give in a scan, for them to be bad."""
 _FEW_PAIRS = 0.5
 """Pairs of photons in an entry of C2, on average, below which most entries are 0."""
 

@@ -34,18 +34,22 @@ class Tiles:
         return bool((self.ends == self.num_frames).all())
 
     @property
+    def _heights(self) -> np.ndarray:
+        return np.minimum(self.edge, self.num_frames - np.arange(len(self.ends)) * self.edge)
+
+    @property
+    def _widths(self) -> np.ndarray:
+        return self.ends - np.arange(len(self.ends)) * self.edge
+
+    @property
     def num_entries(self) -> int:
         """Entries of C2 on and right of the diagonal tiles."""
-        starts = np.arange(len(self.ends)) * self.edge
-        heights = np.minimum(self.edge, self.num_frames - starts)
-        return int((heights * (self.ends - starts)).sum())
+        return int((self._heights * self._widths).sum())
 
     @property
     def num_written(self) -> int:
         """Entries of C2 that are stored: these and their mirror images."""
-        starts = np.arange(len(self.ends)) * self.edge
-        heights = np.minimum(self.edge, self.num_frames - starts)
-        return int((heights * (2 * (self.ends - starts) - heights)).sum())
+        return int((self._heights * (2 * self._widths - self._heights)).sum())
 
     @property
     def num_products(self) -> int:
@@ -56,8 +60,7 @@ class Tiles:
     @property
     def largest_row(self) -> int:
         """Entries of the largest row of tiles."""
-        starts = np.arange(len(self.ends)) * self.edge
-        return int(self.edge * (self.ends - starts).max(initial=0))
+        return int(self.edge * self._widths.max(initial=0))
 
 
 def window_lengths(config: MapsConfig, num_frames: int) -> list[int]:

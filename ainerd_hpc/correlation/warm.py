@@ -5,27 +5,30 @@ from __future__ import annotations
 import numpy as np
 
 from ainerd_hpc.kernels import diagonals, kww, lags, multitau, twotime
-from ainerd_hpc.kernels.counts import to_dense
+from ainerd_hpc.kernels.counts import select, to_dense
 from ainerd_hpc.kernels.gather import by_pixel, find_events, pixel_sums, take
 
 _TYPES = (np.uint8, np.uint16, np.uint32, np.int32)
 """Of frames, as detectors write them."""
+_FRAMES = 300
+"""More than one strip of products: Numba has a type for pieces of arrays and one for whole ones."""
 
 
 def compile_kernels() -> None:
     """Call every kernel on next to nothing; what is compiled already is only loaded."""
     order, is_dead, labels = np.arange(8, dtype=np.int32), np.zeros(8, dtype=bool), np.repeat([1, 2], 4)
-    bounds, valid, (lag, level) = np.array([0, 4, 8]), np.ones(16, dtype=bool), lags.delays(16)
-    dense = np.empty((16, 8), dtype=np.int8)
+    bounds, valid, (lag, level) = np.array([0, 4, 8]), np.ones(_FRAMES, dtype=bool), lags.delays(_FRAMES)
+    dense = np.empty((_FRAMES, 8), dtype=np.int8)
     for dtype in _TYPES:
-        frames = np.random.default_rng(0).poisson(1.0, (16, 8)).astype(dtype)
+        frames = np.random.default_rng(0).poisson(1.0, (_FRAMES, 8)).astype(dtype)
         take(frames, order, np.array([0, 8]), is_dead, [dense])
         events = by_pixel([find_events(frames, order, is_dead)], 8)
     for counts in (dense, events, to_dense(events, np.int32)):
+        select(counts, order)
         pixel_sums(counts, valid)
         multitau.sums(counts, labels, lag, level, valid=valid)
         for smoothed in (False, True):
             norm = twotime.normalisation(twotime.sums(counts, bounds), bounds, smoothed)
-            rows = list(twotime.tile_rows(twotime.product_strips(counts, norm), norm.scale, 16))
+            rows = list(twotime.tile_rows(twotime.product_strips(counts, norm), norm.scale, _FRAMES))
     g2, g2_err = diagonals.g2_from_c2(rows[0][1])
-    kww.fit_many(np.arange(1.0, 16.0), g2[np.newaxis], g2_err[np.newaxis])
+    kww.fit_many(np.arange(1.0, _FRAMES), g2[np.newaxis], g2_err[np.newaxis])

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 DENSE, EVENTS = "dense", "events"
-INT8, FLOAT64, PAIRS = "int8", "float64", "pairs"
-"""How the products of a q-bin are made: from dense counts up to 127, from any other dense counts, from events."""
+"""Forms of the counts of a q-bin."""
 
 
 class Costs(NamedTuple):

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 Dense = NDArray[Any]
 """(t, p) array of photons, or of any non-negative intensity."""
 
+LARGEST_INT8 = 127
+"""Count up to which dense products are made of int8."""
 LARGEST_COUNT = 255
 """Of one event: more photons of a pixel in a frame make several events."""
 

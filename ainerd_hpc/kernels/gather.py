@@ -30,6 +30,11 @@ def sentinel(dtype: np.dtype[Any]) -> int:
     return int(np.iinfo(dtype).max) if dtype.kind in "ui" else -1
 
 
+def dead_values(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which values are no counts: those of dead pixels, negative, infinite or NaN; an array of the same shape."""
+    return np.asarray((values == sentinel(values.dtype)) | ~((values >= 0) & (values < np.inf)))
+
+
 def take(
     frames: Dense, order: NDArray[np.int32], bounds: NDArray[np.int64], is_dead: NDArray[np.bool_], out: Sequence[Dense]
 ) -> bool:
@@ -113,6 +118,12 @@ def by_pixel(blocks: Sequence[FrameEvents], num_pixels: int) -> Events:
 
 
 @numba.njit(nogil=True, cache=True)
+def _is_dead(value: Any, dead: Any) -> Any:
+    """Whether a value is no count: that of dead pixels, negative, infinite or NaN."""
+    return value == dead or not 0 <= value < np.inf
+
+
+@numba.njit(nogil=True, cache=True)
 def _copy(frames: Any, order: Any, scratch: Any, words: Any, rows: Any) -> Any:
     """Copy by way of scratch, whose words are or-ed: several values at a time."""
     bits = np.uint64(0)
@@ -133,7 +144,7 @@ def _copy_checked(frames: Any, order: Any, dead: Any, largest: Any, is_dead: Any
         is_lost = _is_lost(frames[number], dead)
         for pixel in range(order.size):
             value = frames[number, order[pixel]]
-            if value == dead or not 0 <= value < np.inf:
+            if _is_dead(value, dead):
                 is_dead[pixel] = is_dead[pixel] or not is_lost
                 rows[number, pixel] = 0
             elif value > largest:
@@ -147,7 +158,7 @@ def _copy_checked(frames: Any, order: Any, dead: Any, largest: Any, is_dead: Any
 def _is_lost(frame: Any, dead: Any) -> bool:
     """Whether all pixels have dead values, as detectors give for a frame that they lost: no pixel's fault."""
     for value in frame:  # noqa: SIM110  Numba compiles no generators
-        if value != dead and 0 <= value < np.inf:
+        if not _is_dead(value, dead):
             return False
     return True
 
@@ -158,7 +169,7 @@ def _survey(frames: Any, order: Any, dead: Any, is_dead: Any, total: Any) -> Non
         is_lost = _is_lost(frames[number], dead)
         for pixel in range(order.size):
             value = frames[number, order[pixel]]
-            if value == dead or not 0 <= value < np.inf:
+            if _is_dead(value, dead):
                 is_dead[pixel] = is_dead[pixel] or not is_lost
             else:
                 total[number] += value
@@ -200,7 +211,7 @@ def _count_events(words: Any, frames: Any, position: Any, dead: Any) -> Any:
             if words[frame, word] != 0:
                 for pixel in range(word * per_word, (word + 1) * per_word):
                     value = frames[frame, pixel]
-                    if value > 0 and value != dead and position[pixel] >= 0:
+                    if position[pixel] >= 0 and not _is_dead(value, dead):
                         num += (np.int64(value) + LARGEST_COUNT - 1) // LARGEST_COUNT
     return num
 
@@ -225,7 +236,7 @@ def _find_any(
             if words[frame, word] != 0:
                 for pixel in range(word * per_word, (word + 1) * per_word):
                     value, place = frames[frame, pixel], position[pixel]
-                    if place >= 0 and (value < 0 or value == dead):
+                    if place >= 0 and _is_dead(value, dead):
                         is_dead[place] = is_dead[place] or not is_lost
                     elif place >= 0:
                         left = np.int64(value)

@@ -15,9 +15,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ainerd_hpc.kernels.counts import Counts, Dense, Events
+from ainerd_hpc.kernels.counts import LARGEST_INT8, Counts, Dense, Events
 
-_LARGEST_INT8 = 127
 _PIXELS_PER_INT8_BLOCK = 2**17
 """Products of counts up to 127 over so many pixels stay below 2^31."""
 _PIXELS_PER_FLOAT_BLOCK = 4096
@@ -178,7 +177,7 @@ def _needs_float64(counts: Dense) -> NDArray[np.bool_]:
         return np.ones(counts.shape[1], dtype=bool)
     if counts.dtype == np.int8:
         return np.zeros(counts.shape[1], dtype=bool)
-    return np.asarray((counts.max(axis=0, initial=0) > _LARGEST_INT8) | (counts.min(axis=0, initial=0) < 0))
+    return np.asarray((counts.max(axis=0, initial=0) > LARGEST_INT8) | (counts.min(axis=0, initial=0) < 0))
 
 
 def sums(counts: Counts, bounds: NDArray[np.int64]) -> NDArray[Any]:
@@ -284,8 +283,8 @@ def has_exact_int8() -> bool:
     """Whether this processor's int8 product is exact: without VNNI instructions, libraries may saturate at 16 bits."""
     import torch
 
-    block = torch.full((64, 256), _LARGEST_INT8, dtype=torch.int8)
-    return bool((torch._int_mm(block, block.T) == 256 * _LARGEST_INT8**2).all())
+    block = torch.full((64, 256), LARGEST_INT8, dtype=torch.int8)
+    return bool((torch._int_mm(block, block.T) == 256 * LARGEST_INT8**2).all())
 
 
 @numba.njit(nogil=True, cache=True)

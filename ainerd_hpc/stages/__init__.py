@@ -75,17 +75,17 @@ class Stage(ABC):
     def plan(self, scans: Sequence[Scan], ledger: Ledger) -> Plan:
         """What is missing or stale."""
         todo: list[Task] = []
-        quarantined: list[Problem] = []
+        quarantined: dict[str, Problem] = {}
         num_done = 0
         for task in self.tasks(scans):
             problem = ledger.find_problem(self.name, task.scan_id, task.digest)
             if problem:
-                quarantined += [problem] if problem not in quarantined else []  # a scan may have several tasks
+                quarantined[task.scan_id] = problem  # of all its tasks
             elif ledger.is_done(self.name, task.key, task.digest, self.product(task.key)):
                 num_done += 1
             else:
                 todo.append(task)
-        return Plan(self.name, self.shape, tuple(todo), num_done, tuple(quarantined))
+        return Plan(self.name, self.shape, tuple(todo), num_done, tuple(quarantined.values()))
 
     def run_task(self, task: Task) -> TaskResult:
         """Do one task and note it in the journal."""

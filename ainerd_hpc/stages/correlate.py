@@ -158,13 +158,15 @@ class Correlate(Stage):
 
     def finish(self, scans: Sequence[Scan]) -> None:
         """Put the scans together that were correlated in parts."""
+        folders = {path.name: path for path in self.archive.correlation_path("").parent.glob("*.parts")}
         for scan in scans:
-            if scan.content is Content.FRAMES and self.product(f"{scan.scan_id}/0").parent.is_dir():
+            folder = folders.get(f"{scan.scan_id}.parts")
+            if folder:
                 if not self._is_joined(scan):
                     record(self.archive.root, "begun", self.name, scan.scan_id, self.digest(scan))
                     self._join(scan, self._complete_parts(scan))
                     record(self.archive.root, "done", self.name, scan.scan_id, self.digest(scan))
-                shutil.rmtree(self.product(f"{scan.scan_id}/0").parent)
+                shutil.rmtree(folder)
 
     def _join(self, scan: Scan, paths: Sequence[Path]) -> None:
         from ainerd_hpc.correlation.product import create_c2, fits, join, write_figures

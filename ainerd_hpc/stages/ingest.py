@@ -13,8 +13,6 @@ from ainerd_hpc.config import digest
 from ainerd_hpc.correlation.memory import BYTES_PER_EVENT, STORED_BYTES_PER_EVENT, reading_bytes
 from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.discovery import Discovery
-from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats import reader
 from ainerd_hpc.stages import Stage, sample_columns
 from ainerd_hpc.types import Content, Problem, Scan, Task
 
@@ -58,6 +56,8 @@ class Ingest(Stage):
         return int(max(as_frames, as_events))
 
     def work(self, task: Task) -> Mapping[str, float]:
+        from ainerd_hpc.correlation.pixels import open_source
+
         scan: Scan = task.args["scan"]
         attributes = {
             "digest": task.digest,
@@ -68,8 +68,7 @@ class Ingest(Stage):
             "simulated": scan.simulated,
             "frame_time_units": "s",
         }
-        with reader(scan.format).open(Path(scan.source)) as frames:
-            check_shape(frames.shape, scan)
+        with open_source(scan) as frames:
             form = self._form(frames, scan)
             with writing_group(self.product(task.key), {**attributes, "form": form}) as group:
                 if form == "events":
@@ -128,20 +127,6 @@ def _all_pixels(scan: Scan) -> Any:
     num = scan.height * scan.width
     none = np.empty(0)
     return Layout(np.arange(num, dtype=np.int32), np.array([0, num]), np.ones(num, np.int32), none, none)
-
-
-def check_shape(shape: Sequence[int], scan: Scan) -> None:
-    """Refuse a file that changed since it was found.
-
-    Raises
-    ------
-    ScanError
-        Frames of another number or shape than described.
-    """
-    expected = (scan.num_frames, scan.height, scan.width)
-    if tuple(shape) != expected:
-        problem = f"expected frames (t, y, x) of {expected}, found {tuple(shape)}"
-        raise ScanError(scan.source, problem, "copy the file again from its origin")
 
 
 def publish_shared(archive: Archive, found: Discovery) -> None:
