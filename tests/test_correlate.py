@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 
 from ainerd_hpc.correlation.product import METHODS
-from ainerd_hpc.errors import PlanError, QuarantinedError
+from ainerd_hpc.discovery import discover
+from ainerd_hpc.errors import PlanError, QuarantinedError, ScanError
+from ainerd_hpc.formats.aps import write_raw
 from ainerd_hpc.formats.partition import Partition
+from ainerd_hpc.stages import create
+from ainerd_hpc.stages.ingest import publish_shared
 from tests.correlation_truth import (
     PLACES,
     SHAPE,
     Arrays,
     assert_same,
     assert_true,
+    configure,
     correlated,
     only_problem,
     photons,
@@ -231,3 +236,16 @@ def test_no_scan_left_says_why(tmp_path: Path) -> None:
     write_source(tmp_path / "source", frames)
     with pytest.raises(PlanError, match=r"no scan is left.*scan\.h5.*dead-pixel values on 19[12][0-9] of 1920"):
         correlated(tmp_path / "source", tmp_path / "archive")
+
+
+@pytest.mark.parametrize("ingest", ["none", "frames"])
+def test_a_file_that_changed_since_it_was_found_is_not_read(ingest: str, tmp_path: Path) -> None:
+    write_source(tmp_path / "source", photons(60))
+    config = configure(tmp_path / "source", tmp_path / "archive", ingest={"form": ingest})
+    found = discover(config.source)
+    stage = create("correlate" if ingest == "none" else "ingest", config)
+    publish_shared(stage.archive, found)
+    (task,) = stage.tasks(found.scans)
+    write_raw(tmp_path / "source" / "scan.h5", np.ones((60, 3, 4), np.uint16), simulated=True)
+    with pytest.raises(ScanError, match=r"scan\.h5: expected frames .* found \(60, 3, 4\)"):
+        stage.work(task)
