@@ -15,7 +15,7 @@ import numpy as np
 
 from ainerd_hpc.config import SourceConfig, digest
 from ainerd_hpc.errors import ConfigError, ScanError
-from ainerd_hpc.formats import Found, find, reader
+from ainerd_hpc.formats import Found, FoundScan, find, reader
 from ainerd_hpc.formats.description import Description
 from ainerd_hpc.types import Content, Problem, Scan
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ainerd_hpc.formats.partition import Partition
 
+_MEASURED = ("count_time", "energy", "distance", "pixel_size", "beam_center_x", "beam_center_y", "detector")
 _LONGEST_ID = 120
 """Bytes of a scan_id, which names files, before it is cut."""
 
@@ -91,20 +92,6 @@ def _sample_log(source: SourceConfig, found: Found) -> tuple[Path | None, pd.Dat
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """A scan before it has its id."""
-
-    path: Path
-    format: str
-    part: str = ""
-    """Name of the scan in a file of several."""
-    described: Description | None = None
-    """Where the file was read already."""
-    reason: str = ""
-    """Why it is no scan after all."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Result:
     scan: Scan
     problem: Problem | None = None
@@ -112,37 +99,21 @@ class _Result:
 
 
 def _results(source: SourceConfig, found: Found) -> Iterator[_Result]:
-    items = list(_sources(found))
     partitions = _Partitions(source.partition, found)
-    for item, scan_id in zip(items, _scan_ids(items, source.path), strict=True):
+    for item, scan_id in zip(found.scans, _scan_ids(found.scans, source.path), strict=True):
         try:
             yield _one(source, partitions, item, scan_id)
         except ScanError as error:
             yield _broken(item, scan_id, str(error))
 
 
-def _sources(found: Found) -> Iterator[_Source]:
-    for path, name in found.scans:
-        if reader(name).content is not Content.LATENTS:
-            yield _Source(path, name)
-            continue
-        try:
-            for part, described in reader(name).describe_all(path).items():
-                yield _Source(path, name, part, described)
-        except ScanError as error:
-            yield _Source(path, name, reason=str(error))
-    for path, reason in found.broken:
-        yield _Source(path, "unknown", reason=reason)
-
-
-def _one(source: SourceConfig, partitions: _Partitions, item: _Source, scan_id: str) -> _Result:
-    if item.reason:
+def _one(source: SourceConfig, partitions: _Partitions, item: FoundScan, scan_id: str) -> _Result:
+    if item.description is None:
         return _broken(item, scan_id, item.reason)
     if not _is_utf8(str(item.path)):
         problem = f"expected a path in UTF-8, which the catalog can hold, found {item.path.name!r}"
         raise ScanError(str(item.path), problem, "rename the file")
-    described = item.described or reader(item.format).describe(item.path)
-    scan = _scan(source, item, scan_id, described)
+    scan = _scan(source, item, scan_id, item.description)
     return _with_partition(scan, partitions.of(item.path)) if scan.content is Content.FRAMES else _Result(scan)
 
 
@@ -167,8 +138,9 @@ def _with_partition(scan: Scan, path: Path) -> _Result:
     return _Result(scan, partition=path)
 
 
-def _scan(source: SourceConfig, item: _Source, scan_id: str, described: Description) -> Scan:
-    frame_time = described.frame_time or source.frame_time
+def _scan(source: SourceConfig, item: FoundScan, scan_id: str, described: Description) -> Scan:
+    metadata = described.metadata
+    frame_time = metadata.frame_time if metadata.has_frame_time else source.frame_time
     if frame_time is None:
         problem = "expected a frame period in the scan or its metadata file, found none"
         raise ScanError(str(item.path), problem, "give source.frame_time, or put <scan>_metadata.hdf beside the scan")
@@ -183,14 +155,15 @@ def _scan(source: SourceConfig, item: _Source, scan_id: str, described: Descript
         itemsize=described.itemsize,
         num_q_bins=described.num_q_bins,
         frame_time=frame_time,
-        start_time=described.start_time,
+        start_time=metadata.start_time,
         simulated=described.simulated,
-        stored_bytes=item.path.stat().st_size,
-        digest=fingerprint((item.path, *described.companions), scan_id, repr(frame_time), repr(described.start_time)),
+        stored_bytes=sum(path.stat().st_size for path in (item.path, *described.companions)),
+        **{name: getattr(metadata, name) for name in _MEASURED},
+        digest=fingerprint((item.path, *described.companions), scan_id, repr(frame_time), repr(metadata.start_time)),
     )
 
 
-def _broken(item: _Source, scan_id: str, reason: str) -> _Result:
+def _broken(item: FoundScan, scan_id: str, reason: str) -> _Result:
     source = _line(str(item.path))
     scan = Scan(scan_id, source, item.format, Content.FRAMES, 0, 0, 0, 0, 0, float("nan"), state="quarantined")
     return _Result(scan, Problem(scan_id, "ingest", _line(reason), fingerprint((item.path,), scan_id)))
@@ -202,7 +175,7 @@ def fingerprint(paths: Iterable[Path], *more: str) -> str:
     return digest([f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats], *more)
 
 
-def _scan_ids(items: Sequence[_Source], folder: Path) -> list[str]:
+def _scan_ids(items: Sequence[FoundScan], folder: Path) -> list[str]:
     """A name for each, usable as a file name: the shortest `_name` that no other scan has."""
     lengths = [0] * len(items)
     while True:
@@ -213,7 +186,7 @@ def _scan_ids(items: Sequence[_Source], folder: Path) -> list[str]:
         lengths = [length + (uses[name] > 1) for name, length in zip(names, lengths, strict=True)]
 
 
-def _name(item: _Source, folder: Path, length: int) -> str:
+def _name(item: FoundScan, folder: Path, length: int) -> str:
     """0: the path below the source folder, folders joined by `--`, no suffix; 1: with suffix; 2...: with a hash."""
     relative = item.path.relative_to(folder)
     full = item.part or "--".join((relative if length else relative.with_suffix("")).parts)
@@ -243,7 +216,8 @@ class _Partitions:
 
     def __init__(self, configured: Path | None, found: Found) -> None:
         self.configured, self.found = configured, found.partitions
-        scans = {(path.parent, f"{path.stem}_qmap") for path, _ in (*found.scans, *found.broken)}
+        paths = {scan.path for scan in found.scans}
+        scans = {(path.parent, f"{path.stem}_qmap") for path in paths}
         named = {(path.parent, path.stem): path for path in found.partitions}
         self.own: Mapping[tuple[Path, str], Path] = {key: path for key, path in named.items() if key in scans}
         self.shared = _only(path for path in found.partitions if (path.parent, path.stem) not in scans)

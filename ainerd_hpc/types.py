@@ -74,6 +74,19 @@ class Scan:
     stored_bytes: int = 0
     """Size of the source file."""
     simulated: bool = False
+    count_time: float = float("nan")
+    """Exposure of a frame, s."""
+    energy: float = float("nan")
+    """Photon energy, keV."""
+    distance: float = float("nan")
+    """Sample to detector, m."""
+    pixel_size: float = float("nan")
+    """m."""
+    beam_center_x: float = float("nan")
+    """Column of the direct beam, pixels."""
+    beam_center_y: float = float("nan")
+    """Row of the direct beam, pixels."""
+    detector: str = ""
     digest: str = ""
     """Fingerprint of the scan: its name, frame period and start, and its source files' names, sizes and dates."""
     state: str = "found"

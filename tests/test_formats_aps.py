@@ -13,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats import describe
 from ainerd_hpc.formats.aps import ApsHdf5, write_metadata, write_raw
+from ainerd_hpc.formats.metadata import is_metadata
 from ainerd_hpc.formats.partition import Geometry
+from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
 GEOMETRY = Geometry(beam_center_x=5.0, beam_center_y=10.5, pixel_size=75e-6, distance=5.0, energy=10.0)
@@ -92,28 +95,28 @@ def test_describe(tmp_path):
     raw, metadata = tmp_path / "scan.h5", tmp_path / "scan_metadata.hdf"
     write_raw(raw, some_frames(), simulated=True)
     some_metadata(metadata)
-    found = ApsHdf5.describe(raw)
+    found = describe(raw)
     assert (found.num_frames, found.height, found.width, found.itemsize) == (7, 9, 11, 2)
-    assert (found.frame_time, found.start_time, found.simulated) == (0.01, START, True)
+    assert (found.metadata.frame_time, found.metadata.start_time, found.simulated) == (0.01, START, True)
     assert found.companions == (metadata,)
     assert ApsHdf5.content is Content.FRAMES
-    assert ApsHdf5.matches(raw)
-    assert not ApsHdf5.matches(metadata)
-    assert ApsHdf5.is_metadata(metadata)
-    assert not ApsHdf5.is_metadata(raw)
+    assert ApsHdf5.matches(SourceFile(raw))
+    assert not ApsHdf5.matches(SourceFile(metadata))
+    assert is_metadata(SourceFile(metadata))
+    assert not is_metadata(SourceFile(raw))
 
 
 def test_a_result_file_is_no_metadata_though_it_holds_a_copy_of_it(tmp_path):
     some_metadata(tmp_path / "scan_results.hdf")
     with h5py.File(tmp_path / "scan_results.hdf", "a") as file:
         file["xpcs/multitau/normalized_g2"] = np.ones((20, 3))
-    assert not ApsHdf5.is_metadata(tmp_path / "scan_results.hdf")
+    assert not is_metadata(SourceFile(tmp_path / "scan_results.hdf"))
 
 
 def test_without_metadata_nothing_is_invented(tmp_path):
     write_raw(tmp_path / "scan.h5", some_frames(), simulated=False)
-    found = ApsHdf5.describe(tmp_path / "scan.h5")
-    assert found.frame_time is None
+    found = describe(tmp_path / "scan.h5")
+    assert found.metadata.has_frame_time is False
     assert math.isnan(found.start_time)
     assert not found.simulated
     assert found.companions == ()
@@ -127,16 +130,16 @@ def test_metadata_is_paired_by_its_exact_name(tmp_path):
             suffix = [".hdf", ".h5", ".hdf5", ".hdf"][number]
             some_metadata(tmp_path / f"{stem}_metadata{suffix}", frame_time=0.01 * (number + 1))
     periods = [
-        ApsHdf5.describe(tmp_path / f"{s}.h5").frame_time for s in ("sample_data", "sample", "sampl", "a.b", "other")
+        describe(tmp_path / f"{s}.h5").metadata.frame_time for s in ("sample_data", "sample", "sampl", "a.b", "other")
     ]
-    assert periods == [0.01, 0.02, 0.03, 0.04, None]
+    np.testing.assert_equal(periods, [0.01, 0.02, 0.03, 0.04, math.nan])
 
 
 def test_metadata_without_schema_version_is_not_used(tmp_path):
     write_raw(tmp_path / "scan.h5", some_frames(), simulated=True)
     with h5py.File(tmp_path / "scan_metadata.hdf", "w") as file:
         file["entry/instrument/detector_1/frame_time"] = 0.5
-    assert ApsHdf5.describe(tmp_path / "scan.h5").frame_time is None
+    assert describe(tmp_path / "scan.h5").metadata.has_frame_time is False
 
 
 @pytest.mark.parametrize(
@@ -151,7 +154,7 @@ def test_start_time_with_and_without_zone(tmp_path, text, epoch):
     write_raw(tmp_path / "scan.h5", some_frames(), simulated=True)
     with h5py.File(tmp_path / "scan_metadata.hdf", "w") as file:
         file["entry/schema_version"], file["entry/start_time"] = 1.0, text
-    assert ApsHdf5.describe(tmp_path / "scan.h5").start_time == epoch
+    assert describe(tmp_path / "scan.h5").metadata.start_time == epoch
 
 
 @pytest.mark.parametrize(
@@ -170,16 +173,16 @@ def test_senseless_metadata_is_refused(tmp_path, field, value):
     with h5py.File(tmp_path / "scan_metadata.hdf", "w") as file:
         file["entry/schema_version"], file[f"entry/{field}"] = "1.0", value
     with pytest.raises(ScanError, match=r"scan_metadata\.hdf"):
-        ApsHdf5.describe(tmp_path / "scan.h5")
+        describe(tmp_path / "scan.h5")
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5", b"\x89HDF\r\n\x1a\n and then nothing"])
 def test_corrupt_metadata_is_named(tmp_path, content):
     write_raw(tmp_path / "scan.h5", some_frames(), simulated=True)
     (tmp_path / "scan_metadata.hdf").write_bytes(content)
-    assert not ApsHdf5.is_metadata(tmp_path / "scan_metadata.hdf")
+    assert not is_metadata(SourceFile(tmp_path / "scan_metadata.hdf"))
     with pytest.raises(ScanError, match=r"scan_metadata\.hdf"):
-        ApsHdf5.describe(tmp_path / "scan.h5")
+        describe(tmp_path / "scan.h5")
 
 
 @settings(deadline=None, max_examples=25)
@@ -217,8 +220,8 @@ def test_truncated_raw_file_is_refused(tmp_path_factory, share):
     write_raw(path, some_frames(), simulated=True)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    assert not ApsHdf5.matches(path)
-    for read in (lambda: ApsHdf5.describe(path), lambda: all_frames(path)):
+    assert not ApsHdf5.matches(SourceFile(path))
+    for read in (lambda: describe(path), lambda: all_frames(path)):
         with pytest.raises(ScanError, match=r"scan\.h5"):
             read()
 
@@ -267,7 +270,7 @@ def test_what_is_not_counts_is_refused(tmp_path, frames):
     with h5py.File(tmp_path / "scan.h5", "w") as file:
         file["entry/data/data"] = frames
     with pytest.raises(ScanError, match="expected counts"):
-        ApsHdf5.describe(tmp_path / "scan.h5")
+        ApsHdf5.describe(SourceFile(tmp_path / "scan.h5"))
 
 
 def test_other_files_do_not_match(tmp_path):
@@ -275,7 +278,7 @@ def test_other_files_do_not_match(tmp_path):
     with h5py.File(tmp_path / "group.h5", "w") as file:
         file.create_group("entry/data/data")
     for name in ("text.h5", "group.h5", "absent.h5", "."):
-        assert not ApsHdf5.matches(tmp_path / name)
-        assert not ApsHdf5.is_metadata(tmp_path / name)
+        assert not ApsHdf5.matches(SourceFile(tmp_path / name))
+        assert not is_metadata(SourceFile(tmp_path / name))
         with pytest.raises(ScanError):
-            ApsHdf5.describe(tmp_path / name)
+            describe(tmp_path / name)

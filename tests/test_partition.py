@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.partition import Geometry, is_partition, make_ring_partition, read_partition, write_partition
+from ainerd_hpc.formats.source_file import SourceFile
 
 GEOMETRY = Geometry(beam_center_x=5.0, beam_center_y=10.5, pixel_size=75e-6, distance=5.0, energy=10.0)
 
@@ -86,7 +87,7 @@ def test_round_trip(tmp_path_factory, height, width, num_q, num_static, spacing,
     path = tmp_path_factory.mktemp("qmap") / "qmap.hdf"
     write_partition(path, rings, GEOMETRY)
     found = read_partition(path)
-    assert is_partition(path)
+    assert is_partition(SourceFile(path))
     assert found.digest == rings.partition.digest
     for name in ("mask", "dynamic_roi_map", "static_roi_map", "dynamic_q_list"):
         expected, value = getattr(rings.partition, name), getattr(found, name)
@@ -194,7 +195,7 @@ def test_truncated_file_is_refused(tmp_path_factory, share):
     write_qmap(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    assert not is_partition(path)
+    assert not is_partition(SourceFile(path))
     with pytest.raises(ScanError, match=r"qmap\.hdf"):
         read_partition(path)
 
@@ -204,7 +205,7 @@ def test_other_files_are_no_partitions(tmp_path):
     with h5py.File(tmp_path / "other.hdf", "w") as file:
         file["entry/data"] = 1
     for name in ("text.hdf", "other.hdf", "absent.hdf", "."):
-        assert not is_partition(tmp_path / name)
+        assert not is_partition(SourceFile(tmp_path / name))
 
 
 def test_rings_need_a_valid_pixel():

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.description import Description
+from ainerd_hpc.formats.description import Description, Metadata
+from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
 _PREFIX = "rheo_"
@@ -26,8 +27,8 @@ class Ainerd2024:
     content = Content.LATENTS
 
     @staticmethod
-    def matches(path: Path) -> bool:
-        return path.name == "latents.npy" and all(companion.exists() for companion in _companions(path))
+    def matches(file: SourceFile) -> bool:
+        return file.path.name == "latents.npy" and all(companion.exists() for companion in _companions(file.path))
 
     @staticmethod
     def describe_all(path: Path) -> dict[str, Description]:
@@ -50,7 +51,7 @@ class Ainerd2024:
                 num_frames=_SIZE,
                 itemsize=4,
                 num_q_bins=int(np.sum(start == seconds)),
-                start_time=float(seconds),
+                metadata=Metadata(start_time=float(seconds)),
                 companions=_companions(path),
             )
             for number, seconds in enumerate(np.unique(start))

@@ -1,7 +1,4 @@
-"""Raw frames in today's APS layout: HDF5 with `/entry/data/data` (t, y, x), and a metadata file beside it.
-
-The metadata of `scan.h5` is `scan_metadata.hdf` (or .h5, .hdf5), paired by exact name, never by folder.
-"""
+"""Raw frames in today's APS layout: HDF5 with `/entry/data/data` (t, y, x), and a metadata file beside it."""
 
 from __future__ import annotations
 
@@ -17,14 +14,12 @@ import numpy as np
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
 from ainerd_hpc.formats.frames import Hdf5Frames
+from ainerd_hpc.formats.hdf5 import READ_ERRORS, need_dataset, open_hdf5, reading
 from ainerd_hpc.formats.partition import Geometry
+from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
 _FRAMES = "entry/data/data"
-_SCHEMA = "entry/schema_version"
-_RESULTS = "xpcs"
-_READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
-_NEXT_STEP = "copy the file again from where it was measured, or take it out of the source folder"
 
 
 class ApsHdf5:
@@ -34,55 +29,33 @@ class ApsHdf5:
     content = Content.FRAMES
 
     @staticmethod
-    def matches(path: Path) -> bool:
-        """Whether the file is HDF5 with a 3-D `/entry/data/data`; False if it cannot be opened."""
+    def matches(file: SourceFile) -> bool:
+        """Whether the file is HDF5 with a 3-D `/entry/data/data`."""
         try:
-            with h5py.File(path, "r") as file:
-                frames = file.get(_FRAMES)
-                return isinstance(frames, h5py.Dataset) and frames.ndim == 3
-        except _READ_ERRORS:
+            frames = file.hdf5.get(_FRAMES) if file.hdf5 else None
+            return isinstance(frames, h5py.Dataset) and frames.ndim == 3
+        except READ_ERRORS:
             return False
 
     @staticmethod
-    def is_metadata(path: Path) -> bool:
-        """Whether the file is HDF5 with `/entry/schema_version` and nothing measured; False if it cannot be opened.
-
-        Result files (`/xpcs`) are no metadata files, though boost_corr copies the whole of one into them.
-        """
-        try:
-            with h5py.File(path, "r") as file:
-                return _SCHEMA in file and _FRAMES not in file and _RESULTS not in file
-        except _READ_ERRORS:
-            return False
-
-    @staticmethod
-    def describe(path: Path) -> Description:
-        """Shape, times and companions of a scan; no frame is read.
+    def describe(file: SourceFile) -> Description:
+        """Shape of a scan; no frame is read.
 
         Raises
         ------
         ScanError
-            The raw file or its metadata file is damaged, or a field has another type than the layout says.
+            The file is damaged, or holds no counts.
         """
-        with _reading(f"{path}:/{_FRAMES}"), h5py.File(path, "r") as file:
-            frames = file[_FRAMES]
+        where = f"{file.path}:/{_FRAMES}"
+        assert file.hdf5 is not None
+        with reading(where):
+            frames = need_dataset(file.hdf5, _FRAMES)
             shape, dtype = frames.shape, frames.dtype
-            simulated = bool(file.attrs.get("simulated", False))
+            simulated = bool(file.hdf5.attrs.get("simulated", False))
         if len(shape) != 3 or 0 in shape or dtype.kind not in "uif":
             problem = f"expected counts (t, y, x), found {dtype} {shape}"
-            raise ScanError(f"{path}:/{_FRAMES}", problem, "check that this is a raw detector file")
-        metadata = _find_metadata(path)
-        frame_time, start_time = _times(metadata) if metadata else (None, float("nan"))
-        return Description(
-            num_frames=shape[0],
-            itemsize=dtype.itemsize,
-            height=shape[1],
-            width=shape[2],
-            frame_time=frame_time,
-            start_time=start_time,
-            simulated=simulated,
-            companions=(metadata,) if metadata else (),
-        )
+            raise ScanError(where, problem, "check that this is a raw detector file")
+        return Description(shape[0], dtype.itemsize, shape[1], shape[2], simulated=simulated)
 
     @staticmethod
     @contextmanager
@@ -94,9 +67,7 @@ class ApsHdf5:
         ScanError
             The file cannot be opened.
         """
-        with _reading(f"{path}:/{_FRAMES}"):
-            file = h5py.File(path, "r")
-        with file:
+        with open_hdf5(path) as file:
             yield ApsFrames(path, file)
 
 
@@ -105,8 +76,8 @@ class ApsFrames:
 
     def __init__(self, path: Path, file: h5py.File) -> None:
         self._where = f"{path}:/{_FRAMES}"
-        with _reading(self._where):
-            self._frames = Hdf5Frames(file[_FRAMES])
+        with reading(self._where):
+            self._frames = Hdf5Frames(need_dataset(file, _FRAMES))
         self.shape, self.dtype, self.per_chunk = self._frames.shape, self._frames.dtype, self._frames.per_chunk
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
@@ -117,20 +88,8 @@ class ApsFrames:
         ScanError
             Naming the frames that cannot be read.
         """
-        with _reading(f"{self._where} frames {start}..{stop - 1}"):
+        with reading(f"{self._where} frames {start}..{stop - 1}"):
             return self._frames.read(start, stop, step)
-
-
-def check_hdf5(path: Path) -> None:
-    """Open an HDF5 file and everything in it.
-
-    Raises
-    ------
-    ScanError
-        It is truncated, empty, unreadable, or not HDF5.
-    """
-    with _reading(str(path)), h5py.File(path, "r") as file:
-        file.visititems(lambda name, item: None)
 
 
 def write_raw(path: Path, frames: np.ndarray, *, simulated: bool) -> None:
@@ -193,43 +152,3 @@ def _write_quantities(entry: h5py.Group, group: str, quantities: Mapping[str, tu
     for name, (value, unit) in quantities.items():
         dataset = entry.create_dataset(f"{group}/{name}", data=float(value), track_times=False)
         dataset.attrs["units"] = unit
-
-
-@contextmanager
-def _reading(where: str) -> Iterator[None]:
-    try:
-        yield
-    except _READ_ERRORS as error:
-        raise ScanError(where, f"cannot read it: {' '.join(str(error).split())}", _NEXT_STEP) from None
-
-
-def _find_metadata(path: Path) -> Path | None:
-    """The metadata file of this very scan, if there is one with a schema version."""
-    for suffix in (".hdf", ".h5", ".hdf5"):
-        candidate = path.with_name(f"{path.stem}_metadata{suffix}")
-        if not candidate.is_file():
-            continue
-        with _reading(str(candidate)), h5py.File(candidate, "r") as file:
-            if _SCHEMA in file:
-                return candidate
-    return None
-
-
-def _times(metadata: Path) -> tuple[float | None, float]:
-    """Frame period, s, or None; start, s UTC epoch (a date without a zone is taken as UTC), or nan."""
-    with _reading(str(metadata)), h5py.File(metadata, "r") as file:
-        period = file.get("entry/instrument/detector_1/frame_time")
-        frame_time = None if period is None else float(np.asarray(period[()]).item())
-        start = file.get("entry/start_time")
-        start_time = float("nan") if start is None else _epoch(np.asarray(start[()]).item())
-    if frame_time is not None and not 0.0 < frame_time < float("inf"):
-        where = f"{metadata}:/entry/instrument/detector_1/frame_time"
-        raise ScanError(
-            where, f"expected a period above 0 s, found {frame_time}", "correct it, or set source.frame_time"
-        )
-    return frame_time, start_time
-
-
-def _epoch(text: bytes | str) -> float:
-    moment = datetime.fromisoformat(text.decode() if isinstance(text, bytes) else text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -9,6 +9,8 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
+from ainerd_hpc.formats.hdf5 import READ_ERRORS, reading
+from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
 _MAGIC = b"\x93NUMPY"
@@ -44,17 +46,6 @@ def _checked(maps: np.ndarray, path: Path) -> np.ndarray:
     return maps
 
 
-def check_npy(path: Path) -> None:
-    """Open a .npy file.
-
-    Raises
-    ------
-    ScanError
-        It is truncated, empty, unreadable, not .npy, or holds Python objects.
-    """
-    _open_npy(path)
-
-
 def _open_npy(path: Path) -> np.ndarray:
     """The array, mapped from disk; nothing is unpickled."""
     try:
@@ -77,18 +68,19 @@ class C2Npy:
     content = Content.C2
 
     @staticmethod
-    def matches(path: Path) -> bool:
-        if path.suffix.lower() != ".npy":
+    def matches(file: SourceFile) -> bool:
+        if file.path.suffix.lower() != ".npy":
             return False
         try:
-            array = _open_npy(path)
-        except ScanError:
+            array = _open_npy(file.path)
+        except ScanError as error:
+            file.fault = str(error)
             return False
         return _is_square(array.shape, array.dtype)
 
     @staticmethod
-    def describe(path: Path) -> Description:
-        array = _open_npy(path)
+    def describe(file: SourceFile) -> Description:
+        array = _open_npy(file.path)
         num_q_bins = array.shape[0] if array.ndim == 3 else 1
         return Description(num_frames=array.shape[-1], itemsize=array.itemsize, num_q_bins=num_q_bins)
 
@@ -108,27 +100,26 @@ class C2Hdf5:
     content = Content.C2
 
     @staticmethod
-    def matches(path: Path) -> bool:
+    def matches(file: SourceFile) -> bool:
         try:
-            return bool(_square_datasets(path))
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError):  # whatever h5py makes of a damaged file
+            return file.hdf5 is not None and bool(_square_datasets(file.hdf5))
+        except READ_ERRORS as error:
+            file.fault = " ".join(str(error).split())
             return False
 
     @staticmethod
-    def describe(path: Path) -> Description:
-        with h5py.File(path) as file:
-            shapes = [file[name].shape for name in _square_datasets(path)]
+    def describe(file: SourceFile) -> Description:
+        assert file.hdf5 is not None
+        with reading(str(file.path), _NEXT_STEP):
+            shapes = [file.hdf5[name].shape for name in _square_datasets(file.hdf5)]
         num_q_bins = sum(shape[0] if len(shape) == 3 else 1 for shape in shapes)
         return Description(num_frames=shapes[0][-1], itemsize=4, num_q_bins=num_q_bins)
 
     @staticmethod
     def read_c2(path: Path) -> np.ndarray:
         """The maps, (q_bin, t1, t2) float32, complete and symmetric."""
-        try:
-            with h5py.File(path) as file:
-                maps = [np.atleast_3d(file[name][...].T).T for name in _square_datasets(path)]
-        except (OSError, KeyError) as error:
-            raise ScanError(str(path), f"cannot be read ({error})", _NEXT_STEP) from None
+        with reading(str(path), _NEXT_STEP), h5py.File(path) as file:
+            maps = [np.atleast_3d(file[name][...].T).T for name in _square_datasets(file)]
         return _checked(np.concatenate(maps), path)
 
 
@@ -141,18 +132,15 @@ def _dtype(dataset: h5py.Dataset) -> np.dtype:
     return dtype
 
 
-def _square_datasets(path: Path) -> list[str]:
+def _square_datasets(file: h5py.File) -> list[str]:
     """Names of the square datasets of the commonest length, sorted; a 3-D one wins alone."""
-    if not h5py.is_hdf5(path):
-        return []
     found: dict[str, tuple[int, ...]] = {}
 
     def visit(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset) and item.shape and _is_square(item.shape, _dtype(item)):
             found[name] = item.shape
 
-    with h5py.File(path) as file:
-        file.visititems(visit)
+    file.visititems(visit)
     stacks = sorted(name for name, shape in found.items() if len(shape) == 3)
     if stacks:
         return stacks[:1]

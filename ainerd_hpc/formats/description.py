@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from math import isnan, nan
 from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """How a scan was measured; NaN or empty where nothing says."""
+
+    frame_time: float = nan
+    """Frame period, s."""
+    count_time: float = nan
+    """Exposure of a frame, s."""
+    start_time: float = nan
+    """s, UTC epoch."""
+    energy: float = nan
+    """Photon energy, keV."""
+    distance: float = nan
+    """Sample to detector, m."""
+    pixel_size: float = nan
+    """m."""
+    beam_center_x: float = nan
+    """Column of the direct beam, pixels."""
+    beam_center_y: float = nan
+    """Row of the direct beam, pixels."""
+    detector: str = ""
+    sample: Mapping[str, float] = field(default_factory=dict)
+    """What else is known at the start: temperature, stress, ..."""
+
+    def or_else(self, other: Metadata) -> Metadata:
+        """The same, with what is not known here taken from the other."""
+        known: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        unknown = {name for name, value in known.items() if value in ("", {}) or value != value}
+        return replace(self, **{name: getattr(other, name) for name in unknown})
+
+    @property
+    def has_frame_time(self) -> bool:
+        return not isnan(self.frame_time)
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """Metadata of one scan; None where the file does not say."""
+    """Shape and metadata of one scan."""
 
     num_frames: int
     itemsize: int
@@ -17,10 +55,9 @@ class Description:
     width: int = 0
     num_q_bins: int = 0
     """Known for sources of two-time maps; for frames it comes from the partition file."""
-    frame_time: float | None = None
-    """Frame period, s."""
-    start_time: float = float("nan")
-    """s, UTC epoch for ISO dates."""
+    metadata: Metadata = Metadata()
     simulated: bool = False
+    stem: str = ""
+    """What the names of its other files begin with; empty: the name of the file without suffix."""
     companions: tuple[Path, ...] = ()
-    """Other files that the description rests on (metadata)."""
+    """Other files that belong to the scan: modules, data files, metadata. None of them is a scan of its own."""

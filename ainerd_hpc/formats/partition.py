@@ -17,6 +17,8 @@ import numpy as np
 
 from ainerd_hpc import __version__
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.hdf5 import READ_ERRORS
+from ainerd_hpc.formats.source_file import SourceFile
 
 _HC = 12.39841984
 """Planck constant times speed of light, keV angstrom."""
@@ -79,12 +81,11 @@ class Rings:
     """(n_static,) int, natural index of each compact label."""
 
 
-def is_partition(path: Path) -> bool:
+def is_partition(file: SourceFile) -> bool:
     """Whether the file is HDF5 and holds `/qmap/dynamic_roi_map`; never raises."""
     try:
-        with h5py.File(path, "r") as file:
-            return isinstance(file.get("qmap/dynamic_roi_map"), h5py.Dataset)
-    except (OSError, KeyError, RuntimeError, ValueError):
+        return isinstance(file.hdf5.get("qmap/dynamic_roi_map") if file.hdf5 else None, h5py.Dataset)
+    except READ_ERRORS:
         return False
 
 

@@ -9,16 +9,17 @@ import numpy as np
 import pandas as pd
 
 from ainerd_hpc.errors import ConfigError
+from ainerd_hpc.formats.source_file import SourceFile
 
 TIME = "time"
 
 
-def matches(path: Path) -> bool:
+def matches(source: SourceFile) -> bool:
     """Whether the file is a CSV whose header has a `time` column, in any case."""
-    if path.suffix.lower() != ".csv":
+    if source.path.suffix.lower() != ".csv":
         return False
     try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        with source.path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             return TIME in map(_plain, next(csv.reader(file), []))
     except (OSError, csv.Error):
         return False
