@@ -117,7 +117,7 @@ def test_without_metadata_nothing_is_invented(tmp_path):
     write_raw(tmp_path / "scan.h5", some_frames(), simulated=False)
     found = describe(tmp_path / "scan.h5")
     assert found.metadata.has_frame_time is False
-    assert math.isnan(found.start_time)
+    assert math.isnan(found.metadata.start_time)
     assert not found.simulated
     assert found.companions == ()
 
