@@ -37,13 +37,11 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _CODECS: dict[str, tuple[Any, Any]] = {
     "small": ("zstd", "bitshuffle"),
     "fast": ("lz4", "bitshuffle"),
-    "sparse": ("lz4", "noshuffle"),
 }
-"""C2, noise in its last bits, takes no less room in zstd than in lz4, which is four times as fast; where most of its
-entries are 0, shuffling bits tears their runs apart: a seventh to a fifth of the room without."""
+"""The sums that make C2 take hardly less room in zstd than in lz4, which is four times as fast."""
 
 
-_SHUFFLES = {"noshuffle": numcodecs.Blosc.NOSHUFFLE, "bitshuffle": numcodecs.Blosc.BITSHUFFLE}
+_SHUFFLES = {"bitshuffle": numcodecs.Blosc.BITSHUFFLE}
 numcodecs.blosc.use_threads = False  # threads are ours to divide
 
 CATALOG_COLUMNS = [field.name for field in fields(Scan)]
@@ -174,13 +172,6 @@ def recorded_digest(path: Path) -> str:
             return str(json.loads(file.read("zarr.json"))["attributes"].get("digest", ""))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return ""
-
-
-def recorded_codec(path: Path, name: str) -> str:
-    """Under which of our names an array of a product is compressed."""
-    with reading_group(path) as group:
-        codec: Any = array(group, name).compressors[0]
-    return next(ours for ours, known in _CODECS.items() if known == (codec.cname.value, codec.shuffle.value))
 
 
 class _Zip(zipfile.ZipFile):

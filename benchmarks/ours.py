@@ -55,7 +55,9 @@ def send_tasks(scan: str, out: str, *settings: str) -> None:
 
 def load_product(path: Path, rings: list[int]) -> Results:
     group = zarr.open_group(zarr.storage.ZipStore(path), mode="r")
-    return {"c2": group["c2"][rings], "g2": group["g2"][rings], "lag": group["lag"][...]}
+    scale = group["c2_scale"][rings]
+    c2 = group["c2_unnormalized"][rings] * scale[:, :, None] * scale[:, None, :]
+    return {"c2": c2, "g2": group["g2"][rings], "lag": group["lag"][...]}
 
 
 if __name__ == "__main__":

@@ -74,7 +74,10 @@ def correlated(source: Path, archive: Path, scan_id: str = "scan", **sections: A
 
 def read_arrays(archive: Path, scan_id: str = "scan") -> Arrays:
     with reading_group(archive / "correlation" / f"{scan_id}.zarr.zip") as group:
-        return {name: np.asarray(found[...]) for name, found in group.arrays()}
+        found = {name: np.asarray(stored[...]) for name, stored in group.arrays()}
+    scale = found["c2_scale"]
+    c2 = found["c2_unnormalized"] * (scale[:, :, np.newaxis] * scale[:, np.newaxis, :])
+    return {**found, "c2": c2.astype(np.float32)}
 
 
 def only_problem(archive: Path) -> dict[str, str]:

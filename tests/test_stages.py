@@ -37,7 +37,12 @@ def archive(simulated_source: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def _open(path: Path) -> xr.Dataset:
-    return xr.open_zarr(ZipStore(path, mode="r"), consolidated=False).load()
+    """A product; with C2 where it has one, made as the README says."""
+    product = xr.open_zarr(ZipStore(path, mode="r"), consolidated=False).load()
+    if "c2_scale" in product:
+        c2 = product.c2_unnormalized * product.c2_scale * product.c2_scale.rename(t1="t2")
+        product["c2"] = c2.astype("float32").assign_attrs(product.c2_unnormalized.attrs)
+    return product
 
 
 def _counts(source: Path, scan_id: str, q_bin: int) -> np.ndarray:

@@ -219,7 +219,8 @@ def test_rows_of_tiles_are_the_same_c2(num_frames, edge, width, smoothed, as_eve
 
     strips = twotime.product_strips(counts, norm, edge, reach)
     seen = 0
-    for start, rows in twotime.tile_rows(strips, norm.scale, edge, reach):
+    for start, rows in twotime.tile_rows(strips, num_frames, edge, reach):
+        twotime.normalise(rows, norm.scale[start : start + len(rows)], norm.scale[start : reach(start)])
         assert rows.shape == (min(edge, num_frames - start), reach(start) - start)
         np.testing.assert_array_equal(rows, expected[start : start + len(rows), start : reach(start)])
         seen += len(rows)

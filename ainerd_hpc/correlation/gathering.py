@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +26,14 @@ class Frames(Protocol):
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
         """Frames start, start + step, ... below stop, (n, y, x)."""
+
+
+@runtime_checkable
+class EventFrames(Frames, Protocol):
+    """Frames whose events can be had without the frames."""
+
+    def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
+        """As `kernels.gather.find_events` of frames [start, stop); None where they have to be read as frames."""
 
 
 class Survey(NamedTuple):
@@ -82,12 +90,22 @@ class Gathering:
             block[bad] = 0
         return block
 
-    def blocks(self, work: Callable[[int, Dense], Any]) -> list[Any]:
-        """What `work` makes of each block of frames, given its first frame, in the order of the frames."""
+    def events(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents:
+        """Events of frames [start, stop) of the selection on the pixels with a position."""
+        chosen = self.selection
+        is_plain = chosen.span == 1 and not any(start <= number < stop for number in chosen.bad)
+        if is_plain and isinstance(self.frames, EventFrames):
+            found = self.frames.find(*chosen.raw(start, stop), position, is_dead)
+            if found is not None:
+                return found
+        return find_events(self.block(start, stop), position, is_dead)
+
+    def blocks(self, work: Callable[[int, int], Any]) -> list[Any]:
+        """What `work` makes of each block of frames [start, stop), in the order of the frames."""
 
         def one(start: int) -> Any:
             stop = min(start + self.per_block, self.selection.num_frames)
-            result = work(start, self.block(start, stop))
+            result = work(start, stop)
             self.note(stop - start)
             return result
 
@@ -97,11 +115,13 @@ class Gathering:
     def survey(self) -> Survey:
         """A look at all frames without keeping them."""
         order = self.layout.order
-        sums = np.concatenate(self.blocks(lambda start, block: survey(block, order, self.is_dead)))
+        sums = self._photons(order, self.is_dead)
         if self.is_dead.any():  # what they counted while they lived
-            dead, none = order[self.is_dead], np.zeros(int(self.is_dead.sum()), dtype=bool)
-            sums -= np.concatenate(self.blocks(lambda start, block: survey(block, dead, none.copy())))
+            sums -= self._photons(order[self.is_dead], np.zeros(int(self.is_dead.sum()), dtype=bool))
         return Survey(self.is_dead, sums)
+
+    def _photons(self, order: np.ndarray, is_dead: np.ndarray) -> np.ndarray:
+        return np.concatenate(self.blocks(lambda *frames: survey(self.block(*frames), order, is_dead)))
 
     def _gather(self, forms: Sequence[str], dtype: np.dtype[Any]) -> list[Counts] | None:
         """Counts of each q-bin; None where one does not fit into dtype."""
@@ -115,9 +135,11 @@ class Gathering:
         position = np.full(self._area, -1, dtype=np.int32)
         position[self.layout.order[~in_dense]] = np.arange(len(dead_sparse))
 
-        def take_or_find(start: int, block: Dense) -> FrameEvents | None:
-            rows = [one[start : start + len(block)] for one in dense]
-            if rows and not take(block, order, bounds, dead_dense, rows):
+        def take_or_find(start: int, stop: int) -> FrameEvents | None:
+            if not dense:
+                return self.events(start, stop, position, dead_sparse)
+            block = self.block(start, stop)
+            if not take(block, order, bounds, dead_dense, [one[start:stop] for one in dense]):
                 raise OverflowError
             return None if is_dense.all() else find_events(block, position, dead_sparse)
 

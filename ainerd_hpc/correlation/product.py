@@ -14,13 +14,16 @@ from ainerd_hpc.config import CorrelateConfig
 from ainerd_hpc.correlation.layout import Layout, spans
 from ainerd_hpc.correlation.q_bin import QBin
 from ainerd_hpc.correlation.tiles import Tiles
-from ainerd_hpc.kernels import kww, lags, power_law
+from ainerd_hpc.kernels import kww, lags, power_law, twotime
 from ainerd_hpc.types import Scan
 
 SAXS_SEGMENTS = 10
 """Parts of a scan for which the static bins are averaged."""
+C2_SUMS = "c2_unnormalized"
+"""Name of the array that holds C2 before it is normalised."""
 _C2_ATTRIBUTES: dict[str, Any] = {
     "units": "1",
+    "meaning": "sums of products; c2 = c2_unnormalized x c2_scale(t1) x c2_scale(t2)",
     "baseline_reference": 1,
     "time_origin_location": "lower_left",
     "storage_mode": "one_array_q_first",
@@ -33,23 +36,37 @@ Arrays = dict[str, tuple[np.ndarray, tuple[str, ...], dict[str, Any]]]
 """name -> (values, dimensions, attributes)"""
 
 
-def create_c2(group: GroupWriter, num_q_bins: int, tiles: Tiles, num_frames: int, codec: str = "fast") -> Any:
-    """The array of C2, a chunk a tile; tiles that are not written hold NaN."""
+class StoredC2:
+    """C2 of a product, normalised as it is read. The sums are small numbers, which take a fraction of its room."""
+
+    def __init__(self, group: Any) -> None:
+        self._sums, self._scale = array(group, C2_SUMS), array(group, "c2_scale")[...]
+        self.shape: tuple[int, int, int] = self._sums.shape
+
+    def __getitem__(self, key: tuple[int, slice, slice]) -> np.ndarray:
+        """Of one q-bin in some frames, (t1, t2) float32."""
+        q_bin, rows, columns = key
+        scale = self._scale[q_bin]
+        return twotime.normalise(self._sums[key], scale[rows], scale[columns])
+
+
+def create_c2(group: GroupWriter, num_q_bins: int, tiles: Tiles, num_frames: int) -> Any:
+    """The array of the sums that make C2, a chunk a tile; tiles that are not written hold NaN."""
     populated = "all" if tiles.is_full else "tiles along the diagonal, as far as the windows reach; NaN elsewhere"
     return group.create(
-        "c2",
+        C2_SUMS,
         (num_q_bins, num_frames, num_frames),
         np.float32,
         ("q_bin", "t1", "t2"),
         (1, tiles.edge, tiles.edge),
-        codec=codec,
+        codec="fast",
         populated_elements=populated,
         **_C2_ATTRIBUTES,
     )
 
 
 def store_rows(group: GroupWriter, c2: Any, q_bin: int, start: int, rows: np.ndarray) -> None:
-    """Write a row of tiles, and its mirror image below the diagonal."""
+    """Write a row of tiles of the sums, and its mirror image below the diagonal."""
     edge = c2.chunks[1]
     row = start // edge
     for number, left in enumerate(range(0, rows.shape[1], edge)):
@@ -82,6 +99,7 @@ def figures(
         "delay_window": (lag_window * scan.frame_time, ("lag_window",), seconds),
         "g2_window": (_stacked(one.windows[0] for one in found), lines, value),
         "g2_window_err": (_stacked(one.windows[1] for one in found), lines, error),
+        "c2_scale": (np.stack([one.c2_scale for one in found]), ("q_bin", "t1"), {}),
         "dynamic_q_list": (layout.dynamic_q_list, ("q_bin",), {"units": "1/angstrom"}),
         "static_q_list": (layout.static_q_list, ("static_bin",), {"units": "1/angstrom"}),
         "intensity": (_stacked(intensity), ("q_bin", "t1"), {"units": "counts/pixel/frame"}),
@@ -163,7 +181,7 @@ def join(paths: Sequence[Path]) -> Arrays:
     joined: Arrays = {}
     for path in paths:
         with reading_group(path) as group:
-            for name in sorted(set(group.array_keys()) - {"c2"}):
+            for name in sorted(set(group.array_keys()) - {C2_SUMS}):
                 stored = array(group, name)
                 values, dims = stored[...], tuple(stored.metadata.dimension_names)
                 known = joined.get(name)

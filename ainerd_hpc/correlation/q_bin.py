@@ -51,6 +51,8 @@ class QBin:
     """g2 from C2 and its error, (1, t - 1)."""
     windows: tuple[np.ndarray, np.ndarray]
     """The same in windows of age, (window, lag)."""
+    c2_scale: np.ndarray
+    """(t,) what turns the stored sums into C2: sums x scale(t1) x scale(t2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class Correlator:
     device: str
 
     def run(self, pieces: Sequence[Piece], blocks: Iterable[Block], store: Callable[[int, np.ndarray], None]) -> QBin:
-        """Correlate a q-bin that comes in one or several blocks; `store` takes C2 by rows of tiles.
+        """Correlate a q-bin that comes in one or several blocks; `store` takes the sums of products by rows of
+        tiles.
 
         The pieces are the sums of the same blocks: the intensity of all of them comes first.
         """
@@ -90,7 +93,7 @@ class Correlator:
         assert moments is not None
         g2 = multitau.finish(moments, config.static_weighting)
         full, windows = self._c2(strips, scale, whole, store)
-        return QBin(frozenset(methods), whole, np.concatenate(totals), g2, full, windows)
+        return QBin(frozenset(methods), whole, np.concatenate(totals), g2, full, windows, scale)
 
     def _c2(
         self,
@@ -99,15 +102,17 @@ class Correlator:
         whole: Piece,
         store: Callable[[int, np.ndarray], None],
     ) -> tuple[Any, Any]:
-        """Store C2 row by row, and read g2 off it on the way."""
+        """Store the sums of products row by row, and read g2 off the C2 that they give."""
         num_frames = len(scale)
         intensity = whole.sums.sum(axis=0) / whole.sizes.sum() if self.config.g2_rule == "ratio" else None
         full = diagonals.empty_sums(num_frames)
         windows = diagonals.empty_sums(num_frames, min(self.config.age_windows, num_frames))
-        for start, rows in twotime.tile_rows(strips, scale, self.tiles.edge, self.tiles.reach):
+        for start, rows in twotime.tile_rows(strips, num_frames, self.tiles.edge, self.tiles.reach):
             store(start, rows)
-            diagonals.add_tile(rows, start, start, full, intensity)
-            diagonals.add_tile(rows, start, start, windows, intensity)
+            height, width = rows.shape
+            c2 = twotime.normalise(rows, scale[start : start + height], scale[start : start + width])
+            diagonals.add_tile(c2, start, start, full, intensity)
+            diagonals.add_tile(c2, start, start, windows, intensity)
         return diagonals.finish(full), diagonals.finish(windows)
 
 

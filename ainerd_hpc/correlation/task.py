@@ -31,7 +31,7 @@ from ainerd_hpc.correlation.pixels import (
     sample_counts,
     survey,
 )
-from ainerd_hpc.correlation.product import Arrays, create_c2, figures, store_rows
+from ainerd_hpc.correlation.product import C2_SUMS, Arrays, create_c2, figures, store_rows
 from ainerd_hpc.correlation.q_bin import Block, Correlator, Piece, QBin, piece_of
 from ainerd_hpc.correlation.selection import as_correlated, selection
 from ainerd_hpc.correlation.tiles import Tiles
@@ -47,8 +47,6 @@ _SLACK = 2**26
 """Bytes by which the counts may exceed the plan: the sample of frames is an estimate."""
 _BY_CHANCE = 1e-3
 """Dark frames that chance may be expected to give in a scan, for them to be bad."""
-_FEW_PAIRS = 0.5
-"""Pairs of photons in an entry of C2, on average, below which most entries are 0."""
 
 
 def correlate_q_bins(config: RunConfig, archive: Archive, task: Task, tiles: Tiles, group: GroupWriter) -> Arrays:
@@ -102,16 +100,11 @@ class _Line:
             known = survey(self.source, self.layout, self.chosen, self.threads)
             self._judge(self.layout.order[known.is_dead], known.photons)
             layout = self.layout.without(known.is_dead).part(first, stop)
-        c2 = self._create_c2(sample, stop - first)
+        c2 = create_c2(self.group, stop - first, self.tiles, self.chosen.num_frames)
         if task.args["blocks"] > 1:
             assert known is not None
             return self._in_blocks(reading, layout, task.args["blocks"], known.photons, c2)
         return self._at_once(reading, layout, known, c2)
-
-    def _create_c2(self, sample: Sample, num_q_bins: int) -> Any:
-        num_pairs = float((np.diff(self.layout.bounds) * sample.density**2).mean())
-        codec = "sparse" if num_pairs < _FEW_PAIRS else "fast"
-        return create_c2(self.group, num_q_bins, self.tiles, self.chosen.num_frames, codec)
 
     def _judge(self, dead: np.ndarray, photons: np.ndarray) -> None:
         judge(self.scan, dead, len(self.layout.order) - len(dead), photons)
@@ -244,14 +237,14 @@ def _each(
             while waiting:
                 found.append(waiting.popleft().result())
                 waiting += [pool.submit(one, q, partial(store_rows, group, c2, q)) for q in islice(queue, 1)]
-                group.flush(f"c2/c/{len(found) - 1}/", key=_tile_order)
+                group.flush(f"{C2_SUMS}/c/{len(found) - 1}/", key=_tile_order)
         return found
 
 
 def _storing(group: GroupWriter, c2: Any, q_bin: int) -> Callable[[int, np.ndarray], None]:
     def store(start: int, rows: np.ndarray) -> None:
         store_rows(group, c2, q_bin, start, rows)
-        group.flush(f"c2/c/{q_bin}/", key=_tile_order)
+        group.flush(f"{C2_SUMS}/c/{q_bin}/", key=_tile_order)
 
     return store
 

@@ -29,6 +29,6 @@ def compile_kernels() -> None:
         multitau.sums(counts, labels, lag, level, valid=valid)
         for smoothed in (False, True):
             norm = twotime.normalisation(twotime.sums(counts, bounds), bounds, smoothed)
-            rows = list(twotime.tile_rows(twotime.product_strips(counts, norm), norm.scale, _FRAMES))
+            rows = list(twotime.tile_rows(twotime.product_strips(counts, norm), _FRAMES, _FRAMES))
     g2, g2_err = diagonals.g2_from_c2(rows[0][1])
     kww.fit_many(np.arange(1.0, _FRAMES), g2[np.newaxis], g2_err[np.newaxis])

@@ -17,6 +17,7 @@ from ainerd_hpc.formats.frames import Hdf5Frames
 from ainerd_hpc.formats.hdf5 import READ_ERRORS, need_dataset, open_hdf5, reading
 from ainerd_hpc.formats.partition import Geometry
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.kernels.gather import FrameEvents
 from ainerd_hpc.types import Content
 
 _FRAMES = "entry/data/data"
@@ -90,6 +91,11 @@ class ApsFrames:
         """
         with reading(f"{self._where} frames {start}..{stop - 1}"):
             return self._frames.read(start, stop, step)
+
+    def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
+        """Events of frames [start, stop); None where they have to be read as frames."""
+        with reading(f"{self._where} frames {start}..{stop - 1}"):
+            return self._frames.find(start, stop, position, is_dead)
 
 
 def write_raw(path: Path, frames: np.ndarray, *, simulated: bool) -> None:

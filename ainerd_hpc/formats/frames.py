@@ -9,9 +9,10 @@ import hdf5plugin  # noqa: F401  registers the filters with h5py
 import numpy as np
 from dectris.compression import decompress
 
+from ainerd_hpc.kernels.bitshuffle import HEADER, ChunkReader
+from ainerd_hpc.kernels.gather import FrameEvents
+
 _BITSHUFFLE, _LZ4 = 32008, 2
-_HEADER = 12
-"""Bytes before a bitshuffle/LZ4 chunk: its size decoded (8, big-endian) and that of its blocks (4)."""
 
 
 class Hdf5Frames:
@@ -39,13 +40,38 @@ class Hdf5Frames:
             frame[...] = self._decode(number)
         return frames
 
-    def _decode(self, number: int) -> np.ndarray:
+    def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
+        """Events of frames [start, stop), as `kernels.gather.find_events` gives them, without making the frames.
+
+        None where that is not possible: frames that are stored otherwise or are damaged, dead pixels, counts of 255
+        or more.
+        """
+        if not self._is_direct or self.dtype.kind != "u":
+            return None
+        room = (stop - start) * int(np.count_nonzero(position >= 0))  # what is not written takes no memory
+        pixel, count = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.uint8)
+        stops, end = np.empty(stop - start, dtype=np.int64), 0
+        chunks = ChunkReader(self.shape[1] * self.shape[2], self.dtype.itemsize)
+        for number in range(start, stop):
+            chunk = self._chunk(number)
+            end = chunks.find(chunk, position, pixel, count, end) if chunk else -1
+            if end < 0:
+                return None
+            stops[number - start] = end
+        return FrameEvents(pixel[:end].copy(), count[:end].copy(), stops)
+
+    def _chunk(self, number: int) -> bytes:
+        """A frame as it is stored; empty where it has to be left to HDF5."""
         try:
             skipped, chunk = self._dataset.id.read_direct_chunk((number, 0, 0))
         except (OSError, RuntimeError):  # never written, which HDF5 fills in, or damaged, which it tells
-            return np.asarray(self._dataset[number])
+            return b""
+        return b"" if skipped else bytes(chunk)
+
+    def _decode(self, number: int) -> np.ndarray:
+        chunk = self._chunk(number)
         size = self.dtype.itemsize * self.shape[1] * self.shape[2]
-        if skipped or int.from_bytes(chunk[:8], "big") != size or len(chunk) < _HEADER:
+        if len(chunk) < HEADER or int.from_bytes(chunk[:8], "big") != size:
             return np.asarray(self._dataset[number])
         decoded = decompress(chunk, "bslz4", elem_size=self.dtype.itemsize)
         return np.frombuffer(decoded, dtype=self.dtype).reshape(self.shape[1:])

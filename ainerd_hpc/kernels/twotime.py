@@ -71,8 +71,8 @@ def c2(
     bounds = np.append(0 if starts is None else starts, num_pixels).astype(np.int64)
     norm = normalisation(sums(counts, bounds), bounds, starts is not None, valid)
     strips = product_strips(counts, norm, device=device)
-    for _, square in tile_rows(strips, norm.scale, max(1, num_frames)):
-        return square
+    for _, square in tile_rows(strips, num_frames, max(1, num_frames)):
+        return normalise(square, norm.scale, norm.scale)
     return np.empty((0, 0), dtype=np.float32)
 
 
@@ -105,17 +105,25 @@ def normalisation(
     return Normalisation(bounds, weights, np.sqrt(sizes.sum()) / total)
 
 
+def normalise(
+    sums: NDArray[np.float32], scale_1: NDArray[np.float64], scale_2: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """C2 of sums of products (t1, t2), in place: sums x scale(t1) x scale(t2), the scale being of `Normalisation`."""
+    _scale(sums, scale_1, scale_2)
+    return sums
+
+
 def tile_rows(
-    strips: Iterator[NDArray[Any]], scale: NDArray[np.float64], edge: int, reach: Callable[[int], int] | None = None
+    strips: Iterator[NDArray[Any]], num_frames: int, edge: int, reach: Callable[[int], int] | None = None
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """C2 by rows of square tiles, from the diagonal to the right; never more of it in memory than one row of tiles.
+    """Sums of products by rows of square tiles, from the diagonal to the right; never more of them in memory than one
+    row of tiles.
 
     Parameters
     ----------
     strips : iterator
         Sums of products, from `product_strips` with the same reach.
-    scale : (t,) float64
-        Of the `Normalisation`.
+    num_frames : int
     edge : int
         Frames in a tile, a multiple of 256 or t; the last tile may be smaller.
     reach : callable, optional
@@ -125,15 +133,14 @@ def tile_rows(
     ------
     start : int
         First frame of the row.
-    c2 : (edge, stop - start) float32
-        c2[start : start + edge, start : stop]; the square on the diagonal is complete, symmetric.
+    sums : (edge, stop - start) float32
+        Of frames start : start + edge with start : stop; the square on the diagonal is complete, symmetric.
     """
-    num_frames = len(scale)
     for start in range(0, num_frames, edge):
         height = min(edge, num_frames - start)
         rows = np.empty((height, (reach(start) if reach else num_frames) - start), dtype=np.float32)
         for first in range(0, height, _ROWS):
-            _scale(next(strips), scale, start + first, rows[first : first + _ROWS, first:])
+            rows[first : first + _ROWS, first:] = next(strips)
         _mirror(rows)
         yield start, rows
 
@@ -358,11 +365,10 @@ def _add_weighted(products: Any, weight: Any, start: int, total: Any) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def _scale(products: Any, scale: Any, start: int, out: Any) -> None:
-    """out = products x scale(t1) x scale(t2), on and above the diagonal; both axes begin at frame start."""
-    for row in range(out.shape[0]):
-        for column in range(row, out.shape[1]):
-            out[row, column] = products[row, column] * (scale[start + row] * scale[start + column])
+def _scale(sums: Any, scale_1: Any, scale_2: Any) -> None:
+    for row in range(sums.shape[0]):
+        for column in range(sums.shape[1]):
+            sums[row, column] *= scale_1[row] * scale_2[column]
 
 
 @numba.njit(nogil=True, cache=True)

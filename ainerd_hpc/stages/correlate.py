@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ainerd_hpc import __version__
-from ainerd_hpc.archive import GroupWriter, recorded_codec, recorded_digest, writing_group
+from ainerd_hpc.archive import GroupWriter, recorded_digest, writing_group
 from ainerd_hpc.config import digest
 from ainerd_hpc.correlation.memory import fewest_parts
 from ainerd_hpc.correlation.selection import as_correlated, selection
@@ -42,7 +42,7 @@ class Correlate(Stage):
     """
 
     name = "correlate"
-    version = 2
+    version = 3
     quarantines = True
 
     def product(self, key: str) -> Path:
@@ -169,15 +169,15 @@ class Correlate(Stage):
                 shutil.rmtree(folder)
 
     def _join(self, scan: Scan, paths: Sequence[Path]) -> None:
-        from ainerd_hpc.correlation.product import create_c2, fits, join, write_figures
+        from ainerd_hpc.correlation.product import C2_SUMS, create_c2, fits, join, write_figures
 
         arrays: Arrays = join(paths)
         num_frames = as_correlated(self.config.correlate, scan).num_frames
         with writing_group(self.product(scan.scan_id), self._attributes(scan, self.digest(scan))) as group:
-            create_c2(group, scan.num_q_bins, self.tiles(scan), num_frames, recorded_codec(paths[0], "c2"))
+            create_c2(group, scan.num_q_bins, self.tiles(scan), num_frames)
             bins = [len(part) for part in np.array_split(np.arange(scan.num_q_bins), len(paths))]
             for path, offset in zip(paths, np.cumsum([0, *bins[:-1]]), strict=True):
-                group.adopt(path, "c2", int(offset))
+                group.adopt(path, C2_SUMS, int(offset))
             write_figures(group, arrays | fits(arrays, self._frame_time(scan)))
 
     def _adopt(self, scan: Scan, group: GroupWriter) -> None:
@@ -199,6 +199,7 @@ class Correlate(Stage):
         for name, number in (("g2", 0), ("g2_err", 1)):
             values = np.stack([line[number] for line in lines]).astype(np.float32)
             group.add(name, values, ("q_bin", "lag"), units="1")
+        group.add("c2_scale", np.ones((scan.num_q_bins, scan.num_frames)), ("q_bin", "t1"))
         group.add("dynamic_q_list", np.full(scan.num_q_bins, np.nan), ("q_bin",), units="1/angstrom")
 
     def _source_maps(self, scan: Scan) -> np.ndarray:

@@ -84,19 +84,21 @@ class Maps(Stage):
             yield Task(scan.scan_id, self.digest(scan), peak, read, size, {"scan": scan})
 
     def work(self, task: Task) -> Mapping[str, float]:
+        from ainerd_hpc.correlation.product import StoredC2
+
         source_scan: Scan = task.args["scan"]
         cut, scan = list(windows(self.config, source_scan)), as_correlated(self.config.correlate, source_scan)
         if not cut:
             problem = f"expected at least one window within {scan.num_frames} frames, found {self.config.maps.windows}"
             raise ScanError(f"scan {scan.scan_id}", problem, "add a shorter length, or `full`, to maps.windows")
         with reading_group(self.archive.correlation_path(scan.scan_id)) as source:
-            c2, q = array(source, "c2"), array(source, "dynamic_q_list")[...]
+            c2, q = StoredC2(source), array(source, "dynamic_q_list")[...]
             with writing_group(self.product(task.key), self._attributes(task, scan)) as group:
                 maps = group.create("maps", (len(cut), SIZE, SIZE), np.float32, ("map", "y", "x"), (1, SIZE, SIZE))
                 rows = []
                 for row, window in enumerate(cut):
                     inside = slice(window.age_start, window.age_stop)
-                    maps[row], entry = self._one(np.asarray(c2[window.q_bin, inside, inside]), window, scan)
+                    maps[row], entry = self._one(c2[window.q_bin, inside, inside], window, scan)
                     rows.append({**entry, "row": row, "q": float(q[window.q_bin])})
                     group.flush()
                 for name, column in pd.DataFrame(rows).items():

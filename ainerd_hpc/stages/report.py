@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ainerd_hpc import __version__
-from ainerd_hpc.archive import MapReader, array, reading_group
+from ainerd_hpc.archive import MapReader, reading_group
 from ainerd_hpc.config import digest
 from ainerd_hpc.ledger import Ledger
 from ainerd_hpc.page import Curve, ReportData, render
@@ -86,9 +86,11 @@ class Report(Stage):
 
     def _curve(self, row: pd.Series) -> Curve:
         """g2 of one window, from its C2, with its fit."""
+        from ainerd_hpc.correlation.product import StoredC2
+
         with reading_group(self.archive.correlation_path(row["scan_id"])) as group:
             inside = slice(int(row["age_start"]), int(row["age_stop"]))
-            c2 = np.asarray(array(group, "c2")[int(row["q_bin"]), inside, inside])
+            c2 = StoredC2(group)[int(row["q_bin"]), inside, inside]
         from ainerd_hpc.kernels import kww
 
         delay, g2, g2_err = window_g2(c2, row["frame_time"])
