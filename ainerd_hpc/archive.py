@@ -231,15 +231,22 @@ class GroupWriter:
         codec: Any = array.compressors[0]
         blosc = numcodecs.Blosc(codec.cname.value, codec.clevel, _SHUFFLES[codec.shuffle.value])
         key = "/".join([array.path, "c", *map(str, index)])
-        self._pending[key] = default_buffer_prototype().buffer.from_bytes(blosc.encode(chunk))
+        self._put(key, blosc.encode(chunk))
 
     def add(self, name: str, values: np.ndarray, dims: Sequence[str], **attributes: Any) -> None:
-        """A small array, written whole as one chunk."""
-        chunks = tuple(max(1, size) for size in values.shape)
-        array = self.create(name, values.shape, values.dtype, dims, chunks, **attributes)
+        """A small array, written whole as one chunk.
+
+        A product holds dozens of them, and Zarr takes a millisecond for each; so its metadata is written out here.
+        """
+        blosc = numcodecs.Blosc("zstd", 1, numcodecs.Blosc.BITSHUFFLE)
+        values = np.ascontiguousarray(values)
+        self._put(f"{name}/zarr.json", json.dumps(_metadata(values, dims, attributes)).encode())
         if values.size:
-            self.write_chunk(array, (0,) * values.ndim, values)
+            self._put("/".join([name, "c", *["0"] * values.ndim]), blosc.encode(values))
         self.flush()
+
+    def _put(self, key: str, data: bytes) -> None:
+        self._pending[key] = default_buffer_prototype().buffer.from_bytes(data)
 
     def flush(self, prefix: str = "", key: Callable[[str], Any] | None = None) -> None:
         """Move the chunks that are written so far, below a prefix, into the file, sorted by key; metadata stays."""
@@ -263,6 +270,26 @@ class GroupWriter:
         for key in list(keys):
             entry = zipfile.ZipInfo(key, _ZIP_DATE)
             self._zip.writestr(entry, self._pending.pop(key).to_bytes())
+
+
+def _metadata(values: np.ndarray, dims: Sequence[str], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of an array in one chunk of Blosc, as version 3 of the Zarr specification has it."""
+    kind, itemsize = values.dtype.kind, values.itemsize
+    blosc = {"typesize": itemsize, "cname": "zstd", "clevel": 1, "shuffle": "bitshuffle", "blocksize": 0}
+    in_bytes = {"name": "bytes", "configuration": {"endian": "little"}} if itemsize > 1 else {"name": "bytes"}
+    chunk_shape = [max(1, size) for size in values.shape]
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(values.shape),
+        "data_type": values.dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk_shape}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": {"f": "NaN", "b": False}.get(kind, 0),
+        "codecs": [in_bytes, {"name": "blosc", "configuration": blosc}],
+        "attributes": dict(attributes),
+        "dimension_names": list(dims),
+    }
 
 
 @contextlib.contextmanager

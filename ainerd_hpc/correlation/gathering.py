@@ -148,7 +148,8 @@ class Gathering:
         except OverflowError:
             return None
         self.is_dead[in_dense], self.is_dead[~in_dense] = dead_dense, dead_sparse
-        events = None if is_dense.all() else by_pixel([block for block in found if block], len(dead_sparse))
+        blocks = [block for block in found if block]
+        events = None if is_dense.all() else by_pixel(blocks, len(dead_sparse), self.threads)
         return self._in_order(dense, events, is_dense, sizes)
 
     def _in_order(

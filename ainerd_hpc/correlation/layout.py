@@ -26,6 +26,12 @@ class Layout:
     static_q_list: np.ndarray
     """(static_bin,) 1/angstrom."""
 
+    def position(self, shape: tuple[int, ...]) -> np.ndarray:
+        """(y x,) int32 place in this layout of each pixel of frames (t, y, x); -1: not in it."""
+        position = np.full(int(np.prod(shape[1:])), -1, dtype=np.int32)
+        position[self.order] = np.arange(len(self.order))
+        return position
+
     def part(self, start: int, stop: int) -> Layout:
         """The q-bins [start, stop) alone."""
         inside = slice(self.bounds[start], self.bounds[stop])
@@ -59,8 +65,8 @@ def read_layout(archive: Archive, scan: Scan) -> Layout:
         dynamic = array(group, "dynamic_roi_map")[...].ravel()
         static = array(group, "static_roi_map")[...].ravel()
         q_lists = array(group, "dynamic_q_list")[...], array(group, "static_q_list")[...]
-    order = np.lexsort((static, dynamic))
-    order = order[dynamic[order] > 0]
+    valid = np.flatnonzero(dynamic)
+    order = valid[np.argsort(dynamic[valid] * (static.max(initial=0) + 1) + static[valid], kind="stable")]
     bounds = np.searchsorted(dynamic[order], np.arange(1, len(q_lists[0]) + 2))
     return Layout(order.astype(np.int32), bounds.astype(np.int64), static[order], *q_lists)
 

@@ -19,7 +19,6 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats import reader
 from ainerd_hpc.kernels.choice import DENSE, EVENTS
 from ainerd_hpc.kernels.counts import LARGEST_INT8, Counts, Events, pixels, select, to_dense
-from ainerd_hpc.kernels.gather import dead_values
 from ainerd_hpc.types import Scan
 
 _PIXELS_AT_A_TIME = 2**16
@@ -143,19 +142,23 @@ class Sample(NamedTuple):
 
 
 def sample_counts(source: Frames | StoredEvents, layout: Layout, selection: Selection) -> Sample:
-    """From events all of them; from frames some at the beginning, in the middle and at the end."""
+    """From events all of them; from frames some at the beginning, in the middle and at the end; of floats nothing."""
     if isinstance(source, StoredEvents):
         density = source.densities(layout)
         return Sample(density, np.zeros(len(density)))
+    sizes = np.diff(layout.bounds)
+    if source.dtype.kind == "f":
+        return Sample(np.ones(len(sizes)), np.full(len(sizes), np.inf))
     num = min(SAMPLE_FRAMES, selection.num_frames)
     starts = np.unique(np.linspace(0, selection.num_frames - num, SAMPLES).astype(int)).tolist()
-    gathering = Gathering(source, layout, selection, 1)
-    blocks = [gathering.block(start, start + num)[:, layout.order] for start in starts]
-    blocks = [np.where(dead_values(block), 0, block) for block in blocks]
-    num_lit = np.sum([np.count_nonzero(block, axis=0) for block in blocks], axis=0)
-    largest = np.max([block.max(axis=0, initial=0) for block in blocks], axis=0)
-    density = np.add.reduceat(num_lit, layout.bounds[:-1]) / (len(starts) * num * np.diff(layout.bounds))
-    return Sample(density, np.maximum.reduceat(largest, layout.bounds[:-1]))
+    gathering, is_dead = Gathering(source, layout, selection, 1), np.zeros(len(layout.order), dtype=bool)
+    position = layout.position(source.shape)
+    found = [gathering.events(start, start + num, position, is_dead) for start in starts]
+    q_bin = np.searchsorted(layout.bounds, np.concatenate([one.pixel for one in found]), side="right") - 1
+    density = np.bincount(q_bin, minlength=len(sizes)) / np.maximum(1, len(starts) * num * sizes)
+    largest = np.zeros(len(sizes))
+    np.maximum.at(largest, q_bin, np.concatenate([one.count for one in found]))
+    return Sample(density, largest)
 
 
 def read_pixels(

@@ -116,26 +116,35 @@ def _add(tile: Any, t1_start: Any, t2_start: Any, weight: Any, sums: Any) -> Non
         first = max(t1 + 1, t2_start)
         stop = min((window + 1) * length, t2_start + tile.shape[1])
         if first < stop:
-            lags = slice(first - t1 - 1, stop - t1 - 1)
+            begin, end = first - t1 - 1, stop - t1 - 1
             entries = tile[row, first - t2_start : stop - t2_start]
-            _add_row(entries, weight[t1] * weight[first:stop], sums[:, window, lags])
+            _add_row(
+                entries,
+                weight[t1] * weight[first:stop],
+                sums[0, window, begin:end],
+                sums[1, window, begin:end],
+                sums[2, window, begin:end],
+                sums[3, window, begin:end],
+                sums[4, window, begin:end],
+                sums[5, window, begin:end],
+            )
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _add_row(entries: Any, weight: Any, sums: Any) -> None:
+def _add_row(entries: Any, weight: Any, num: Any, w: Any, wd: Any, ww: Any, wwd: Any, wwdd: Any) -> None:
     """One entry of each of successive lags, without branches: the compiler works on several lags at once."""
     for i in range(entries.size):
         shift = np.float64(entries[i]) - 1
         valid = (abs(shift) < np.inf) & (weight[i] > 0) & (weight[i] < np.inf)
         d = shift if valid else 0.0
-        w = weight[i] if valid else 0.0
-        wd = w * d
-        sums[0, i] += 1.0 if valid else 0.0
-        sums[1, i] += w
-        sums[2, i] += wd
-        sums[3, i] += w * w
-        sums[4, i] += w * wd
-        sums[5, i] += wd * wd
+        one = weight[i] if valid else 0.0
+        num[i] += 1.0 if valid else 0.0
+        w[i] += one
+        wd[i] += one * d
+        ww[i] += one * one
+        wwd[i] += one * (one * d)
+        wwdd[i] += (one * d) * (one * d)
+
 
 
 def finish(sums: Sums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

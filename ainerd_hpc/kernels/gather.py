@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,18 +104,34 @@ def find_events(frames: Dense, position: NDArray[np.int32], is_dead: NDArray[np.
     return FrameEvents(pixel[:size].copy(), count[:size].copy(), stops)
 
 
-def by_pixel(blocks: Sequence[FrameEvents], num_pixels: int) -> Events:
-    """Put the events of successive blocks of frames in the order of pixels, then time (a counting sort)."""
-    pointer = np.zeros(num_pixels + 1, dtype=np.int64)
-    for block in blocks:
-        _count_by_pixel(block.pixel, pointer[1:])
-    np.cumsum(pointer, out=pointer)
-    time, count = np.empty(pointer[-1], dtype=np.int32), np.empty(pointer[-1], dtype=np.uint8)
-    free, first = pointer[:-1].copy(), 0
-    for block in blocks:
-        _place(block.pixel, block.count, block.stops, first, free, time, count)
-        first += len(block.stops)
-    return Events(pointer, time, count, first)
+def by_pixel(blocks: Sequence[FrameEvents], num_pixels: int, threads: int = 1) -> Events:
+    """Put the events of successive blocks of frames in the order of pixels, then time (a counting sort).
+
+    Each thread has a run of blocks, and of every pixel the room for its events of these; where there are few events a
+    pixel, that would take more memory than the events themselves.
+    """
+    threads = int(np.clip(sum(len(block.pixel) for block in blocks) // (4 * max(1, num_pixels)), 1, threads))
+    edges = np.linspace(0, len(blocks), threads + 1).astype(int)
+    firsts = np.cumsum([0, *(len(block.stops) for block in blocks)])
+    sizes = np.zeros((threads, num_pixels), dtype=np.int64)
+
+    def count_events(thread: int) -> None:
+        for block in blocks[edges[thread] : edges[thread + 1]]:
+            _count_by_pixel(block.pixel, sizes[thread])
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(count_events, range(threads)))
+        pointer = np.append(0, np.cumsum(sizes.sum(axis=0)))
+        time, count = np.empty(pointer[-1], dtype=np.int32), np.empty(pointer[-1], dtype=np.uint8)
+        free = pointer[:-1] + np.cumsum(sizes, axis=0) - sizes
+
+        def place(thread: int) -> None:
+            for number in range(edges[thread], edges[thread + 1]):
+                block = blocks[number]
+                _place(block.pixel, block.count, block.stops, firsts[number], free[thread], time, count)
+
+        list(pool.map(place, range(threads)))
+    return Events(pointer, time, count, int(firsts[-1]))
 
 
 @numba.njit(nogil=True, cache=True)

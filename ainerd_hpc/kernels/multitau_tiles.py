@@ -116,7 +116,7 @@ def dense(
         if largest > _LARGEST:
             _fill_wide(here, stride, num, scale, wide)
         _levels(narrow, wide, np.int64(0), largest, plan, moments)
-        _collect(moments, index[start : start + num], plan.num_pairs, totals, lanes)
+        _collect(moments, index[start : start + num], plan.num_pairs, largest <= _LARGEST, totals, lanes)
     return highest
 
 
@@ -289,19 +289,34 @@ def _store(parts: Any, row: Any, to: Any, more: Any) -> None:
             to[i] = part[i]
 
 
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _sum(values: Any) -> Any:
+    """Of small integers, or of one value: exact in any order, which makes vector instructions of it."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
 @numba.njit(nogil=True, cache=True)
-def _collect(moments: Any, index: Any, num_pairs: Any, totals: Any, lanes: Any) -> None:
-    """Add the moments of the pixels of a tile to those of their static bins, and to the sums of ratios."""
-    num_lags = num_pairs.size
-    for i in range(_WIDTH):
-        if i < index.size and index[i] >= 0:
-            high, low = totals[0, index[i]], totals[1, index[i]]
-            for m in range(3 * num_lags):
-                high[m], rest = _two_sum(high[m], moments[m * _STRIDE + i])
-                low[m] += rest
-        else:
-            for m in range(num_lags, 2 * num_lags):
-                moments[m * _STRIDE + i] = 0  # without photons no ratio
+def _collect(moments: Any, index: Any, num_pairs: Any, are_small: Any, totals: Any, lanes: Any) -> None:
+    """Add the moments of the pixels of a tile to those of their static bins, and to the sums of ratios.
+
+    Small integers are first added up over the neighbours in a static bin, which is exact.
+    """
+    num_lags, start = num_pairs.size, 0
+    while start < _WIDTH:
+        label = index[start] if start < index.size else -1
+        stop = start + 1
+        while are_small and stop < index.size and index[stop] == label:
+            stop += 1
+        for m in range(3 * num_lags if label >= 0 else 0):
+            total = _sum(moments[m * _STRIDE + start : m * _STRIDE + stop])
+            totals[0, label, m], rest = _two_sum(totals[0, label, m], total)
+            totals[1, label, m] += rest
+        for m in range(num_lags, 2 * num_lags if label < 0 else num_lags):
+            moments[m * _STRIDE + start : m * _STRIDE + stop] = 0  # without photons no ratio
+        start = stop
     for j in range(num_lags):
         product, lane = moments[j * _STRIDE :], lanes[5 * j * _WIDTH : 5 * (j + 1) * _WIDTH]
         past, future = product[num_lags * _STRIDE :], product[2 * num_lags * _STRIDE :]
@@ -343,7 +358,7 @@ def events(
             if largest > _LARGEST:
                 _lay_out(pointer, time, count, chosen, scale, level, plan, wide)
             _levels(narrow, wide, level, largest, plan, moments)
-        _collect(moments, index[chosen], plan.num_pairs, totals, lanes)
+        _collect(moments, index[chosen], plan.num_pairs, exact and brightest < 2**16, totals, lanes)
 
 
 @numba.njit(nogil=True, cache=True)
