@@ -14,7 +14,7 @@ import os
 import socket
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,10 @@ class Archive:
     @property
     def catalog_path(self) -> Path:
         return self.root / "catalog.parquet"
+
+    @property
+    def records_path(self) -> Path:
+        return self.root / "files.parquet"
 
     @property
     def sample_log_path(self) -> Path:
@@ -106,16 +110,6 @@ class Archive:
         table = read_table(self.catalog_path)
         rows = table[CATALOG_COLUMNS].to_dict("records")
         return [Scan(**{**row, "content": Content(row["content"])}) for row in rows]  # type: ignore[arg-type]
-
-    def write_catalog(self, scans: Sequence[Scan], sample_columns: pd.DataFrame) -> None:
-        """Publish the catalog: a row a scan, then the sample-log columns (same order of rows)."""
-        import pandas as pd
-
-        from ainerd_hpc.tables import write_table
-
-        rows = [{**asdict(scan), "content": scan.content.value} for scan in scans]
-        table = pd.DataFrame(rows, columns=CATALOG_COLUMNS)
-        write_table(self.catalog_path, pd.concat([table, sample_columns], axis=1))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -62,10 +63,23 @@ def print_summary(reports: Sequence[StageReport], problems: Sequence[Problem]) -
         counts = (str(report.num_done), str(report.num_kept), str(report.num_quarantined))
         table.add_row(report.stage, *counts, f"{report.seconds:.1f}", size_text(report.bytes_written), figures)
     console.print(table)
+    print_problems(problems)
+
+
+def print_problems(problems: Sequence[Problem]) -> None:
+    """The first problems, a line each."""
     for problem in problems[:_PROBLEMS_SHOWN]:
         console.print(f"quarantined in {problem.stage}: {problem.reason}", style="yellow", markup=False)
     if len(problems) > _PROBLEMS_SHOWN:
         console.print(f"... and {len(problems) - _PROBLEMS_SHOWN} more", style="yellow")
+
+
+def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table of anything, its first column to the left."""
+    table = _table(title, *columns)
+    for row in rows:
+        table.add_row(*(escape(f"{value:.6g}" if isinstance(value, float) else str(value)) for value in row))
+    console.print(table)
 
 
 def tell(line: str) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ainerd_hpc.config import SourceConfig, digest
 from ainerd_hpc.errors import ConfigError, ScanError
-from ainerd_hpc.formats import Found, FoundScan, find, reader
+from ainerd_hpc.formats import FoundScan, reader, with_metadata
 from ainerd_hpc.formats.description import Description
+from ainerd_hpc.formats.walk import FileRecord, Kind, Stamp, look_at, walk
 from ainerd_hpc.types import Content, Problem, Scan
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from ainerd_hpc.formats.partition import Partition
 
 _MEASURED = ("count_time", "energy", "distance", "pixel_size", "beam_center_x", "beam_center_y", "detector")
+_WRONG_DETECTOR = (
+    "give the partition file of this detector in source.partition or, without that key, as <scan>_qmap.hdf"
+)
 _LONGEST_ID = 120
 """Bytes of a scan_id, which names files, before it is cut."""
 
@@ -43,52 +49,89 @@ class Discovery:
     """What it says, as `formats.sample_log.read` returns it; without a log, no row and only the column `time`."""
     ignored: tuple[tuple[Path, str], ...] = ()
     """(file, one-line reason): HDF5 files in good order that hold no scan."""
+    records: tuple[FileRecord, ...] = ()
+    """What is known of every file, to be given to the next walk."""
 
 
-def discover(source: SourceConfig) -> Discovery:
-    """Find the scans of a source folder with their metadata, partition file and sample log.
+def discover(source: SourceConfig, known: Mapping[Path, FileRecord] = MappingProxyType({})) -> Discovery:
+    """Find the scans below the source folders with their metadata, partition files and sample log.
+
+    Parameters
+    ----------
+    known : mapping
+        Records of an earlier walk: files that have not changed since are not opened.
 
     Raises
     ------
     ConfigError
-        The folder does not exist or holds no scan; a configured file does not exist; the sample log cannot be read, or
-        there are several and none is configured.
+        A folder does not exist, or none holds a scan; a configured file does not exist; the sample log cannot be read,
+        or there are several and none is configured; the selection is wrong.
     """
-    if not source.path.is_dir():
-        raise ConfigError(f"source.path {source.path}: no such folder; give the folder that holds the scans")
+    for root in source.roots:
+        if not root.is_dir():
+            raise ConfigError(f"source.path {root}: no such folder; give the folder that holds the scans")
     for key, path in (("partition", source.partition), ("sample_log", source.sample_log)):
         if path and not path.is_file():
             raise ConfigError(f"source.{key} {path}: no such file; correct the path or leave the key out")
-    found = find(source.path)
-    sample_log, table = _sample_log(source, found)
+    records = walk(source.roots, known)
     _partition.cache_clear()  # the files may have changed since the last call
-    results = sorted(_results(source, found), key=lambda result: result.scan.scan_id)
+    results = sorted(_results(source, records), key=lambda result: result.scan.scan_id)
     if not results:
         raise ConfigError(
-            f"source.path {source.path}: no scan found; expected HDF5 files with /entry/data/data (t, y, x), "
+            f"source.path {source.roots[0]}: no scan found; expected HDF5 files with /entry/data/data (t, y, x), "
             "or two-time maps as .npy or .h5; check the path"
         )
-    return Discovery(
+    sample_log, table = _sample_log(source, records, results)
+    found = Discovery(
         scans=tuple(result.scan for result in results),
         problems=tuple(result.problem for result in results if result.problem),
         partitions=tuple(sorted({result.partition for result in results if result.partition})),
         sample_log=sample_log,
         sample_log_table=table,
-        ignored=tuple((path, _line(reason)) for path, reason in found.ignored),
+        ignored=tuple((one.path, _line(one.reason)) for one in records if one.kind is Kind.IGNORED),
+        records=tuple(records),
+    )
+    return select(found, source.select) if source.select else found
+
+
+def select(found: Discovery, condition: str) -> Discovery:
+    """The scans for which a condition on the columns of the catalog holds.
+
+    Raises
+    ------
+    ConfigError
+        The condition cannot be understood, or holds for no scan.
+    """
+    from ainerd_hpc.catalog import catalog_table, matching
+
+    table = catalog_table(found.scans, found.problems, found.sample_log_table)
+    chosen = set(matching(table, condition)["scan_id"])
+    if not chosen:
+        raise ConfigError(f"source.select {condition!r}: holds for none of {len(found.scans)} scans; widen it")
+    return replace(
+        found,
+        scans=tuple(scan for scan in found.scans if scan.scan_id in chosen),
+        problems=tuple(problem for problem in found.problems if problem.scan_id in chosen),
     )
 
 
-def _sample_log(source: SourceConfig, found: Found) -> tuple[Path | None, pd.DataFrame]:
+def _sample_log(
+    source: SourceConfig, records: Sequence[FileRecord], results: Sequence[_Result]
+) -> tuple[Path | None, pd.DataFrame]:
+    """The configured log, or the only one found, or else what the metadata of the scans say of their samples."""
     from ainerd_hpc.formats import sample_log
 
-    if source.sample_log is None and len(found.sample_logs) > 1:
-        names = ", ".join(str(path.relative_to(source.path)) for path in found.sample_logs)
+    found = [record.path for record in records if record.kind is Kind.SAMPLE_LOG]
+    if source.sample_log is None and len(found) > 1:
+        names = ", ".join(str(path.relative_to(source.folder)) for path in found)
         raise ConfigError(
-            f"source.path {source.path}: expected one CSV with a `time` column, found {names}; "
+            f"source.path {source.folder}: expected one CSV with a `time` column, found {names}; "
             "name the sample log in source.sample_log"
         )
-    path = source.sample_log or _only(found.sample_logs)
-    return path, sample_log.read(path) if path else sample_log.empty()
+    path = source.sample_log or _only(found)
+    if path:
+        return path, sample_log.read(path)
+    return None, sample_log.of_scans((result.scan.start_time, result.sample) for result in results)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,82 +139,176 @@ class _Result:
     scan: Scan
     problem: Problem | None = None
     partition: Path | None = None
+    sample: Mapping[str, float] = field(default_factory=dict)
 
 
-def _results(source: SourceConfig, found: Found) -> Iterator[_Result]:
-    partitions = _Partitions(source.partition, found)
-    for item, scan_id in zip(found.scans, _scan_ids(found.scans, source.path), strict=True):
-        try:
-            yield _one(source, partitions, item, scan_id)
-        except ScanError as error:
-            yield _broken(item, scan_id, str(error))
+def _results(source: SourceConfig, records: Sequence[FileRecord]) -> Iterator[_Result]:
+    files = {record.path: record for record in records}
+    items = list(_items(source, files))
+    partitions, copies = _Partitions(source.partition, items, records), _copies(items, files)
+    for item, scan_id in zip(items, _scan_ids(items, source.folder), strict=True):
+        if item.description is None:
+            yield _broken(item, scan_id)
+        else:
+            yield _Examination(source, item, item.description, files).result(scan_id, partitions, copies)
 
 
-def _one(source: SourceConfig, partitions: _Partitions, item: FoundScan, scan_id: str) -> _Result:
-    if item.description is None:
-        return _broken(item, scan_id, item.reason)
-    if not _is_utf8(str(item.path)):
-        problem = f"expected a path in UTF-8, which the catalog can hold, found {item.path.name!r}"
-        raise ScanError(str(item.path), problem, "rename the file")
-    scan = _scan(source, item, scan_id, item.description)
-    return _with_partition(scan, partitions.of(item.path)) if scan.content is Content.FRAMES else _Result(scan)
+def _items(source: SourceConfig, files: Mapping[Path, FileRecord]) -> Iterator[FoundScan]:
+    """All scans, and files that cannot be read and belong to no scan."""
+    scans = [scan for record in files.values() for scan in record.scans]
+    belonging = {path for scan in scans for path in scan.companions}
+    belonging |= {path for scan in scans for path in _metadata_paths(source, scan)}
+    for record in files.values():
+        if record.path in belonging:
+            continue
+        if record.kind is Kind.BROKEN:
+            yield FoundScan(record.path, "unknown", reason=record.reason)
+        yield from record.scans
 
 
-def _with_partition(scan: Scan, path: Path) -> _Result:
-    partition = _partition(path)
-    shape = (scan.height, scan.width)
-    if partition.mask.shape != shape:
-        raise ScanError(
-            scan.source,
-            f"expected frames of {partition.mask.shape} as in {path}, found {shape}",
-            "give the partition file of this detector in source.partition or, without that key, as <scan>_qmap.hdf",
+def _metadata_paths(source: SourceConfig, item: FoundScan) -> Iterator[Path]:
+    """Where the metadata of a scan may be."""
+    for pattern in source.metadata:
+        yield Path(os.path.normpath(item.path.parent / pattern.replace("{stem}", _stem(item))))
+
+
+def _stem(item: FoundScan) -> str:
+    """What the names of the files that go with a scan begin with."""
+    return (item.description.stem if item.description else "") or item.path.stem
+
+
+def _copies(items: Iterable[FoundScan], files: Mapping[Path, FileRecord]) -> dict[Path, Path]:
+    """Files with the data of another one -> that other one, the first in the order of their paths."""
+    first: dict[str, Path] = {}
+    return {
+        item.path: first[content]
+        for item in items
+        if (content := files[item.path].content) and first.setdefault(content, item.path) != item.path
+    }
+
+
+class _Examination:
+    """Looks for everything that is wrong with one scan, not for the first only."""
+
+    def __init__(
+        self, source: SourceConfig, item: FoundScan, description: Description, files: Mapping[Path, FileRecord]
+    ) -> None:
+        self.source, self.item, self.description, self.files = source, item, description, files
+        self.problems: list[ScanError] = []
+
+    def result(self, scan_id: str, partitions: _Partitions, copies: Mapping[Path, Path]) -> _Result:
+        """The scan with its partition, or with all its problems."""
+        path, where = self.item.path, str(self.item.path)
+        if not _is_utf8(where):
+            problem = f"expected a path in UTF-8, which the catalog can hold, found {path.name!r}"
+            self._note(where, problem, "rename the file")
+        if path in copies:
+            problem = f"expected every scan once, found the data of {copies[path]} again"
+            self._note(where, problem, "take one of them out of the source folder")
+        self._check_age()
+        self._add_metadata()
+        scan, partition = self._scan(scan_id), None
+        if scan.content is Content.FRAMES:
+            scan, partition = self._with_partition(scan, partitions)
+        sample = self.description.metadata.sample
+        if not self.problems:
+            return _Result(scan, None, partition, sample)
+        reason = "; also ".join(_line(str(problem)) for problem in self.problems)
+        problem_of = Problem(scan_id, "ingest", reason, fingerprint((path,), scan_id))
+        scan = replace(scan, source=_line(where), partition="", state="quarantined")
+        return _Result(scan, problem_of, None, sample)
+
+    def _note(self, where: str, problem: str, next_step: str) -> None:
+        self.problems.append(ScanError(where, problem, next_step))
+
+    def _check_age(self) -> None:
+        age = time.time() - self.files[self.item.path].stamp.modified / 1e9
+        if self.source.settle is not None and age < self.source.settle:
+            problem = f"expected a file that is finished, found one that was changed {max(0.0, age):.0f} s ago"
+            self._note(str(self.item.path), problem, "run again later, or shorten source.settle")
+
+    def _add_metadata(self) -> None:
+        for path in _metadata_paths(self.source, self.item):
+            record = self.files.get(path)
+            if record is None and path.is_file():  # outside of the source folders
+                record = look_at(path, Stamp(0, 0, 0))
+            if record is not None and record.kind is Kind.BROKEN:
+                self.problems.append(ScanError(str(path), record.reason, "copy it again"))
+            if record is not None and record.metadata is not None:
+                self.description = with_metadata(self.description, path, record.metadata)
+                return
+
+    def _scan(self, scan_id: str) -> Scan:
+        described, metadata, where = self.description, self.description.metadata, str(self.item.path)
+        frame_time = metadata.frame_time if metadata.has_frame_time else self.source.frame_time
+        if frame_time is None:
+            problem = "expected a frame period in the scan or its metadata file, found none"
+            self._note(where, problem, "give source.frame_time, or put <scan>_metadata.hdf beside the scan")
+        if metadata.num_frames not in (0, described.num_frames):
+            problem = f"expected {metadata.num_frames} frames as in its metadata, found {described.num_frames}"
+            self._note(where, problem, "copy the file again from its origin")
+        files = (self.item.path, *described.companions)
+        return Scan(
+            scan_id=scan_id,
+            source=where,
+            format=self.item.format,
+            content=reader(self.item.format).content,
+            num_frames=described.num_frames,
+            height=described.height,
+            width=described.width,
+            itemsize=described.itemsize,
+            num_q_bins=described.num_q_bins,
+            frame_time=float("nan") if frame_time is None else frame_time,
+            start_time=metadata.start_time,
+            simulated=described.simulated,
+            stored_bytes=sum(_size(path) for path in files),
+            **{name: getattr(metadata, name) for name in _MEASURED},
+            digest=fingerprint(files, scan_id, repr(frame_time), repr(metadata.start_time)),
         )
-    sizes = np.bincount(partition.dynamic_roi_map.ravel())[1:]
-    scan = replace(
-        scan,
-        partition=partition.digest,
-        num_q_bins=len(partition.dynamic_q_list),
-        num_pixels=int(sizes.sum()),
-        largest_bin=int(sizes.max()),
-        num_static_bins=len(partition.static_q_list),
-    )
-    return _Result(scan, partition=path)
+
+    def _with_partition(self, scan: Scan, partitions: _Partitions) -> tuple[Scan, Path | None]:
+        try:
+            path = partitions.of(self.item)
+            partition = _partition(path)
+        except ScanError as error:
+            self.problems.append(error)
+            return scan, None
+        shape = (scan.height, scan.width)
+        if partition.mask.shape != shape:
+            turned = ", which is transposed" if partition.mask.shape == shape[::-1] else ""
+            problem = f"expected frames of {partition.mask.shape} as in {path}, found {shape}{turned}"
+            step = (
+                "give the partition file of this detector in source.partition or, without that key, as <scan>_qmap.hdf"
+            )
+            self._note(str(self.item.path), problem, step)
+            return scan, None
+        sizes = np.bincount(partition.dynamic_roi_map.ravel())[1:]
+        scan = replace(
+            scan,
+            partition=partition.digest,
+            num_q_bins=len(partition.dynamic_q_list),
+            num_pixels=int(sizes.sum()),
+            largest_bin=int(sizes.max()),
+            num_static_bins=len(partition.static_q_list),
+        )
+        return scan, path
 
 
-def _scan(source: SourceConfig, item: FoundScan, scan_id: str, described: Description) -> Scan:
-    metadata = described.metadata
-    frame_time = metadata.frame_time if metadata.has_frame_time else source.frame_time
-    if frame_time is None:
-        problem = "expected a frame period in the scan or its metadata file, found none"
-        raise ScanError(str(item.path), problem, "give source.frame_time, or put <scan>_metadata.hdf beside the scan")
-    return Scan(
-        scan_id=scan_id,
-        source=str(item.path),
-        format=item.format,
-        content=reader(item.format).content,
-        num_frames=described.num_frames,
-        height=described.height,
-        width=described.width,
-        itemsize=described.itemsize,
-        num_q_bins=described.num_q_bins,
-        frame_time=frame_time,
-        start_time=metadata.start_time,
-        simulated=described.simulated,
-        stored_bytes=sum(path.stat().st_size for path in (item.path, *described.companions)),
-        **{name: getattr(metadata, name) for name in _MEASURED},
-        digest=fingerprint((item.path, *described.companions), scan_id, repr(frame_time), repr(metadata.start_time)),
-    )
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files of a store."""
+    files = [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
+    return sum(one.stat().st_size for one in files)
 
 
-def _broken(item: FoundScan, scan_id: str, reason: str) -> _Result:
+def _broken(item: FoundScan, scan_id: str) -> _Result:
     source = _line(str(item.path))
     scan = Scan(scan_id, source, item.format, Content.FRAMES, 0, 0, 0, 0, 0, float("nan"), state="quarantined")
-    return _Result(scan, Problem(scan_id, "ingest", _line(reason), fingerprint((item.path,), scan_id)))
+    return _Result(scan, Problem(scan_id, "ingest", _line(item.reason), fingerprint((item.path,), scan_id)))
 
 
 def fingerprint(paths: Iterable[Path], *more: str) -> str:
     """Digest of the files' names, sizes and modification times, and of what else tells two sources apart."""
-    stats = [(path.name, path.stat()) for path in paths]
+    stats = [(path.name, path.stat()) for path in paths if path.exists()]
     return digest([f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats], *more)
 
 
@@ -189,7 +326,7 @@ def _scan_ids(items: Sequence[FoundScan], folder: Path) -> list[str]:
 def _name(item: FoundScan, folder: Path, length: int) -> str:
     """0: the path below the source folder, folders joined by `--`, no suffix; 1: with suffix; 2...: with a hash."""
     relative = item.path.relative_to(folder)
-    full = item.part or "--".join((relative if length else relative.with_suffix("")).parts)
+    full = item.part or "--".join((relative if length else relative.with_name(_stem(item))).parts)
     name = "".join(letter if letter.isprintable() else "_" for letter in full)
     digits = 6 * (length - 1)
     if len(name.encode()) > _LONGEST_ID or not _is_utf8(full):
@@ -214,20 +351,27 @@ def _line(text: str) -> str:
 class _Partitions:
     """Which partition file a scan uses: the configured one, else its own, else the only one that is no scan's own."""
 
-    def __init__(self, configured: Path | None, found: Found) -> None:
-        self.configured, self.found = configured, found.partitions
-        paths = {scan.path for scan in found.scans}
-        scans = {(path.parent, f"{path.stem}_qmap") for path in paths}
-        named = {(path.parent, path.stem): path for path in found.partitions}
+    def __init__(self, configured: Path | None, items: Sequence[FoundScan], records: Sequence[FileRecord]) -> None:
+        self.configured = configured
+        self.found = [record.path for record in records if record.kind is Kind.PARTITION]
+        scans = {(item.path.parent, f"{_stem(item)}_qmap") for item in items}
+        named = {(path.parent, path.stem): path for path in self.found}
         self.own: Mapping[tuple[Path, str], Path] = {key: path for key, path in named.items() if key in scans}
-        self.shared = _only(path for path in found.partitions if (path.parent, path.stem) not in scans)
+        self.shared = _only(path for path in self.found if (path.parent, path.stem) not in scans)
 
-    def of(self, scan: Path) -> Path:
-        chosen = self.configured or self.own.get((scan.parent, f"{scan.stem}_qmap")) or self.shared
+    def of(self, item: FoundScan) -> Path:
+        """The partition file of a scan.
+
+        Raises
+        ------
+        ScanError
+            There is none, or more than one.
+        """
+        chosen = self.configured or self.own.get((item.path.parent, f"{_stem(item)}_qmap")) or self.shared
         if chosen is None:
             names = ", ".join(path.name for path in self.found) or "none"
             problem = f"expected one partition file (/qmap), found {names}"
-            raise ScanError(str(scan), problem, "set source.partition")
+            raise ScanError(str(item.path), problem, "set source.partition")
         return chosen
 
 

@@ -67,7 +67,14 @@ def survey(config: RunConfig) -> Discovery:
 
         if not Simulate(config).is_complete():
             return Discovery(tuple(projected_scans(config)), (), (), None, sample_log.empty())
-    return discover(config.source)
+    return find_scans(config)
+
+
+def find_scans(config: RunConfig) -> Discovery:
+    """The scans of the source; files that have not changed since the last run or catalog are not opened."""
+    from ainerd_hpc.catalog import read_records
+
+    return discover(config.source, read_records(Archive(config.archive)))
 
 
 def plan(
@@ -189,7 +196,7 @@ class Run:
 
     def _announce(self, names: Sequence[str]) -> None:
         console.print(f"ainerd-hpc {__version__}: {' -> '.join(names)}", style="bold")
-        console.print(f"source {self.config.source.path}, archive {self.config.archive}", markup=False)
+        console.print(f"source {self.config.source.folder}, archive {self.config.archive}", markup=False)
 
     def _check(self, names: Sequence[str]) -> None:
         """Refuse what cannot fit, and a stage that is run alone before those that it needs."""
@@ -209,7 +216,7 @@ class Run:
             self._stage(create(SIMULATE, self.config), [], workers)
         if names[-1] == SIMULATE:
             return []
-        found = discover(self.config.source)
+        found = find_scans(self.config)
         self._tell(found)
         publish_shared(self.archive, found)
         scans, problems = _without(found.scans, found.problems), list(found.problems)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from ainerd_hpc.archive import (
     recorded_digest,
     writing_group,
 )
+from ainerd_hpc.catalog import catalog_table
 from ainerd_hpc.errors import ArchiveError
 from ainerd_hpc.ledger import Ledger, record
 from ainerd_hpc.publishing import write_json
@@ -152,10 +154,12 @@ def test_catalog_round_trip(tmp_path: Path) -> None:
     ]
     archive = Archive(tmp_path)
     assert archive.read_catalog() == []
-    archive.write_catalog(scans, pd.DataFrame({"temperature": [20.0, np.nan]}))
+    log = pd.DataFrame({"time": [0.0, 25.1], "temperature": [10.0, 30.0]})
+    write_table(archive.catalog_path, catalog_table(scans, [Problem("b", "maps", "why", "d")], log))
     read = archive.read_catalog()
-    assert read[0] == scans[0]
+    np.testing.assert_equal(asdict(read[0]), asdict(scans[0]))
     assert np.isnan(read[1].start_time)
+    assert (read[1].state, list(read_table(archive.catalog_path)["problems"])) == ("quarantined", ["", "why"])
     assert read_table(archive.catalog_path)["temperature"][0] == 20.0
 
 

@@ -434,12 +434,23 @@ def test_two_sample_logs_ask_for_a_choice(source: Path) -> None:
     assert found.sample_log_table.to_dict("list") == {"time": [0.0], "x": [1.0]}
 
 
-def test_without_a_sample_log_the_table_is_empty(source: Path) -> None:
+def test_without_a_sample_log_the_metadata_of_the_scans_are_one(source: Path) -> None:
     (source / "sample_log.csv").unlink()
     found = discover(SourceConfig(path=source))
     assert found.sample_log is None
-    assert list(found.sample_log_table.columns) == ["time"]
-    assert found.sample_log_table.shape == (0, 1)
+    table = found.sample_log_table
+    assert table["time"].tolist() == sorted(scan.start_time for scan in found.scans)
+    with h5py.File(source / "sim_0003_metadata.hdf") as file:
+        known = {name: item[()] for name, item in file["entry/sample"].items()}
+    row = table[table["time"] == found.scans[3].start_time].iloc[0]
+    assert {name: row[name] for name in table.columns if name != "time"} == known
+
+
+def test_without_anything_about_samples_the_table_is_empty(tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", _c2(40, 9.0))
+    table = discover(SourceConfig(path=tmp_path, frame_time=1.0)).sample_log_table
+    assert list(table.columns) == ["time"]
+    assert table.shape == (0, 1)
 
 
 def test_a_sample_log_from_a_spreadsheet(source: Path) -> None:

@@ -16,10 +16,10 @@ LAYERS = [
     {"config", "kernels", "model_cost", "publishing"},
     {"formats", "tables"},
     {"archive", "costs", "model", "page", "console"},
-    {"simulate", "training", "ledger", "executors"},
+    {"simulate", "training", "ledger", "executors", "catalog"},
     {"discovery", "correlation"},
     {"stages"},
-    {"pipeline"},
+    {"pipeline", "cataloguing", "export", "qmap", "qmap_picture"},
     {"cli"},
 ]
 """From the ground up. A module may import from lower layers and from its own."""

@@ -17,16 +17,22 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.types import Content
 
 if TYPE_CHECKING:
-    from ainerd_hpc.formats.description import Description
+    from ainerd_hpc.formats.description import Description, Metadata
     from ainerd_hpc.formats.source_file import SourceFile
 
 READERS = {
+    "esrf-sparse": "ainerd_hpc.formats.esrf_sparse:EsrfSparse",
+    "imm": "ainerd_hpc.formats.imm:Imm",
+    "rigaku": "ainerd_hpc.formats.rigaku:Rigaku",
+    "timepix4": "ainerd_hpc.formats.timepix:Timepix",
     "aps-hdf5": "ainerd_hpc.formats.aps:ApsHdf5",
     "c2-hdf5": "ainerd_hpc.formats.c2maps:C2Hdf5",
     "c2-npy": "ainerd_hpc.formats.c2maps:C2Npy",
     "ainerd2024": "ainerd_hpc.formats.ainerd2024:Ainerd2024",
 }
 _HDF5_SUFFIXES = {".h5", ".hdf", ".hdf5", ".nxs", ".cxi"}
+RAW_SUFFIXES = _HDF5_SUFFIXES | {".npy", ".bin", ".imm", ".edf", ".cbf", ".tif", ".tiff"}
+"""Files that are expected to hold something by these: where they do not, this is said."""
 
 
 def reader(name: str) -> Any:
@@ -47,41 +53,10 @@ class FoundScan:
     reason: str = ""
     """Why it is no scan after all."""
 
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The files of a source folder, sorted by what they are."""
-
-    scans: tuple[FoundScan, ...]
-    partitions: tuple[Path, ...]
-    sample_logs: tuple[Path, ...]
-    ignored: tuple[tuple[Path, str], ...]
-    """(file, reason): HDF5 files in good order that hold no scan, such as results of an analysis."""
-
-
-def find(folder: Path) -> Found:
-    """Walk a folder and sort its files by content; each is opened once."""
-    from ainerd_hpc.formats import sample_log
-    from ainerd_hpc.formats.metadata import is_metadata
-    from ainerd_hpc.formats.partition import is_partition
-    from ainerd_hpc.formats.source_file import SourceFile
-
-    scans, partitions, sample_logs, ignored = [], [], [], []
-    for path in _files(folder):
-        with SourceFile(path) as file:
-            if is_partition(file):
-                partitions.append(path)
-            elif is_metadata(file):
-                continue
-            elif found := list(scans_of(file)):
-                scans += found
-            elif sample_log.matches(file):
-                sample_logs.append(path)
-            elif path.suffix.lower() in _HDF5_SUFFIXES:
-                ignored.append((path, f"{path}: neither frames (/entry/data/data) nor two-time maps (square arrays)"))
-    belonging = {path for scan in scans if scan.description for path in scan.description.companions}
-    alone = [scan for scan in scans if scan.path not in belonging or scan.part]
-    return Found(tuple(alone), tuple(partitions), tuple(sample_logs), tuple(ignored))
+    @property
+    def companions(self) -> tuple[Path, ...]:
+        """Files that belong to it besides its own."""
+        return self.description.companions if self.description else ()
 
 
 def describe(path: Path) -> Description:
@@ -92,13 +67,15 @@ def describe(path: Path) -> Description:
     ScanError
         No reader knows the file, or it or its metadata file is damaged.
     """
+    from ainerd_hpc.formats.metadata import find_metadata, read_metadata
     from ainerd_hpc.formats.source_file import SourceFile
 
     with SourceFile(path) as file:
         scan = next(scans_of(file), FoundScan(path, "unknown"))
     if scan.description is None:
         raise ScanError(str(path), scan.reason or "expected a scan, found another file", "take it out of the folder")
-    return scan.description
+    beside = find_metadata(path, scan.description.stem or path.stem)
+    return scan.description if beside is None else with_metadata(scan.description, beside, read_metadata(beside))
 
 
 def scans_of(file: SourceFile) -> Iterator[FoundScan]:
@@ -113,44 +90,33 @@ def scans_of(file: SourceFile) -> Iterator[FoundScan]:
             for part, description in reader(name).describe_all(file.path).items():
                 yield FoundScan(file.path, name, part, description)
         else:
-            yield FoundScan(file.path, name, description=_with_metadata(file.path, reader(name).describe(file)))
+            yield FoundScan(file.path, name, description=reader(name).describe(file))
     except ScanError as error:
         yield FoundScan(file.path, name, reason=str(error))
 
 
-def _with_metadata(path: Path, description: Description) -> Description:
-    """What the file itself does not say, from its metadata file."""
-    from ainerd_hpc.formats.metadata import find_metadata, read_metadata
-
-    beside = find_metadata(path, description.stem or path.stem)
-    if beside is None:
-        return description
-    metadata = read_metadata(beside)
-    assert metadata is not None
-    merged = description.metadata.or_else(metadata)
-    return replace(description, metadata=merged, companions=(*description.companions, beside))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.is_file():
-            yield path
+def with_metadata(description: Description, path: Path, metadata: Metadata) -> Description:
+    """With what its metadata file says, or else the scan itself: a mended metadata file is the last word."""
+    merged = metadata.or_else(description.metadata)
+    return replace(description, metadata=merged, companions=(*description.companions, path))
 
 
 def _fault(file: SourceFile) -> str:
     """Why a file cannot be opened as what its suffix says; empty where it can, or where that matters to no reader."""
     from ainerd_hpc.formats.hdf5 import NEXT_STEP, reading
 
-    if file.path.suffix.lower() not in {".npy", *_HDF5_SUFFIXES}:
+    suffix = file.path.suffix.lower()
+    if suffix not in RAW_SUFFIXES:
         return ""
-    try:
-        if file.hdf5 is not None and not file.fault:
+    if file.hdf5 is not None and not file.fault:
+        try:
             with reading(str(file.path)):
                 file.hdf5.visititems(lambda name, item: None)
-            return ""
-    except ScanError as error:
-        return str(error)
-    if file.path.suffix.lower() == ".npy":
+        except ScanError as error:
+            return str(error)
+        return ""
+    if suffix == ".npy" and file.head:
         return file.fault
-    return str(ScanError(str(file.path), f"cannot read it: {file.fault or 'it is not HDF5'}", NEXT_STEP))
+    wrong = "it is empty" if not file.head and not file.fault else "it is not HDF5" if suffix in _HDF5_SUFFIXES else ""
+    problem = file.fault or wrong
+    return str(ScanError(str(file.path), f"cannot read it: {problem}", NEXT_STEP)) if problem else ""

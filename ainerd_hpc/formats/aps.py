@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import hdf5plugin
@@ -17,8 +18,10 @@ from ainerd_hpc.formats.frames import Hdf5Frames
 from ainerd_hpc.formats.hdf5 import READ_ERRORS, need_dataset, open_hdf5, reading
 from ainerd_hpc.formats.partition import Geometry
 from ainerd_hpc.formats.source_file import SourceFile
-from ainerd_hpc.kernels.gather import FrameEvents
 from ainerd_hpc.types import Content
+
+if TYPE_CHECKING:
+    from ainerd_hpc.kernels.gather import FrameEvents
 
 _FRAMES = "entry/data/data"
 

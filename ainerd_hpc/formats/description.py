@@ -30,13 +30,15 @@ class Metadata:
     beam_center_y: float = nan
     """Row of the direct beam, pixels."""
     detector: str = ""
+    num_frames: int = 0
+    """As somebody noted it, to be compared with what is there; 0: nobody did."""
     sample: Mapping[str, float] = field(default_factory=dict)
     """What else is known at the start: temperature, stress, ..."""
 
     def or_else(self, other: Metadata) -> Metadata:
         """The same, with what is not known here taken from the other."""
         known: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
-        unknown = {name for name, value in known.items() if value in ("", {}) or value != value}
+        unknown = {name for name, value in known.items() if value in ("", 0, {}) or value != value}
         return replace(self, **{name: getattr(other, name) for name in unknown})
 
     @property

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import hdf5plugin  # noqa: F401  registers the filters with h5py
 import numpy as np
 from dectris.compression import decompress
 
-from ainerd_hpc.kernels.bitshuffle import HEADER, ChunkReader
-from ainerd_hpc.kernels.gather import FrameEvents
+if TYPE_CHECKING:
+    from ainerd_hpc.kernels.gather import FrameEvents
 
 _BITSHUFFLE, _LZ4 = 32008, 2
+_HEADER = 12
+"""Bytes of a chunk before its first block."""
 
 
 class Hdf5Frames:
@@ -46,6 +48,9 @@ class Hdf5Frames:
         None where that is not possible: frames that are stored otherwise or are damaged, dead pixels, counts of 255
         or more.
         """
+        from ainerd_hpc.kernels.bitshuffle import ChunkReader
+        from ainerd_hpc.kernels.gather import FrameEvents
+
         if not self._is_direct or self.dtype.kind != "u":
             return None
         room = (stop - start) * int(np.count_nonzero(position >= 0))  # what is not written takes no memory
@@ -71,7 +76,7 @@ class Hdf5Frames:
     def _decode(self, number: int) -> np.ndarray:
         chunk = self._chunk(number)
         size = self.dtype.itemsize * self.shape[1] * self.shape[2]
-        if len(chunk) < HEADER or int.from_bytes(chunk[:8], "big") != size:
+        if len(chunk) < _HEADER or int.from_bytes(chunk[:8], "big") != size:
             return np.asarray(self._dataset[number])
         decoded = decompress(chunk, "bslz4", elem_size=self.dtype.itemsize)
         return np.frombuffer(decoded, dtype=self.dtype).reshape(self.shape[1:])

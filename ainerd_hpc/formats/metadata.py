@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 
 import h5py
@@ -17,7 +16,6 @@ _SCHEMA = "entry/schema_version"
 _NOT_METADATA = ("entry/data/data", "xpcs")
 """Raw files and results hold the whole of a metadata file, too."""
 _DETECTOR = "entry/instrument/detector_1"
-_KNOWN = 1024
 
 
 def is_metadata(file: SourceFile) -> bool:
@@ -30,29 +28,25 @@ def find_metadata(path: Path, stem: str) -> Path | None:
     """The metadata file of this very scan, if there is one."""
     for suffix in (".hdf", ".h5", ".hdf5"):
         candidate = path.with_name(f"{stem}_metadata{suffix}")
-        if candidate.is_file() and read_metadata(candidate) is not None:
-            return candidate
+        if candidate.is_file():
+            with SourceFile(candidate) as file:
+                if file.hdf5 is None or _SCHEMA in file.hdf5:
+                    return candidate
     return None
 
 
-def read_metadata(path: Path) -> Metadata | None:
-    """What a metadata file says; None where it is none.
+def read_metadata(path: Path) -> Metadata:
+    """What a metadata file says.
 
     Raises
     ------
     ScanError
         It is damaged, or a value has another type than the layout says.
     """
-    stat = path.stat()
-    return _read(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=_KNOWN)
-def _read(path: Path, size: int, modified: int) -> Metadata | None:
     with SourceFile(path) as file:
         if file.hdf5 is None:
             raise ScanError(str(path), f"cannot read it: {file.fault or 'it is not HDF5'}", NEXT_STEP)
-        return metadata_of(file.hdf5) if _SCHEMA in file.hdf5 else None
+        return metadata_of(file.hdf5)
 
 
 def metadata_of(file: h5py.File) -> Metadata:
@@ -75,6 +69,7 @@ def metadata_of(file: h5py.File) -> Metadata:
             beam_center_x=number(file, f"{_DETECTOR}/beam_center_x"),
             beam_center_y=number(file, f"{_DETECTOR}/beam_center_y"),
             detector=text(file, f"{_DETECTOR}/description") or text(file, f"{_DETECTOR}/model"),
+            num_frames=_num_frames(file),
             sample=_numbers(file, "entry/sample"),
         )
     if f"{_DETECTOR}/frame_time" in file and not 0.0 < found.frame_time < float("inf"):
@@ -87,6 +82,12 @@ def epoch(moment: str) -> float:
     """An ISO date as s, UTC epoch; without a zone it is taken as UTC."""
     date = datetime.fromisoformat(moment)
     return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+
+
+def _num_frames(file: h5py.File) -> int:
+    """As the run engine noted it; 0 where it did not."""
+    found = number(file, "entry/instrument/bluesky/metadata/num_capture")
+    return int(found) if found > 0 else 0
 
 
 def _numbers(file: h5py.File, name: str) -> dict[str, float]:

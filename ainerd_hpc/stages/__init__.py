@@ -5,11 +5,9 @@ from __future__ import annotations
 import importlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
-
-import numpy as np
+from typing import ClassVar
 
 from ainerd_hpc.archive import Archive
 from ainerd_hpc.config import ModelConfig, RunConfig, digest
@@ -17,9 +15,6 @@ from ainerd_hpc.discovery import fingerprint
 from ainerd_hpc.errors import ConfigError
 from ainerd_hpc.ledger import Ledger, record
 from ainerd_hpc.types import Plan, Problem, Scan, Shape, Task, TaskResult
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _CLASSES = {
     "simulate": "ainerd_hpc.stages.simulate:Simulate",
@@ -31,10 +26,6 @@ _CLASSES = {
     "cluster": "ainerd_hpc.stages.cluster:Cluster",
     "report": "ainerd_hpc.stages.report:Report",
 }
-
-
-SAMPLE_PREFIX = "sample_"
-"""Before a sample-log column whose name is taken by one of ours."""
 
 
 class Stage(ABC):
@@ -111,14 +102,6 @@ def weights_digest(model: ModelConfig) -> str:
     if not model.weights.is_file():
         raise ConfigError(f"model.weights {model.weights}: no such file; correct the path, or leave it out to train")
     return digest(model.variant, fingerprint((model.weights,)))
-
-
-def sample_columns(log: pd.DataFrame, times: np.ndarray, taken: Collection[str]) -> pd.DataFrame:
-    """The sample log at `times` (n,), s; a column whose name is `taken` gets `SAMPLE_PREFIX` before it."""
-    from ainerd_hpc.formats import sample_log
-
-    columns = sample_log.at_times(log, times)
-    return columns.rename(columns={name: f"{SAMPLE_PREFIX}{name}" for name in columns if name in taken})
 
 
 def create(name: str, config: RunConfig) -> Stage:

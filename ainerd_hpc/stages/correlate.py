@@ -200,7 +200,9 @@ class Correlate(Stage):
             values = np.stack([line[number] for line in lines]).astype(np.float32)
             group.add(name, values, ("q_bin", "lag"), units="1")
         group.add("c2_scale", np.ones((scan.num_q_bins, scan.num_frames)), ("q_bin", "t1"))
-        group.add("dynamic_q_list", np.full(scan.num_q_bins, np.nan), ("q_bin",), units="1/angstrom")
+        read_q = getattr(reader(scan.format), "read_q", None)
+        q = read_q(Path(scan.source)) if read_q else np.full(scan.num_q_bins, np.nan)
+        group.add("dynamic_q_list", q, ("q_bin",), units="1/angstrom")
 
     def _source_maps(self, scan: Scan) -> np.ndarray:
         """(q_bin, t1, t2) float32 with baseline 1."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ainerd_hpc.archive import CATALOG_COLUMNS, Archive, GroupWriter, writing_group
+from ainerd_hpc.archive import Archive, GroupWriter, writing_group
 from ainerd_hpc.config import digest
 from ainerd_hpc.correlation.memory import BYTES_PER_EVENT, STORED_BYTES_PER_EVENT, reading_bytes
 from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.discovery import Discovery
-from ainerd_hpc.stages import Stage, sample_columns
+from ainerd_hpc.stages import Stage
 from ainerd_hpc.types import Content, Problem, Scan, Task
 
 if TYPE_CHECKING:
@@ -131,19 +131,22 @@ def _all_pixels(scan: Scan) -> Any:
 
 def publish_shared(archive: Archive, found: Discovery) -> None:
     """Publish what the scans share: their partitions, under the digests of their content, and the sample log."""
+    from ainerd_hpc.catalog import publish_records
     from ainerd_hpc.tables import write_table
 
     for path in found.partitions:
         _publish_partition(archive, path)
+    publish_records(archive, found.records)
     write_table(archive.sample_log_path, found.sample_log_table)
 
 
 def publish_catalog(archive: Archive, found: Discovery, problems: Sequence[Problem]) -> None:
     """Publish the catalog; scans with a problem in any stage are `quarantined`, all others `ingested`."""
-    broken = {problem.scan_id for problem in problems}
-    scans = [scan.with_state("quarantined" if scan.scan_id in broken else "ingested") for scan in found.scans]
-    middles = np.array([scan.start_time + scan.duration / 2 for scan in scans])
-    archive.write_catalog(scans, sample_columns(found.sample_log_table, middles, CATALOG_COLUMNS))
+    from ainerd_hpc.catalog import catalog_table
+    from ainerd_hpc.tables import write_table
+
+    scans = [scan.with_state("ingested") for scan in found.scans]
+    write_table(archive.catalog_path, catalog_table(scans, problems, found.sample_log_table))
 
 
 def _publish_partition(archive: Archive, path: Path) -> None:

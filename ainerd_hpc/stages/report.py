@@ -11,12 +11,13 @@ import pandas as pd
 
 from ainerd_hpc import __version__
 from ainerd_hpc.archive import MapReader, reading_group
+from ainerd_hpc.catalog import SAMPLE_PREFIX
 from ainerd_hpc.config import digest
 from ainerd_hpc.ledger import Ledger
 from ainerd_hpc.page import Curve, ReportData, render
 from ainerd_hpc.page import version as page_version
 from ainerd_hpc.publishing import write_text
-from ainerd_hpc.stages import SAMPLE_PREFIX, Stage
+from ainerd_hpc.stages import Stage
 from ainerd_hpc.stages.cluster import Cluster
 from ainerd_hpc.stages.maps import SIZE, count_maps, fit_window, window_g2
 from ainerd_hpc.tables import read_table

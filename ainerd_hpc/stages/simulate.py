@@ -27,7 +27,7 @@ class Simulate(Stage):
         return self.config.simulate or SimulateConfig()
 
     def product(self, key: str) -> Path:
-        return self.config.source.path / f"{key}.h5"
+        return self.config.source.folder / f"{key}.h5"
 
     def plan(self, scans: Sequence[Scan], ledger: Ledger) -> Plan:
         """What is missing; whatever lies in a folder of ours was published whole, by any archive's run."""
@@ -39,7 +39,7 @@ class Simulate(Stage):
     def is_complete(self) -> bool:
         """Whether the whole source is there, with the files that its scans share (the log is the last)."""
         there = all(self.product(task.key).exists() for task in self.tasks(()))
-        return there and (self.config.source.path / simulate.LAST_FILE).exists()
+        return there and (self.config.source.folder / simulate.LAST_FILE).exists()
 
     def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
         config = self._simulated
@@ -52,16 +52,16 @@ class Simulate(Stage):
         if not self._marker.exists():
             settings = self._simulated.model_dump(mode="json")
             write_json(self._marker, {"simulated": True, "digest": self._digest, **settings})
-        simulate.write_scan(self.config.source.path, self._simulated, task.args["index"])
+        simulate.write_scan(self.config.source.folder, self._simulated, task.args["index"])
         return {}
 
     def finish(self, scans: Sequence[Scan]) -> None:
-        simulate.write_shared_files(self.config.source.path, self._simulated)
+        simulate.write_shared_files(self.config.source.folder, self._simulated)
 
     @property
     def _marker(self) -> Path:
         """Says that a folder is ours, and with which settings it was made."""
-        return self.config.source.path / "simulated.json"
+        return self.config.source.folder / "simulated.json"
 
     @property
     def _digest(self) -> str:
@@ -69,7 +69,7 @@ class Simulate(Stage):
 
     def _refuse_other_data(self) -> None:
         """Simulated scans go into an empty folder, or into the one that the same settings made."""
-        folder = self.config.source.path
+        folder = self.config.source.folder
         others = [path for path in folder.glob("[!.]*") if path.name != self._marker.name]
         if not self._marker.exists() and others:
             found = f"expected an empty folder for simulated scans, found {others[0].name}"
@@ -90,7 +90,7 @@ def projected_scans(config: RunConfig) -> list[Scan]:
     return [
         Scan(
             scan_id=scan_id,
-            source=str(config.source.path / f"{scan_id}.h5"),
+            source=str(config.source.folder / f"{scan_id}.h5"),
             format="aps-hdf5",
             content=Content.FRAMES,
             num_frames=settings.num_frames,

@@ -1,0 +1,197 @@
+"""What lies below a folder: every file looked at once, and again only when it has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats import RAW_SUFFIXES, FoundScan, reader, scans_of
+from ainerd_hpc.formats.description import Description, Metadata
+from ainerd_hpc.formats.hdf5 import NEXT_STEP
+from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.types import Content
+
+_SAMPLES, _SAMPLE_BYTES = 16, 1024
+_STORES = {"zarr.json", ".zarray", ".zgroup"}
+"""A folder with one of these is one Zarr array or group."""
+
+
+class Kind(Enum):
+    """What a file is to us."""
+
+    SCAN = "scan"
+    METADATA = "metadata"
+    PARTITION = "partition"
+    SAMPLE_LOG = "sample_log"
+    BROKEN = "broken"
+    """Cannot be read as what it seems to be."""
+    IGNORED = "ignored"
+    """In good order, of a format that may hold scans, without one."""
+    OTHER = "other"
+
+
+_DEPENDENT = {Kind.BROKEN, Kind.IGNORED, Kind.OTHER}
+"""What a file may be only for want of the files beside it."""
+
+
+class Stamp(NamedTuple):
+    """By which a changed file is known."""
+
+    size: int
+    modified: int
+    """ns."""
+    folder_modified: int
+    """ns; files may come and go beside a file that has others."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """What is known of a file, or of a folder that is one store."""
+
+    path: Path
+    stamp: Stamp
+    kind: Kind
+    scans: tuple[FoundScan, ...] = ()
+    metadata: Metadata | None = None
+    reason: str = ""
+    """Why it is broken or ignored, in one line."""
+    content: str = ""
+    """Digest of samples of a file of frames: two copies have the same."""
+
+    def is_current(self, stamp: Stamp) -> bool:
+        """Whether a file with this stamp would be found to be the same."""
+        if self.stamp[:2] != stamp[:2]:
+            return False
+        depends = self.kind in _DEPENDENT or any(scan.reason or scan.companions for scan in self.scans)
+        return not depends or self.stamp == stamp
+
+
+def walk(roots: Iterable[Path], known: Mapping[Path, FileRecord]) -> list[FileRecord]:
+    """All files below the roots, each in the order of its path; what is known and has not changed is not opened.
+
+    Hidden files and folders are left out, links to folders are not followed.
+    """
+    found = {}
+    for root in roots:
+        for path, stamp, reason in _entries(root):
+            old = known.get(path)
+            if reason:
+                found[path] = FileRecord(path, stamp, Kind.BROKEN, reason=reason)
+            elif old is not None and old.is_current(stamp):
+                found[path] = old
+            else:
+                found[path] = look_at(path, stamp)
+    return [found[path] for path in sorted(found)]
+
+
+def look_at(path: Path, stamp: Stamp) -> FileRecord:
+    """Open a file and say what it is; whatever it holds, this does not fail."""
+    with SourceFile(path) as file:
+        try:
+            return _look_at(file, FileRecord(path, stamp, Kind.OTHER))
+        except ScanError as error:
+            return FileRecord(path, stamp, Kind.BROKEN, reason=str(error))
+
+
+def to_row(record: FileRecord) -> dict[str, bytes | str]:
+    """A record as a row of a table; paths as bytes, since not all are UTF-8."""
+    known = asdict(record)
+    del known["path"]
+    return {"path": os.fsencode(record.path), "record": json.dumps(known, default=_plain)}
+
+
+def from_row(path: bytes, record: str) -> FileRecord:
+    """The record of a row."""
+    known = json.loads(record)
+    known["stamp"], known["kind"] = Stamp(*known["stamp"]), Kind(known["kind"])
+    known["metadata"] = None if known["metadata"] is None else Metadata(**known["metadata"])
+    known["scans"] = tuple(_scan_from(scan) for scan in known["scans"])
+    return FileRecord(Path(os.fsdecode(path)), **known)
+
+
+def _scan_from(known: dict[str, Any]) -> FoundScan:
+    described = known.pop("description")
+    known["path"] = Path(known["path"])
+    if described is None:
+        return FoundScan(**known)
+    companions = tuple(Path(path) for path in described.pop("companions"))
+    metadata = Metadata(**described.pop("metadata"))
+    return FoundScan(**known, description=Description(**described, metadata=metadata, companions=companions))
+
+
+def _plain(value: object) -> object:
+    return value.value if isinstance(value, Kind) else str(value)
+
+
+def _look_at(file: SourceFile, record: FileRecord) -> FileRecord:
+    from ainerd_hpc.formats import sample_log
+    from ainerd_hpc.formats.metadata import is_metadata, metadata_of
+    from ainerd_hpc.formats.partition import is_partition
+
+    if is_partition(file):
+        return replace(record, kind=Kind.PARTITION)
+    if is_metadata(file):
+        return replace(record, kind=Kind.METADATA, metadata=metadata_of(file.hdf5))
+    if found := tuple(scans_of(file)):
+        if found[0].reason and found[0].format == "unknown":
+            return replace(record, kind=Kind.BROKEN, reason=found[0].reason)
+        return replace(record, kind=Kind.SCAN, scans=found, content=_content(file.path, found))
+    if sample_log.matches(file):
+        return replace(record, kind=Kind.SAMPLE_LOG)
+    if file.hdf5 is not None:
+        reason = f"{file.path}: neither frames (/entry/data/data) nor two-time maps (square arrays)"
+        return replace(record, kind=Kind.IGNORED, reason=reason)
+    return record
+
+
+def _content(path: Path, scans: Sequence[FoundScan]) -> str:
+    """Digest of the size and of samples from the beginning to the end."""
+    if path.is_dir() or any(
+        not scan.description or reader(scan.format).content is not Content.FRAMES for scan in scans
+    ):
+        return ""
+    size = path.stat().st_size
+    digest = hashlib.blake2b(str(size).encode(), digest_size=16)
+    with path.open("rb") as file:
+        for number in range(_SAMPLES):
+            file.seek(max(0, size - _SAMPLE_BYTES) * number // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def _entries(root: Path) -> Iterator[tuple[Path, Stamp, str]]:
+    """Files and stores below a folder, with the reason why one cannot be looked at."""
+    try:
+        folder_modified = root.stat().st_mtime_ns
+        with os.scandir(root) as entries:
+            listed = [entry for entry in entries if not entry.name.startswith(".") or entry.name in _STORES]
+    except OSError as error:
+        yield root, Stamp(0, 0, 0), _unreadable(root, error)
+        return
+    if _STORES & {entry.name for entry in listed}:
+        yield root, Stamp(0, folder_modified, folder_modified), ""
+        return
+    for entry in listed:
+        path = Path(entry.path)
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _entries(path)
+            elif entry.is_file():
+                stat = entry.stat()
+                yield path, Stamp(stat.st_size, stat.st_mtime_ns, folder_modified), ""
+            elif entry.is_symlink() and not path.exists() and path.suffix.lower() in RAW_SUFFIXES:
+                problem = ScanError(str(path), "expected a file behind the link, found none", NEXT_STEP)
+                yield path, Stamp(0, 0, folder_modified), str(problem)
+        except OSError as error:
+            yield path, Stamp(0, 0, folder_modified), _unreadable(path, error)
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return str(ScanError(str(path), f"cannot look into it: {error.strerror}", "give read permission, or take it away"))
