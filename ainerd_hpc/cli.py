@@ -14,6 +14,7 @@ from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.types import STAGES
 
 if TYPE_CHECKING:
+    from ainerd_hpc.archive import Archive
     from ainerd_hpc.config import RunConfig
 
 
@@ -70,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("calibrate", help="measure this machine once, so that the fastest way is chosen").set_defaults(
         handler=_calibrate, debug=False
     )
+    _add_catalog(verbs.add_parser("catalog", help="look at source folders, keep what is there as one table, ask it"))
+    _add_qmap(verbs.add_parser("qmap", help="make a partition (q map) from a geometry and masks, or look at one"))
+    _add_export(verbs.add_parser("export", help="write correlations as files that other programs open"))
     schema = verbs.add_parser("schema", help="write the JSON schema of the config, for editors")
     schema.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
     schema.set_defaults(handler=_schema, debug=False)
@@ -95,6 +99,101 @@ def _add_retry(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retry-failed", action="store_true", help="take quarantined scans up again")
 
 
+def _add_catalog(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "ainerd-hpc catalog (ROOT... | show | query CONDITION) [--archive DIR] [--config FILE] [options]"
+    parser.add_argument("what", nargs="*", metavar="ROOT", help="folders of scans; default: those of the config")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file; not needed with --archive")
+    parser.add_argument("--archive", metavar="DIR", help="folder of the archive: the catalog goes there")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--limit", type=_count, default=20, metavar="N", help="rows to show; default: 20")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the chosen rows as .csv or .parquet")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(handler=_catalog, source=None, executor=None)
+
+
+def _add_qmap(parser: argparse.ArgumentParser) -> None:
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--output", type=Path, metavar="FILE", help="the partition file to be made, <scan>_qmap.hdf")
+    task.add_argument("--show", type=Path, metavar="FILE", help="print the bins of a partition file of either layout")
+    parser.add_argument(
+        "--plot", nargs="?", type=Path, const=Path(), metavar="PNG", help="draw it; default: beside FILE"
+    )
+    pixels = parser.add_argument_group("pixels").add_mutually_exclusive_group()
+    pixels.add_argument("--scan", type=Path, metavar="RAWFILE", help="geometry, shape and dead pixels of this scan")
+    pixels.add_argument("--shape", nargs=2, type=_count, metavar=("ROWS", "COLUMNS"))
+    geometry = parser.add_argument_group("geometry, instead of what the scan says")
+    geometry.add_argument("--poni", type=Path, metavar="FILE", help="pyFAI's calibration, of a tilted detector too")
+    center = "pixels; a whole number is the middle of a pixel (pyFAI: half a pixel more)"
+    geometry.add_argument("--beam-center", nargs=2, type=float, metavar=("X", "Y"), help=center)
+    for name, unit in {"distance": "m", "energy": "keV", "pixel-size": "m"}.items():
+        geometry.add_argument(f"--{name}", type=float, default=float("nan"), metavar=unit.upper(), help=unit)
+    masks = parser.add_argument_group("masks (EDF, .npy, TIFF, HDF5 as FILE or FILE::DATASET), all of which count")
+    masks.add_argument(
+        "--mask", nargs="+", type=Path, default=[], metavar="FILE", help="not zero: masked (pyFAI, fabio)"
+    )
+    masks.add_argument("--mask-invert", nargs="+", type=Path, default=[], metavar="FILE", help="not zero: used (APS)")
+    bins = parser.add_argument_group("bins")
+    q, phi = bins.add_mutually_exclusive_group(), bins.add_mutually_exclusive_group()
+    q.add_argument("--q-bins", type=_count, default=10, metavar="N", help="default: 10")
+    q.add_argument("--q-edges", nargs="+", type=float, metavar="Q", help="1/angstrom")
+    bins.add_argument("--q-range", nargs=2, type=float, metavar=("A", "B"), help="default: of all valid pixels")
+    bins.add_argument("--spacing", choices=("linear", "log"), default="linear", help="of the q bins; default: linear")
+    phi.add_argument("--phi-bins", type=_count, default=1, metavar="N", help="default: 1, rings")
+    phi.add_argument("--phi-edges", nargs="+", type=float, metavar="PHI", help="degrees: 0 to the right, 90 upwards")
+    bins.add_argument("--symmetry", type=_count, default=1, metavar="N", help="phi is taken modulo 360 / N")
+    bins.add_argument("--static-per-q", type=_count, default=10, metavar="N", help="static bins along q; default: 10")
+    bins.add_argument("--static-per-phi", type=_count, default=1, metavar="N", help="static bins along phi; default: 1")
+    parser.add_argument("--legacy", action="store_true", help="write the former layout of the APS, /data")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(handler=_qmap)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="YAML file; not needed with --archive")
+    parser.add_argument("--archive", type=Path, metavar="DIR", help="folder of the archive, whatever the config says")
+    formats = "aps: results that pyXpcsViewer opens; nxxpcs: by the NeXus definition; csv: g2 and fits as tables"
+    parser.add_argument("--format", choices=("aps", "nxxpcs", "csv"), required=True, help=formats)
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a file a scan goes here")
+    parser.add_argument("--scan", action="append", default=[], metavar="ID", help="this scan alone; may be repeated")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(handler=_export)
+
+
+def _catalog(options: argparse.Namespace) -> None:
+    from ainerd_hpc import cataloguing
+    from ainerd_hpc.errors import ConfigError
+
+    task, *words = options.what or [""]
+    if task not in ("show", "query"):
+        if options.what:
+            options.overrides.append(f"source.path={json.dumps(options.what, ensure_ascii=False)}")
+        cataloguing.make(_config(options))
+        return
+    condition = " ".join(words)
+    if (task == "query") == (not condition):
+        raise ConfigError(f"catalog {task}: expected `catalog show` or `catalog query CONDITION`, found {words}")
+    cataloguing.ask(_archive(options), condition, options.limit, options.output)
+
+
+def _archive(options: argparse.Namespace) -> Archive:
+    """The archive that is meant, where nothing else of the config matters."""
+    from ainerd_hpc.archive import Archive
+    from ainerd_hpc.config import load
+    from ainerd_hpc.errors import ConfigError
+
+    if not (options.config or options.archive):
+        raise ConfigError(f"{options.verb}: expected a config or an archive, found neither; give --archive DIR")
+    return Archive(Path(options.archive).expanduser() if options.archive else load(options.config).archive)
+
+
+def _count(text: str) -> int:
+    """A whole number above 0; argparse names the option."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
 def _config(options: argparse.Namespace) -> RunConfig:
     from ainerd_hpc.config import SimulateConfig, load
 
@@ -113,12 +212,20 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from ainerd_hpc.console import print_plans
-    from ainerd_hpc.pipeline import allowed_memory, check, plan
+    from ainerd_hpc.console import print_plans, print_rows, size_text
+    from ainerd_hpc.pipeline import allowed_memory, check, plan, survey
+    from ainerd_hpc.stages.ingest import prices
 
     config = _config(options)
-    plans = plan(config)
+    found = survey(config)
+    plans = plan(config, found=found)
     print_plans(plans, [allowed_memory(config, planned.shape) for planned in plans])
+    titles = ("counts", "written about", "once, thread s", "read by a correlation", "thread s")
+    rows = [
+        (way, size_text(put), f"{once:.2g}", size_text(got), f"{time:.2g}")
+        for way, put, once, got, time in prices(found.scans)
+    ]
+    print_rows("What keeping the counts costs, estimated from the sizes of the files", titles, rows)
     check(plans, config)
 
 
@@ -140,6 +247,18 @@ def _calibrate(options: argparse.Namespace) -> None:
         print(f"{name:16} {measured:8.2e} s, {measured / stated:.2f} times the stated constant")
     print(f"events are faster below {even_density(costs):.3f} photons per pixel and frame in 1000 frames")
     print(f"kept in {costs_path()}")
+
+
+def _qmap(options: argparse.Namespace) -> None:
+    from ainerd_hpc.qmap import run
+
+    run(options)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from ainerd_hpc.export import export
+
+    export(_archive(options), options.format, options.output.expanduser(), options.scan, options.overwrite)
 
 
 def _schema(options: argparse.Namespace) -> None:

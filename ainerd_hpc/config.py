@@ -81,8 +81,16 @@ class _Section(BaseModel):
 
 
 class SourceConfig(_Section):
-    path: UserPath
-    """Folder of scans: raw HDF5 frames, or two-time maps (.npy, .h5). Searched with its subfolders, by content."""
+    path: UserPath | tuple[UserPath, ...]
+    """Folder of scans, or a list of folders: raw frames or events, or two-time maps. Searched with their subfolders, by
+    content."""
+    select: str = ""
+    """Condition on the columns of the catalog: only scans for which it holds are taken, e.g. `count_time < 0.1 and
+    detector == "Eiger" and start >= "2024-03-01"`."""
+    metadata: tuple[str, ...] = ("{stem}_metadata.hdf", "{stem}_metadata.h5", "{stem}_metadata.hdf5")
+    """Where the metadata file of a scan may be, from the folder of the scan on; {stem}: its name without suffix."""
+    settle: Duration | None = None
+    """Files that were changed less than this long ago are left for the next run: they may still be written."""
     partition: UserPath | None = None
     """Partition (q map) file, taken for all scans. Default: `<scan>_qmap.hdf` beside the scan, else the only one found
     that belongs to no other scan."""
@@ -92,6 +100,20 @@ class SourceConfig(_Section):
     """Frame period, s, for sources that do not state it (two-time maps)."""
     baseline_reference: Literal[0, 1] = 1
     """Baseline of two-time maps that are read from files: 1, or 0 for maps that start at 0."""
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """All folders of scans."""
+        return self.path if isinstance(self.path, tuple) else (self.path,)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of scans, or the one that holds all of them."""
+        return (
+            Path(os.path.commonpath([os.path.abspath(root) for root in self.path]))
+            if isinstance(self.path, tuple)
+            else self.path
+        )
 
 
 class SimulateConfig(_Section):

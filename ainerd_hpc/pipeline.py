@@ -78,11 +78,15 @@ def find_scans(config: RunConfig) -> Discovery:
 
 
 def plan(
-    config: RunConfig, first: str | None = None, until: str | None = None, ledger: Ledger | None = None
+    config: RunConfig,
+    first: str | None = None,
+    until: str | None = None,
+    ledger: Ledger | None = None,
+    found: Discovery | None = None,
 ) -> list[Plan]:
-    """What every stage has left to do, from metadata alone; nothing is written."""
+    """What every stage has left to do, from metadata alone; nothing is written. `found`: by `survey`, if known."""
     wanted, upto = stage_names(config, first, until), stage_names(config, until=until)
-    plans = plan_for(survey(config), config, upto, ledger or Ledger(config.archive))
+    plans = plan_for(found or survey(config), config, upto, ledger or Ledger(config.archive))
     return [planned for planned in plans if planned.stage in wanted]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,14 @@ def read(path: Path) -> pd.DataFrame:
 def empty() -> pd.DataFrame:
     """The log of scans without one."""
     return pd.DataFrame({TIME: np.empty(0)})
+
+
+def of_scans(samples: Iterable[tuple[float, Mapping[str, float]]]) -> pd.DataFrame:
+    """The log that the metadata of scans make: a row at the start (s) of each that says something of its sample."""
+    rows = [{TIME: start, **sample} for start, sample in samples if sample and np.isfinite(start)]
+    if not rows:
+        return empty()
+    return pd.DataFrame(rows).astype(np.float64).sort_values(TIME, kind="stable").reset_index(drop=True)
 
 
 def _plain(column: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,45 @@ if TYPE_CHECKING:
 _SPARSE = 0.04
 """Share of pixels with a photon below which events are smaller and faster to correlate than frames (benchmarks)."""
 _EVENTS_PER_CHUNK, _CHUNKS_PER_SHARD = 2**16, 64
+
+
+_FRAMES_RATE, _EVENTS_RATE, _DECODING_RATE = 0.25e9, 1.6e9, 4e9
+"""Bytes of dense frames a second: copied as frames, copied as events, decoded in place (benchmarks/archive_form.py)."""
+_BYTES_PER_EVENT_IN_FILE = 5
+_KEPT_OF_FRAMES, _KEPT_OF_EVENTS = 0.62, 0.35
+"""What a copy takes of the bytes of a compressed source."""
+
+
+class Price(NamedTuple):
+    """What one way of keeping the counts costs; estimated from the sizes of the files."""
+
+    way: str
+    written: int
+    """Bytes in the archive."""
+    seconds: float
+    """Of one thread, once."""
+    read: int
+    """Bytes for every correlation of all scans."""
+    reading: float
+    """s of one thread, for every correlation of all scans."""
+
+
+def prices(scans: Iterable[Scan]) -> tuple[Price, Price]:
+    """Of the counts of these scans, copied into the archive and left in place."""
+    written, seconds, stored, reading, decoding = 0.0, 0.0, 0, 0.0, 0.0
+    for scan in scans:
+        if scan.content is not Content.FRAMES:
+            continue
+        num_counts = scan.num_frames * scan.height * scan.width
+        dense = num_counts * scan.itemsize
+        is_sparse = scan.stored_bytes / _BYTES_PER_EVENT_IN_FILE < _SPARSE * num_counts
+        kept = (_KEPT_OF_EVENTS if is_sparse else _KEPT_OF_FRAMES) * scan.stored_bytes
+        stored, written = stored + scan.stored_bytes, written + kept
+        seconds += dense / (_EVENTS_RATE if is_sparse else _FRAMES_RATE)
+        decoding += dense / _DECODING_RATE
+        reading += kept / 1e9 if is_sparse else dense / _DECODING_RATE
+    copied = Price("copied (ingest.form: auto)", int(written), seconds, int(written), reading)
+    return copied, Price("in place (ingest.form: none)", 0, 0.0, stored, decoding)
 
 
 class Ingest(Stage):
