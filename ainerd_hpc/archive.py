@@ -60,7 +60,7 @@ class Archive:
 
     @property
     def records_path(self) -> Path:
-        return self.root / "files.parquet"
+        return self.root / "journal" / "files.parquet"
 
     @property
     def sample_log_path(self) -> Path:

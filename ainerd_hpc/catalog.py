@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ainerd_hpc import __version__
 from ainerd_hpc.archive import CATALOG_COLUMNS, Archive
 from ainerd_hpc.errors import ConfigError
-from ainerd_hpc.tables import read_table, write_table
+from ainerd_hpc.tables import read_table, table_digest, write_table
 from ainerd_hpc.types import Problem, Scan
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 SAMPLE_PREFIX = "sample_"
 """Before a column of the sample log that has the name of another column."""
+_RECORDS = f"records {__version__} "
+"""Other versions may see other things in a file."""
 
 
 def catalog_table(scans: Sequence[Scan], problems: Iterable[Problem], log: pd.DataFrame) -> pd.DataFrame:
@@ -62,22 +65,19 @@ def matching(table: pd.DataFrame, condition: str) -> pd.DataFrame:
         raise ConfigError(f"condition {condition!r}: {reason}; the columns are {columns}") from None
 
 
-def publish_records(archive: Archive, records: Sequence[FileRecord]) -> None:
+def publish_records(archive: Archive, records: Sequence[FileRecord], dataset: str = "") -> None:
     """Keep what is known of the files, so that the next walk opens only those that changed."""
     from ainerd_hpc.formats.walk import to_row
 
-    write_table(archive.records_path, pd.DataFrame([to_row(record) for record in records]))
+    write_table(archive.records_path, pd.DataFrame([to_row(record) for record in records]), _RECORDS + dataset)
 
 
-def read_records(archive: Archive) -> dict[Path, FileRecord]:
-    """What an earlier walk kept, by path; empty where there was none, or it was of another version."""
+def read_records(archive: Archive, dataset: str = "") -> dict[Path, FileRecord]:
+    """What an earlier walk kept, by path; empty where there was none, or it was of another version or dataset."""
     from ainerd_hpc.formats.walk import from_row
 
-    if not archive.records_path.exists():
+    if table_digest(archive.records_path) != _RECORDS + dataset:
         return {}
-    try:
-        table = read_table(archive.records_path)
-        records = [from_row(*row) for row in zip(table["path"], table["record"], strict=True)]
-    except (KeyError, TypeError, ValueError):
-        return {}
+    table = read_table(archive.records_path)
+    records = [from_row(*row) for row in zip(table["path"], table["record"], strict=True)]
     return {record.path: record for record in records}

@@ -33,9 +33,9 @@ def make(config: RunConfig) -> None:
 
     archive, began = Archive(config.archive), time.perf_counter()
     with archive.locked():
-        known = read_records(archive)
+        known = read_records(archive, config.source.dataset)
         found = discover(config.source, known)
-        publish_records(archive, found.records)
+        publish_records(archive, found.records, config.source.dataset)
         before = {scan.scan_id: scan for scan in archive.read_catalog()}
         scans = [scan.with_state(_state(scan, before.get(scan.scan_id))) for scan in found.scans]
         table = catalog_table(scans, found.problems, found.sample_log_table)

@@ -24,9 +24,11 @@ from pydantic import (
     Field,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WithJsonSchema,
     WrapValidator,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -73,6 +75,7 @@ Duration = Annotated[
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 UserPath = Annotated[Path, BeforeValidator(_expand_home)]
+FrameNormalisation = Annotated[bool | Literal["monitor"], _expected("false, true or monitor")]
 Window = Annotated[Literal["full"] | Annotated[int, Field(ge=8)], _expected("full or a number of frames (>= 8)")]
 
 
@@ -84,6 +87,9 @@ class SourceConfig(_Section):
     path: UserPath | tuple[UserPath, ...]
     """Folder of scans, or a list of folders: raw frames or events, or two-time maps. Searched with their subfolders, by
     content."""
+    dataset: str = ""
+    """Path of an array (t, y, x) in HDF5 or Zarr files that is taken for frames, such as `entry_0000/measurement/data`;
+    needed for layouts that are not known."""
     select: str = ""
     """Condition on the columns of the catalog: only scans for which it holds are taken, e.g. `count_time < 0.1 and
     detector == "Eiger" and start >= "2024-03-01"`."""
@@ -91,8 +97,9 @@ class SourceConfig(_Section):
     """Where the metadata file of a scan may be, from the folder of the scan on; {stem}: its name without suffix."""
     settle: Duration | None = None
     """Files that were changed less than this long ago are left for the next run: they may still be written."""
-    partition: UserPath | None = None
-    """Partition (q map) file, taken for all scans. Default: `<scan>_qmap.hdf` beside the scan, else the only one found
+    partition: UserPath | dict[str, UserPath] | None = None
+    """Partition (q map) file, taken for all scans, or for those whose path in the folder matches a pattern: `lambda/*:
+    lambda_qmap.hdf`; the first that matches counts. Default: `<scan>_qmap.hdf` beside the scan, else the only one found
     that belongs to no other scan."""
     sample_log: UserPath | None = None
     """CSV with a `time` column and one column a sample quantity. Default: the only such file found."""
@@ -104,7 +111,7 @@ class SourceConfig(_Section):
     @property
     def roots(self) -> tuple[Path, ...]:
         """All folders of scans."""
-        return self.path if isinstance(self.path, tuple) else (self.path,)
+        return tuple(map(Path.absolute, self.path)) if isinstance(self.path, tuple) else (self.path,)
 
     @property
     def folder(self) -> Path:
@@ -147,6 +154,56 @@ class IngestConfig(_Section):
     """Frames in one compressed chunk, the smallest unit that is read."""
 
 
+class CorrectConfig(_Section):
+    """What is done to the counts before they are correlated. Nothing by default: counts stay whole numbers."""
+
+    dark: UserPath | None = None
+    """Dark image, or a series of dark frames, which is averaged: .npy, EDF, TIFF, CBF, HDF5 (`FILE` or `FILE:/dataset`)
+    or any raw file, kept out of the source folder, where it would be a scan. It is subtracted from every frame; counts
+    are no whole numbers then, which takes more time and memory. Pixels without a finite dark are left out."""
+    dark_threshold: float | None = None
+    """Counts: what is below after the dark was subtracted (of each frame, before the flat field) becomes 0. Default:
+    nothing does, so that noise around 0, negative values too, averages out."""
+    flat: UserPath | None = None
+    """Flat field, in files as for `dark`: counts are divided by it, with its mean over the valid pixels taken as 1.
+    Pixels where it is 0, negative or not finite are left out."""
+    hot_pixels: Annotated[float, Field(gt=0)] | None = None
+    """Leave out pixels whose mean is above the median of their static bin (of their q-bin, where it has less than 8
+    pixels) by more than this many robust standard deviations, and more than chance gives a pixel as bright as the
+    median. 6 is a fair value; where speckles stand still, bright ones are no hot pixels: take 20. Default: none is
+    looked for."""
+    bad_frames: Annotated[float, Field(gt=0)] | None = None
+    """Leave out frames whose counts differ from the running median (of 101 frames) by more than this many robust
+    standard deviations, and more than chance gives. 6 is a fair value. Default: only those of correlate.bad_frames, and
+    dark ones."""
+    monitor: str | None = None
+    """Beam monitor, one value for each frame of the file: path of a dataset in the raw file or its metadata file, or name
+    of a file beside it, .csv (one column, or one called `monitor`) or .npy; {stem}: name of the raw file without
+    suffix. Kept in the product. With correlate.frame_normalisation: monitor, frames where it is 0, negative or NaN are
+    bad."""
+    sentinels: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    """Values besides the largest of the file's type that mean a dead pixel, e.g. 4095 of 12-bit counters."""
+    saturation: PositiveInt | None = None
+    """A pixel with as many counts, or more, in any frame is dead."""
+
+    @field_validator("dark_threshold")
+    @classmethod
+    def _needs_dark(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("dark") is None:
+            raise ValueError("expected correct.dark with it")
+        return value
+
+    @property
+    def has_images(self) -> bool:
+        """Whether counts are no whole numbers any more."""
+        return self.dark is not None or self.flat is not None
+
+    @property
+    def marks(self) -> list[str]:
+        """What tells dead pixels by their values: of these alone it depends how counts are copied."""
+        return [*map(str, sorted(self.sentinels)), f"saturation {self.saturation}"]
+
+
 class CorrelateConfig(_Section):
     begin_frame: int = 0
     """First frame to use; negative: from the end."""
@@ -161,8 +218,9 @@ class CorrelateConfig(_Section):
     are left out by themselves."""
     normalisation: Literal["plain", "static"] = "plain"
     """Of C2. static: every count is divided by the mean of its static bin in that frame first ("sqmap" smoothing)."""
-    frame_normalisation: bool = False
-    """Divide every frame by its mean before the multi-tau g2."""
+    frame_normalisation: FrameNormalisation = False
+    """Divide every frame by its mean (true) or by its beam monitor (monitor: that of correct.monitor) before the
+    multi-tau g2. C2 and what is read off it do not change by a factor a frame."""
     lag_scheme: Literal["boost_corr", "scikit-beam"] = "boost_corr"
     """Lags of the multi-tau g2: where the levels begin."""
     delays_per_level: Annotated[int, Field(ge=2)] = 4
@@ -276,6 +334,7 @@ class RunConfig(_Section):
     simulate: SimulateConfig | None = None
     """Write a simulated source first; left out for real data."""
     ingest: IngestConfig = IngestConfig()
+    correct: CorrectConfig = CorrectConfig()
     correlate: CorrelateConfig = CorrelateConfig()
     maps: MapsConfig = MapsConfig()
     model: ModelConfig = ModelConfig()

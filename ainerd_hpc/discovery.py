@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -51,6 +52,8 @@ class Discovery:
     """(file, one-line reason): HDF5 files in good order that hold no scan."""
     records: tuple[FileRecord, ...] = ()
     """What is known of every file, to be given to the next walk."""
+    dataset: str = ""
+    """As configured, when the files were looked at."""
 
 
 def discover(source: SourceConfig, known: Mapping[Path, FileRecord] = MappingProxyType({})) -> Discovery:
@@ -70,10 +73,12 @@ def discover(source: SourceConfig, known: Mapping[Path, FileRecord] = MappingPro
     for root in source.roots:
         if not root.is_dir():
             raise ConfigError(f"source.path {root}: no such folder; give the folder that holds the scans")
-    for key, path in (("partition", source.partition), ("sample_log", source.sample_log)):
+    configured = source.partition if isinstance(source.partition, dict) else {"*": source.partition}
+    keyed = [("partition", path) for path in configured.values()] + [("sample_log", source.sample_log)]
+    for key, path in keyed:
         if path and not path.is_file():
             raise ConfigError(f"source.{key} {path}: no such file; correct the path or leave the key out")
-    records = walk(source.roots, known)
+    records = walk(source.roots, known, source.dataset)
     _partition.cache_clear()  # the files may have changed since the last call
     results = sorted(_results(source, records), key=lambda result: result.scan.scan_id)
     if not results:
@@ -90,6 +95,7 @@ def discover(source: SourceConfig, known: Mapping[Path, FileRecord] = MappingPro
         sample_log_table=table,
         ignored=tuple((one.path, _line(one.reason)) for one in records if one.kind is Kind.IGNORED),
         records=tuple(records),
+        dataset=source.dataset,
     )
     return select(found, source.select) if source.select else found
 
@@ -145,7 +151,7 @@ class _Result:
 def _results(source: SourceConfig, records: Sequence[FileRecord]) -> Iterator[_Result]:
     files = {record.path: record for record in records}
     items = list(_items(source, files))
-    partitions, copies = _Partitions(source.partition, items, records), _copies(items, files)
+    partitions, copies = _Partitions(source, items, records), _copies(items, files)
     for item, scan_id in zip(items, _scan_ids(items, source.folder), strict=True):
         if item.description is None:
             yield _broken(item, scan_id)
@@ -351,8 +357,8 @@ def _line(text: str) -> str:
 class _Partitions:
     """Which partition file a scan uses: the configured one, else its own, else the only one that is no scan's own."""
 
-    def __init__(self, configured: Path | None, items: Sequence[FoundScan], records: Sequence[FileRecord]) -> None:
-        self.configured = configured
+    def __init__(self, source: SourceConfig, items: Sequence[FoundScan], records: Sequence[FileRecord]) -> None:
+        self.source = source
         self.found = [record.path for record in records if record.kind is Kind.PARTITION]
         scans = {(item.path.parent, f"{_stem(item)}_qmap") for item in items}
         named = {(path.parent, path.stem): path for path in self.found}
@@ -367,12 +373,18 @@ class _Partitions:
         ScanError
             There is none, or more than one.
         """
-        chosen = self.configured or self.own.get((item.path.parent, f"{_stem(item)}_qmap")) or self.shared
+        chosen = self._configured(item.path) or self.own.get((item.path.parent, f"{_stem(item)}_qmap")) or self.shared
         if chosen is None:
             names = ", ".join(path.name for path in self.found) or "none"
             problem = f"expected one partition file (/qmap), found {names}"
             raise ScanError(str(item.path), problem, "set source.partition")
         return chosen
+
+    def _configured(self, path: Path) -> Path | None:
+        if not isinstance(self.source.partition, dict):
+            return self.source.partition
+        inside = path.relative_to(self.source.folder).as_posix()
+        return next((to for pattern, to in self.source.partition.items() if fnmatch(inside, pattern)), None)
 
 
 def _only(paths: Iterable[Path]) -> Path | None:

@@ -74,7 +74,7 @@ def find_scans(config: RunConfig) -> Discovery:
     """The scans of the source; files that have not changed since the last run or catalog are not opened."""
     from ainerd_hpc.catalog import read_records
 
-    return discover(config.source, read_records(Archive(config.archive)))
+    return discover(config.source, read_records(Archive(config.archive), config.source.dataset))
 
 
 def plan(

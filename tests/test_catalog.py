@@ -38,7 +38,7 @@ def test_only_what_changed_is_opened_again(source: Path, monkeypatch: pytest.Mon
     known = {record.path: record for record in first.records}
     opened: list[str] = []
     look_at = walking.look_at
-    monkeypatch.setattr(walking, "look_at", lambda path, stamp: opened.append(path.name) or look_at(path, stamp))
+    monkeypatch.setattr(walking, "look_at", lambda path, *more: opened.append(path.name) or look_at(path, *more))
     assert discover(SourceConfig(path=source), known).scans == first.scans
     assert opened == []
     copy_of(source, "sim_0001", "sim_0009")
@@ -121,6 +121,21 @@ def test_metadata_in_another_folder(source: Path) -> None:
     assert not discover(SourceConfig(path=source, metadata=patterns)).problems
     (problem,) = discover(SourceConfig(path=source)).problems
     assert problem.scan_id == "sim_0003"
+
+
+def test_partitions_by_patterns(source: Path) -> None:
+    copy_of(source, "sim_0001", "eiger/sim_0001")
+    shutil.copy(source / "simulated_qmap.hdf", source / "eiger" / "other.hdf")
+    config = SourceConfig(path=source, partition={"eiger/*": source / "eiger" / "other.hdf"})
+    found = discover(config)  # two shared ones: those without a pattern have no choice
+    assert len(found.problems) == 6
+    assert all("found other.hdf, simulated_qmap.hdf" in problem.reason for problem in found.problems)
+    everywhere = {"eiger/*": source / "eiger" / "other.hdf", "*": source / "simulated_qmap.hdf"}
+    found = discover(SourceConfig(path=source, partition=everywhere))
+    assert not found.problems
+    assert set(found.partitions) == set(everywhere.values())
+    with pytest.raises(ConfigError, match=r"partition .*nowhere\.hdf: no such file"):
+        discover(SourceConfig(path=source, partition={"*": source / "nowhere.hdf"}))
 
 
 def test_several_folders_of_scans(source: Path, tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from itertools import islice
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from ainerd_hpc.correlation.corrections import Corrections
 from ainerd_hpc.correlation.layout import Layout
 from ainerd_hpc.correlation.memory import BLOCK_BYTES
 from ainerd_hpc.correlation.selection import Selection
@@ -36,15 +39,6 @@ class EventFrames(Frames, Protocol):
         """As `kernels.gather.find_events` of frames [start, stop); None where they have to be read as frames."""
 
 
-class Survey(NamedTuple):
-    """What is to be known of a scan as a whole before some of its q-bins are correlated."""
-
-    is_dead: np.ndarray
-    """(p,) of the layout of the whole scan."""
-    photons: np.ndarray
-    """(t,) counts of each frame on all living pixels."""
-
-
 class Gathering:
     """Takes the pixels of a layout out of frames, block by block, on several threads."""
 
@@ -55,8 +49,10 @@ class Gathering:
         selection: Selection,
         threads: int,
         note: Callable[[int], None] = lambda frames: None,
+        corrections: Corrections | None = None,
     ) -> None:
         self.frames, self.layout, self.selection, self.threads, self.note = frames, layout, selection, threads, note
+        self.corrections = corrections
         self._area = int(np.prod(frames.shape[1:]))
         frame_bytes = selection.average * self._area * frames.dtype.itemsize
         chunks = int(np.clip(BLOCK_BYTES // max(1, frame_bytes * frames.per_chunk), 1, 64))
@@ -64,7 +60,9 @@ class Gathering:
         self.is_dead = np.zeros(len(layout.order), dtype=bool)
 
     def run(self, forms: Sequence[str], is_small: bool) -> tuple[list[Counts], np.ndarray]:
-        """Counts of each q-bin in the form given for it, and which pixels are dead (p,)."""
+        """Counts of each q-bin in the form given for it, and which pixels are dead (p,); dense, where corrected."""
+        if self.corrections is not None:
+            return self._gather_corrected(), self.is_dead
         if self.frames.dtype.kind == "f":
             forms, is_small = [DENSE] * len(forms), False
         counts = self._gather(forms, np.dtype(np.int8)) if is_small else None
@@ -80,15 +78,34 @@ class Gathering:
 
     def block(self, start: int, stop: int) -> Dense:
         """Frames [start, stop) of the selection, (n, y x)."""
+        groups = self._groups(start, stop)
+        return groups[:, 0] if self.selection.average == 1 else _added_up(groups)
+
+    def _groups(self, start: int, stop: int) -> np.ndarray:
+        """The frames of the file that make frames [start, stop) of the selection, (n, average, y x)."""
         first, last = self.selection.raw(start, stop)
-        block = self.frames.read(first, last, self.selection.stride).reshape(-1, self._area)
-        if self.selection.average > 1:
-            block = _added_up(block.reshape(stop - start, self.selection.average, -1))
+        frames = self.frames.read(first, last, self.selection.stride)
+        groups = frames.reshape(stop - start, self.selection.average, self._area)
         bad = [number - start for number in self.selection.bad if start <= number < stop]
         if bad:  # whatever they hold, they are left out, and kill no pixel
-            block = block.copy()
-            block[bad] = 0
-        return block
+            groups = groups.copy()
+            groups[bad] = 0
+        return groups
+
+    def measured(self, start: int, stop: int, order: np.ndarray, is_dead: np.ndarray) -> np.ndarray:
+        """Counts (n, average, p) of the pixels `order` in the frames that make frames [start, stop) of the selection.
+
+        Dead pixels are marked as by `kernels.gather.take`. Frames of which one was lost are 0, as their sum is.
+        """
+        groups = self._groups(start, stop)
+        frames = groups.reshape(-1, self._area)
+        counts = np.empty((len(frames), len(order)), dtype=frames.dtype)
+        take(frames, order, np.array([0, len(order)]), is_dead, [counts])
+        empty = np.flatnonzero(~counts.any(axis=1))
+        lost = [number for number in empty if dead_values(frames[number]).all()]
+        counts = counts.reshape(*groups.shape[:2], len(order))
+        counts[np.array(lost, dtype=int) // self.selection.average] = 0
+        return counts
 
     def events(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents:
         """Events of frames [start, stop) of the selection on the pixels with a position."""
@@ -112,16 +129,58 @@ class Gathering:
         with ThreadPoolExecutor(self.threads) as pool:
             return list(pool.map(one, range(0, self.selection.num_frames, self.per_block)))
 
-    def survey(self) -> Survey:
-        """A look at all frames without keeping them."""
-        order = self.layout.order
-        sums = self._photons(order, self.is_dead)
-        if self.is_dead.any():  # what they counted while they lived
-            sums -= self._photons(order[self.is_dead], np.zeros(int(self.is_dead.sum()), dtype=bool))
-        return Survey(self.is_dead, sums)
+    def photons(self, order: np.ndarray, is_dead: np.ndarray) -> np.ndarray:
+        """(2, t) counts of each frame on the pixels `order`, as measured and as corrected; marks the dead ones.
 
-    def _photons(self, order: np.ndarray, is_dead: np.ndarray) -> np.ndarray:
-        return np.concatenate(self.blocks(lambda *frames: survey(self.block(*frames), order, is_dead)))
+        Dead values count as 0.
+        """
+        if self.corrections is None:
+            measured = np.concatenate(self.blocks(lambda *frames: survey(self.block(*frames), order, is_dead)))
+            return np.stack([measured, measured])
+        here = self.corrections.at(order)
+
+        def totals(start: int, stop: int) -> np.ndarray:
+            counts = self.measured(start, stop, order, is_dead)
+            return np.stack([one.sum(axis=(1, 2), dtype=np.float64) for one in (counts, here.apply(counts))])
+
+        return np.concatenate(self.blocks(totals), axis=1)
+
+    def sums(self, order: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        """(p,) corrected counts of each of the pixels `order` in the valid frames, (t,)."""
+        here = self.corrections.at(order) if self.corrections is not None else None
+        total = np.zeros(len(order))
+
+        def add_up(start: int) -> np.ndarray:
+            stop = min(start + self.per_block, self.selection.num_frames)
+            counts = self.measured(start, stop, order, np.zeros(len(order), dtype=bool))[valid[start:stop]]
+            return np.asarray((here.apply(counts) if here else counts).sum(axis=(0, 1), dtype=np.float64))
+
+        for one in self._in_turn(add_up):
+            total += one
+        return total
+
+    def _in_turn(self, work: Callable[[int], np.ndarray]) -> Iterator[np.ndarray]:
+        """What `work` makes of each block of frames, in their order; never many of them in memory."""
+        starts = iter(range(0, self.selection.num_frames, self.per_block))
+        with ThreadPoolExecutor(self.threads) as pool:
+            waiting = deque(pool.submit(work, start) for start in islice(starts, self.threads + 1))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting += [pool.submit(work, start) for start in islice(starts, 1)]
+
+    def _gather_corrected(self) -> list[Counts]:
+        """Corrected counts of each q-bin, float64."""
+        assert self.corrections is not None
+        order, bounds, here = self.layout.order, self.layout.bounds, self.corrections.at(self.layout.order)
+        dense = [np.empty((self.selection.num_frames, size)) for size in np.diff(bounds)]
+
+        def fill(start: int, stop: int) -> None:
+            corrected = here.apply(self.measured(start, stop, order, self.is_dead)).sum(axis=1)
+            for one, first, last in zip(dense, bounds[:-1], bounds[1:], strict=True):
+                one[start:stop] = corrected[:, first:last]
+
+        self.blocks(fill)
+        return list(dense)
 
     def _gather(self, forms: Sequence[str], dtype: np.dtype[Any]) -> list[Counts] | None:
         """Counts of each q-bin; None where one does not fit into dtype."""

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ainerd_hpc.archive import Archive, array, reading_group
-from ainerd_hpc.correlation.gathering import Frames, Gathering, Survey
+from ainerd_hpc.config import RunConfig
+from ainerd_hpc.correlation.corrections import Corrections, marked
+from ainerd_hpc.correlation.gathering import Frames, Gathering
 from ainerd_hpc.correlation.layout import Layout, spans
-from ainerd_hpc.correlation.memory import SAMPLE_FRAMES, SAMPLES
+from ainerd_hpc.correlation.memory import BLOCK_BYTES, SAMPLE_FRAMES, SAMPLES
 from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats import reader
@@ -44,14 +46,15 @@ def open_source(scan: Scan) -> Iterator[Frames]:
 
 
 @contextlib.contextmanager
-def open_counts(archive: Archive, scan: Scan, is_copied: bool) -> Iterator[Frames | StoredEvents]:
+def open_counts(archive: Archive, scan: Scan, config: RunConfig) -> Iterator[Frames | StoredEvents]:
     """The counts of a scan as they are stored: in the archive where they were copied, else in the source."""
-    if not is_copied:
+    if config.ingest.form == "none":
         with open_source(scan) as frames:
-            yield frames
+            yield marked(frames, config.correct)
         return
     with reading_group(archive.frames_path(scan.scan_id)) as group:
-        yield StoredEvents(group) if group.attrs["form"] == EVENTS else _StoredFrames(group)
+        is_events = group.attrs["form"] == EVENTS
+        yield StoredEvents(group) if is_events else marked(_StoredFrames(group), config.correct)
 
 
 class _StoredFrames:
@@ -87,13 +90,11 @@ class StoredEvents:
         assert isinstance(chosen, Events)
         return chosen
 
-    def photons(self, order: np.ndarray, selection: Selection) -> np.ndarray:
-        """(t,) counts of each selected frame on these pixels; some events in memory at a time."""
-        numbers, sums = np.sort(order), np.zeros(selection.num_frames)
-        for start in range(0, len(numbers), _PIXELS_AT_A_TIME):
-            events = selected(self.read(numbers[start : start + _PIXELS_AT_A_TIME]), selection)
-            sums += np.bincount(events.time, weights=events.count, minlength=selection.num_frames)
-        return sums
+    def read_some(self, order: np.ndarray) -> Iterator[tuple[slice, Events]]:
+        """The events of some of these pixels at a time, and which."""
+        for start in range(0, len(order), _PIXELS_AT_A_TIME):
+            some = slice(start, start + _PIXELS_AT_A_TIME)
+            yield some, self.read(order[some])
 
     def densities(self, layout: Layout) -> np.ndarray:
         """(q_bin,) events a pixel and frame; reads no chunk."""
@@ -169,40 +170,33 @@ def read_pixels(
     is_small: bool,
     threads: int,
     note: Callable[[int], None] = lambda frames: None,
+    corrections: Corrections | None = None,
 ) -> Pixels:
-    """The counts of the layout's pixels in the selected frames, in the given forms.
+    """The counts of the layout's pixels in the selected frames, in the given forms; dense float64 where corrected.
 
     `is_small` says that all counts may fit into int8; where one does not, they are read again as they are. `note` is
     told of frames that are done.
     """
     if isinstance(source, StoredEvents):
-        counts, is_dead = _from_events(source, layout, selection, forms)
+        counts, is_dead = _from_events(source, layout, selection, forms, corrections)
     else:
-        counts, is_dead = Gathering(source, layout, selection, threads, note).run(forms, is_small)
+        counts, is_dead = Gathering(source, layout, selection, threads, note, corrections).run(forms, is_small)
     for q_bin, (start, stop) in enumerate(spans(layout)):
         if is_dead[start:stop].any():  # one q-bin after the other: a copy of all would be twice the memory
             counts[q_bin] = select(counts[q_bin], np.flatnonzero(~is_dead[start:stop]))
     return Pixels(layout.without(is_dead), counts, layout.order[is_dead])
 
 
-def survey(source: Frames | StoredEvents, layout: Layout, selection: Selection, threads: int) -> Survey:
-    """Dead pixels and photons of the whole scan, in one more reading, or two where pixels are dead."""
-    if isinstance(source, StoredEvents):
-        is_dead = np.isin(layout.order, source.dead_pixels)
-        return Survey(is_dead, source.photons(layout.order[~is_dead], selection))
-    return Gathering(source, layout, selection, threads).survey()
-
-
-def judge(scan: Scan, dead: np.ndarray, num_alive: int, photons: np.ndarray) -> None:
+def judge(scan: Scan, dead: np.ndarray, num_hot: int, num_left: int, photons: np.ndarray) -> None:
     """Refuse what cannot be meant. Single dead pixels that the mask forgot are left out.
 
     Raises
     ------
     ScanError
-        More than a tenth of the valid pixels are dead, `dead` (n,) being their numbers in the frame; or no frame has
-        a photon on the others.
+        More than a tenth of the valid pixels are dead, `dead` (n,) being their numbers in the frame, or hot; or no
+        frame has a photon on the others.
     """
-    num_pixels = len(dead) + num_alive
+    num_pixels = len(dead) + num_hot + num_left
     if len(dead) > _MOST_DEAD * num_pixels:
         y, x = divmod(int(dead[0]), scan.width)
         problem = (
@@ -210,14 +204,24 @@ def judge(scan: Scan, dead: np.ndarray, num_alive: int, photons: np.ndarray) -> 
             f"{len(dead)} of {num_pixels} (first y {y}, x {x})"
         )
         raise ScanError(scan.source, problem, "mask them in the partition file, or give the one of this detector")
-    if not photons.any():
+    if num_hot > _MOST_DEAD * num_pixels:
+        problem = f"expected single hot pixels, found {num_hot} of {num_pixels}"
+        raise ScanError(scan.source, problem, "raise correct.hot_pixels: bright speckles may stand still")
+    if not (photons > 0).any():
         problem = "expected photons, found none in any frame on any pixel of the partition"
         raise ScanError(scan.source, problem, "check the shutter and the partition file")
 
 
 def _from_events(
-    source: StoredEvents, layout: Layout, selection: Selection, forms: Sequence[str]
+    source: StoredEvents,
+    layout: Layout,
+    selection: Selection,
+    forms: Sequence[str],
+    corrections: Corrections | None,
 ) -> tuple[list[Counts], np.ndarray]:
+    is_dead = np.isin(layout.order, source.dead_pixels)
+    if corrections is not None:
+        return _corrected(source.read(layout.order), layout, selection, corrections.at(layout.order)), is_dead
     events = selected(source.read(layout.order), selection)
     counts: list[Counts] = []
     for (start, stop), form in zip(spans(layout), forms, strict=True):
@@ -226,7 +230,28 @@ def _from_events(
             wide = to_dense(one, np.int32)  # type: ignore[arg-type]
             one = wide.astype(np.int8) if wide.max(initial=0) <= LARGEST_INT8 else wide
         counts.append(one)
-    return counts, np.isin(layout.order, source.dead_pixels)
+    return counts, is_dead
+
+
+def _corrected(events: Events, layout: Layout, selection: Selection, corrections: Corrections) -> list[Counts]:
+    """Corrected counts of each q-bin, float64."""
+    counts: list[Counts] = []
+    for start, stop in spans(layout):
+        dense = np.empty((selection.num_frames, stop - start))
+        for some, measured in measured_counts(pixels(events, start, stop), selection):  # type: ignore[arg-type]
+            dense[:, some] = corrections.at(slice(start, stop)).at(some).apply(measured).sum(axis=1)
+        counts.append(dense)
+    return counts
+
+
+def measured_counts(events: Events, selection: Selection) -> Iterator[tuple[slice, np.ndarray]]:
+    """Counts (t, average, p) of some pixels at a time in the frames that make those of the selection, and of which."""
+    single = selected(events, selection.single)
+    per_block = max(1, BLOCK_BYTES // (8 * max(1, single.num_frames)))
+    for start in range(0, events.shape[1], per_block):
+        some = slice(start, min(start + per_block, events.shape[1]))
+        dense = to_dense(pixels(single, some.start, some.stop), np.int32)  # type: ignore[arg-type]
+        yield some, dense.reshape(selection.num_frames, selection.average, -1)
 
 
 def selected(events: Events, selection: Selection) -> Events:

@@ -77,6 +77,7 @@ class Correlator:
         whole = joined(pieces)
         bounds = np.append(0, np.cumsum(whole.sizes))
         scale = twotime.normalisation(whole.sums, bounds, smoothed, self.valid).scale
+        scale[~(scale > 0)] = np.nan  # of frames in which the dark was more than the counts
         lag, level = lags.delays(len(self.valid), config.lag_scheme, config.delays_per_level)
         options: dict[str, Any] = {"static_bins": whole.labels, "valid": self.valid, "scale": self.frame_scale}
         strips: Iterator[np.ndarray] | None = None

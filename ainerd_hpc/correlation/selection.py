@@ -24,6 +24,11 @@ class Selection(NamedTuple):
         """Frames of the file for one frame of the selection."""
         return self.stride * self.average
 
+    @property
+    def single(self) -> Selection:
+        """The same frames of the file, none of them added up."""
+        return Selection(self.first, self.num_frames * self.average, self.stride)
+
     def raw(self, start: int, stop: int) -> tuple[int, int]:
         """Frames of the file [start, stop) that make frames [start, stop) of the selection."""
         last = self.first + (stop - 1) * self.span + (self.average - 1) * self.stride

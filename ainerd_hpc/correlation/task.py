@@ -19,7 +19,10 @@ from ainerd_hpc.archive import Archive, GroupWriter, limit_threads
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import size_text, tell
 from ainerd_hpc.correlation import memory
-from ainerd_hpc.correlation.gathering import Frames, Survey
+from ainerd_hpc.correlation.bad_frames import FrameRules
+from ainerd_hpc.correlation.corrections import load_corrections
+from ainerd_hpc.correlation.gathering import Frames
+from ainerd_hpc.correlation.inputs import load_monitor
 from ainerd_hpc.correlation.layout import Layout, read_layout, spans
 from ainerd_hpc.correlation.pixels import (
     Pixels,
@@ -29,11 +32,11 @@ from ainerd_hpc.correlation.pixels import (
     open_counts,
     read_pixels,
     sample_counts,
-    survey,
 )
-from ainerd_hpc.correlation.product import C2_SUMS, Arrays, create_c2, figures, store_rows
+from ainerd_hpc.correlation.product import C2_SUMS, Arrays, create_c2, figures, left_out, store_rows
 from ainerd_hpc.correlation.q_bin import Block, Correlator, Piece, QBin, piece_of
 from ainerd_hpc.correlation.selection import as_correlated, selection
+from ainerd_hpc.correlation.survey import look_at, survey
 from ainerd_hpc.correlation.tiles import Tiles
 from ainerd_hpc.costs import load_costs
 from ainerd_hpc.errors import ScanError
@@ -45,8 +48,6 @@ _NOTE_EVERY = 10.0
 """s between two lines about the progress of a long task."""
 _SLACK = 2**26
 """Bytes by which the counts may exceed the plan: the sample of frames is an estimate."""
-_BY_CHANCE = 1e-3
-"""Dark frames that chance may be expected to give in a scan, for them to be bad."""
 
 
 def correlate_q_bins(config: RunConfig, archive: Archive, task: Task, tiles: Tiles, group: GroupWriter) -> Arrays:
@@ -59,7 +60,7 @@ def correlate_q_bins(config: RunConfig, archive: Archive, task: Task, tiles: Til
     """
     limit_threads(config.executor.threads)
     scan: Scan = task.args["scan"]
-    with open_counts(archive, scan, is_copied=config.ingest.form != "none") as source:
+    with open_counts(archive, scan, config) as source:
         return _Line(config, scan, read_layout(archive, scan), source, tiles, group).run(task)
 
 
@@ -84,32 +85,56 @@ class _Line:
         tiles: Tiles,
         group: GroupWriter,
     ) -> None:
-        self.config, self.scan, self.layout, self.source = config, scan, layout, source
+        self.config, self.scan, self.source = config, scan, source
         self.tiles, self.group, self.threads = tiles, group, config.executor.threads
         self.chosen = selection(config.correlate, scan.num_frames)
+        self.corrections, is_unusable = load_corrections(config.correct, scan, layout)
+        self.layout = layout.without(is_unusable)
+        self.dead, self.hot = layout.order[is_unusable], layout.order[:0]
+        """Numbers in the frame of the pixels that are left out."""
+        self.monitor = load_monitor(config, scan, self.chosen)
+        divisor = self.monitor if config.correlate.frame_normalisation == "monitor" else None
+        self.rules = FrameRules(self.chosen.bad, divisor, config.correct.bad_frames)
         self.note = Note(f"{scan.scan_id}: frames read", self.chosen.num_frames)
 
     def run(self, task: Task) -> Arrays:
         """All figures of the task's q-bins; a scan that is split is judged as a whole before."""
         first, stop = task.args["q_bins"]
-        layout, known = self.layout.part(first, stop), None
-        sample = sample_counts(self.source, self.layout, self.chosen)
-        forms = _forms(self.config, self.scan, layout, sample.part(first, stop), self.tiles)
-        reading = Reading(forms, sample.part(first, stop).is_small)
-        if "/" in task.key or task.args["blocks"] > 1 or self.config.correlate.frame_normalisation:
-            known = survey(self.source, self.layout, self.chosen, self.threads)
-            self._judge(self.layout.order[known.is_dead], known.photons)
-            layout = self.layout.without(known.is_dead).part(first, stop)
+        layout, photons = self.layout.part(first, stop), None
+        reading = self._reading(first, stop)
+        if "/" in task.key or task.args["blocks"] > 1 or memory.is_surveyed(self.config):
+            photons = self._survey()
+            layout = self.layout.part(first, stop)
         c2 = create_c2(self.group, stop - first, self.tiles, self.chosen.num_frames)
         if task.args["blocks"] > 1:
-            assert known is not None
-            return self._in_blocks(reading, layout, task.args["blocks"], known.photons, c2)
-        return self._at_once(reading, layout, known, c2)
+            assert photons is not None
+            return self._in_blocks(reading, layout, task.args["blocks"], photons, c2)
+        return self._at_once(reading, layout, photons, c2)
 
-    def _judge(self, dead: np.ndarray, photons: np.ndarray) -> None:
-        judge(self.scan, dead, len(self.layout.order) - len(dead), photons)
+    def _reading(self, first: int, stop: int) -> Reading:
+        """How the counts of the q-bins [first, stop) are read, by a look at a sample of all."""
+        if self.corrections is not None:
+            return Reading([choice.DENSE] * (stop - first), is_small=False)
+        sample = sample_counts(self.source, self.layout, self.chosen).part(first, stop)
+        forms = _forms(self.config, self.scan, self.layout.part(first, stop), sample, self.tiles)
+        return Reading(forms, sample.is_small)
 
-    def _at_once(self, reading: Reading, layout: Layout, known: Survey | None, c2: Any) -> Arrays:
+    def _survey(self) -> np.ndarray:
+        """Look at the whole scan and leave its dead and hot pixels out; the counts of its frames on the others."""
+        look = look_at(self.source, self.layout, self.chosen, self.corrections, self.threads)
+        found = survey(
+            look, self.layout, lambda photons: self.rules.reasons(photons) == 0, self.config.correct.hot_pixels
+        )
+        dead, self.hot = self.layout.order[found.is_dead], self.layout.order[found.is_hot]
+        self.layout = self.layout.without(found.is_dead | found.is_hot)
+        self._judge(dead, len(self.layout.order), found.photons)
+        return found.photons
+
+    def _judge(self, dead: np.ndarray, num_left: int, photons: np.ndarray) -> None:
+        judge(self.scan, dead, len(self.hot), num_left, photons)
+        self.dead = np.append(self.dead, dead)
+
+    def _at_once(self, reading: Reading, layout: Layout, photons: np.ndarray | None, c2: Any) -> Arrays:
         """All q-bins of the task in memory."""
         pixels = self._read(reading, layout)
         inside = [pixels.layout.static_labels[start:stop] for start, stop in spans(pixels.layout)]
@@ -117,10 +142,10 @@ class _Line:
         pixels.counts.clear()
         with ThreadPoolExecutor(self.threads) as pool:
             pieces = list(pool.map(piece_of, blocks))
-        if known is None:
-            known = Survey(pixels.dead, np.sum([piece.sums.sum(axis=0) for piece in pieces], axis=0))
-            self._judge(pixels.dead, known.photons)
-        correlator = self._correlator(known.photons)
+        if photons is None:
+            photons = np.sum([piece.sums.sum(axis=0) for piece in pieces], axis=0)
+            self._judge(pixels.dead, len(pixels.layout.order), photons)
+        correlator = self._correlator(photons)
         note = Note(f"{self.scan.scan_id}: q-bins correlated", len(blocks))
         found = _each(blocks, pieces, correlator, self.group, c2, self.threads, note)
         return self._figures(pixels.layout, found, correlator)
@@ -140,32 +165,24 @@ class _Line:
         return self._figures(layout, [found], correlator)
 
     def _read(self, reading: Reading, layout: Layout) -> Pixels:
-        return read_pixels(self.source, layout, self.chosen, reading.forms, reading.is_small, self.threads, self.note)
+        more = self.threads, self.note, self.corrections
+        return read_pixels(self.source, layout, self.chosen, reading.forms, reading.is_small, *more)
 
     def _correlator(self, photons: np.ndarray) -> Correlator:
-        config, valid = self.config.correlate, valid_frames(photons, self.chosen.bad)
-        scale = None
+        config = self.config.correlate
+        self.reasons = self.rules.reasons(photons)
+        valid, scale = self.reasons == 0, None
         if config.frame_normalisation:
-            mean = photons[valid].mean() if valid.any() else 0.0
-            scale = np.divide(mean, photons, out=np.zeros(len(photons)), where=photons > 0)
+            divisor = photons if self.rules.monitor is None else self.rules.monitor.values
+            mean = divisor[valid].mean() if valid.any() else 0.0
+            scale = np.divide(mean, divisor, out=np.zeros(len(divisor)), where=divisor > 0)
         return Correlator(config, self.tiles, valid, scale, _device(config.device))
 
     def _figures(self, layout: Layout, found: Sequence[QBin], correlator: Correlator) -> Arrays:
         scan, config = as_correlated(self.config.correlate, self.scan), self.config.correlate
-        return figures(scan, config, layout, found, correlator.valid, self.chosen.average)
-
-
-def valid_frames(photons: np.ndarray, bad: Sequence[int]) -> np.ndarray:
-    """(t,) False for frames that are known to be bad, and for dark ones that are no chance.
-
-    A frame without a photon is bad where chance would give less than a thousandth of one such frame in the scan.
-    """
-    valid = np.ones(len(photons), dtype=bool)
-    valid[list(bad)] = False
-    lit = photons[valid]
-    if len(lit) and len(lit) * np.exp(-float(lit.mean())) < _BY_CHANCE:
-        valid &= photons > 0
-    return valid
+        arrays = figures(scan, config, layout, found, correlator.valid, self.chosen.average)
+        monitor = None if self.monitor is None else self.monitor.values
+        return arrays | left_out(self.reasons, self.dead, self.hot, monitor)
 
 
 def _forms(config: RunConfig, scan: Scan, layout: Layout, sample: Sample, tiles: Tiles) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ainerd_hpc.kernels import diagonals, kww, lags, multitau, twotime
-from ainerd_hpc.kernels.counts import select, to_dense
+from ainerd_hpc.kernels.counts import Counts, select, to_dense
 from ainerd_hpc.kernels.gather import by_pixel, find_events, pixel_sums, take
 
 _TYPES = (np.uint8, np.uint16, np.uint32, np.int32)
@@ -14,8 +14,9 @@ _FRAMES = 300
 """More than one strip of products: Numba has a type for pieces of arrays and one for whole ones."""
 
 
-def compile_kernels() -> None:
-    """Call every kernel on next to nothing; what is compiled already is only loaded."""
+def compile_kernels(is_corrected: bool = False) -> None:
+    """Call every kernel on next to nothing, those for corrected counts too where there will be some; what is compiled
+    already is only loaded."""
     order, is_dead, labels = np.arange(8, dtype=np.int32), np.zeros(8, dtype=bool), np.repeat([1, 2], 4)
     bounds, valid, (lag, level) = np.array([0, 4, 8]), np.ones(_FRAMES, dtype=bool), lags.delays(_FRAMES)
     dense = np.empty((_FRAMES, 8), dtype=np.int8)
@@ -23,7 +24,11 @@ def compile_kernels() -> None:
         frames = np.random.default_rng(0).poisson(1.0, (_FRAMES, 8)).astype(dtype)
         take(frames, order, np.array([0, 8]), is_dead, [dense])
         events = by_pixel([find_events(frames, order, is_dead)], 8)
-    for counts in (dense, events, to_dense(events, np.int32)):
+        if is_corrected:
+            take(frames, order, np.array([0, 8]), is_dead, [np.empty_like(frames)])
+    corrected = [dense.astype(np.float64)] if is_corrected else []
+    every: tuple[Counts, ...] = (dense, events, to_dense(events, np.int32), *corrected)
+    for counts in every:
         select(counts, order)
         pixel_sums(counts, valid)
         multitau.sums(counts, labels, lag, level, valid=valid)

@@ -21,24 +21,39 @@ if TYPE_CHECKING:
     from ainerd_hpc.formats.source_file import SourceFile
 
 READERS = {
+    "aps-result": "ainerd_hpc.formats.aps_result:ApsResult",
+    "legacy-result": "ainerd_hpc.formats.legacy_result:LegacyResult",
+    "esrf-result": "ainerd_hpc.formats.legacy_result:EsrfResult",
+    "nxxpcs": "ainerd_hpc.formats.nxxpcs:NxXpcs",
     "esrf-sparse": "ainerd_hpc.formats.esrf_sparse:EsrfSparse",
+    "eiger-hdf5": "ainerd_hpc.formats.eiger:EigerHdf5",
+    "aps-hdf5": "ainerd_hpc.formats.aps:ApsHdf5",
+    "esrf-hdf5": "ainerd_hpc.formats.arrays:EsrfHdf5",
     "imm": "ainerd_hpc.formats.imm:Imm",
     "rigaku": "ainerd_hpc.formats.rigaku:Rigaku",
     "timepix4": "ainerd_hpc.formats.timepix:Timepix",
-    "aps-hdf5": "ainerd_hpc.formats.aps:ApsHdf5",
+    "image-series": "ainerd_hpc.formats.image_series:ImageSeries",
+    "ainerd-frames": "ainerd_hpc.formats.zarr_arrays:AinerdFrames",
     "c2-hdf5": "ainerd_hpc.formats.c2maps:C2Hdf5",
     "c2-npy": "ainerd_hpc.formats.c2maps:C2Npy",
     "ainerd2024": "ainerd_hpc.formats.ainerd2024:Ainerd2024",
 }
+_ARRAYS = {
+    "hdf5-array": "ainerd_hpc.formats.arrays:Hdf5Array",
+    "zarr-array": "ainerd_hpc.formats.zarr_arrays:ZarrArray",
+}
+"""Readers of an array whose path is given, `hdf5-array:<path>`."""
 _HDF5_SUFFIXES = {".h5", ".hdf", ".hdf5", ".nxs", ".cxi"}
 RAW_SUFFIXES = _HDF5_SUFFIXES | {".npy", ".bin", ".imm", ".edf", ".cbf", ".tif", ".tiff"}
 """Files that are expected to hold something by these: where they do not, this is said."""
 
 
 def reader(name: str) -> Any:
-    """The reader class of a format, imported now."""
-    module, attribute = READERS[name].split(":")
-    return getattr(importlib.import_module(module), attribute)
+    """The reader of a format, imported now; `<array format>:<path>` for that of an array in any file."""
+    kind, _, path = name.partition(":")
+    module, attribute = {**READERS, **_ARRAYS}[kind].split(":")
+    found = getattr(importlib.import_module(module), attribute)
+    return found(path) if kind in _ARRAYS else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +93,13 @@ def describe(path: Path) -> Description:
     return scan.description if beside is None else with_metadata(scan.description, beside, read_metadata(beside))
 
 
-def scans_of(file: SourceFile) -> Iterator[FoundScan]:
-    """The scans that a file holds, by the first reader that knows it; one with a reason where the file is damaged."""
-    name = next((name for name in READERS if reader(name).matches(file)), "")
+def scans_of(file: SourceFile, dataset: str = "") -> Iterator[FoundScan]:
+    """The scans that a file holds, by the first reader that knows it; one with a reason where the file is damaged.
+
+    `dataset`: path of an array in the file that is taken for frames, whatever else there is.
+    """
+    arrays = [f"{kind}:{dataset}" for kind in _ARRAYS] if dataset else []
+    name = next((name for name in (*arrays, *READERS) if reader(name).matches(file)), "")
     if not name:
         if reason := _fault(file):
             yield FoundScan(file.path, "unknown", reason=reason)

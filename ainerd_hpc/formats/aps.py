@@ -14,7 +14,7 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
-from ainerd_hpc.formats.frames import Hdf5Frames
+from ainerd_hpc.formats.frames import Hdf5Frames, num_written
 from ainerd_hpc.formats.hdf5 import READ_ERRORS, need_dataset, open_hdf5, reading
 from ainerd_hpc.formats.partition import Geometry
 from ainerd_hpc.formats.source_file import SourceFile
@@ -54,11 +54,14 @@ class ApsHdf5:
         assert file.hdf5 is not None
         with reading(where):
             frames = need_dataset(file.hdf5, _FRAMES)
-            shape, dtype = frames.shape, frames.dtype
+            shape, dtype, written = frames.shape, frames.dtype, num_written(frames)
             simulated = bool(file.hdf5.attrs.get("simulated", False))
         if len(shape) != 3 or 0 in shape or dtype.kind not in "uif":
             problem = f"expected counts (t, y, x), found {dtype} {shape}"
             raise ScanError(where, problem, "check that this is a raw detector file")
+        if written < shape[0]:
+            problem = f"expected {shape[0]} frames, found {written} that were written"
+            raise ScanError(where, problem, "wait until it is finished, or copy it again from where it was measured")
         return Description(shape[0], dtype.itemsize, shape[1], shape[2], simulated=simulated)
 
     @staticmethod

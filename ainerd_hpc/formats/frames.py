@@ -82,6 +82,17 @@ class Hdf5Frames:
         return np.frombuffer(decoded, dtype=self.dtype).reshape(self.shape[1:])
 
 
+def num_written(dataset: h5py.Dataset) -> int:
+    """Frames of which something is in the file: HDF5 makes zeros of those that a detector did not come to write."""
+    num_frames = dataset.shape[0]
+    if dataset.is_virtual or dataset.external:
+        return int(num_frames)
+    if dataset.chunks is None:
+        return int(num_frames) if dataset.id.get_storage_size() else 0
+    area = np.prod([-(-size // chunk) for size, chunk in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)])
+    return min(int(num_frames), int(dataset.id.get_num_chunks() * dataset.chunks[0] // max(1, area)))
+
+
 def _is_frame_a_chunk(dataset: h5py.Dataset) -> bool:
     """Whether every chunk is one frame and bitshuffle/LZ4 the only filter."""
     filters = dataset.id.get_create_plist()

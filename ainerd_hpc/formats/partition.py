@@ -1,33 +1,53 @@
-"""Partition files: which pixel belongs to which q(-phi) bin, in today's APS layout (`/qmap`).
+"""Partition files: which pixel belongs to which bin of q and phi, in the layouts of the APS, today's and the former.
 
-Written by pySimpleMask, read by boost_corr and pyXpcsViewer; q = 2 k0 sin(alpha / 2), k0 = 2 pi E / 12.39841984.
+Today's is `/qmap`: written by pySimpleMask, read by boost_corr and pyXpcsViewer, which copy it to `/xpcs/qmap` of their
+results. The former is in `partition_legacy`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 import numpy as np
 
 from ainerd_hpc import __version__
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.hdf5 import READ_ERRORS
+from ainerd_hpc.formats.hdf5 import READ_ERRORS, get_dataset, number
+from ainerd_hpc.formats.partition_legacy import (
+    is_legacy,
+    legacy_datasets,
+    legacy_root,
+    read_array,
+    read_legacy,
+    read_texts,
+)
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.kernels.partitioning import (
+    RING,
+    Axis,
+    Bins,
+    Labels,
+    Spacing,
+    axis_over,
+    azimuth,
+    label_bins,
+    scattering_vector,
+)
 
-_HC = 12.39841984
-"""Planck constant times speed of light, keV angstrom."""
-_NEXT_STEP = "write the partition again (pySimpleMask), or name another one in source.partition"
+_NEXT_STEP = "write the partition again (ainerd-hpc qmap), or name another one in source.partition"
+_ENLARGE = "use a larger detector, less mask or other bins"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Partition:
-    """Mask and q-bins of a detector; compare two by `digest`."""
+    """Mask and bins of a detector; compare two by `digest`."""
 
     mask: np.ndarray
     """(y, x) bool, True = use the pixel."""
@@ -39,58 +59,73 @@ class Partition:
     """(n_dynamic,) float64, q of each dynamic label, 1/angstrom."""
     static_q_list: np.ndarray
     """(n_static,) float64, q of each static label, 1/angstrom; NaN where the file does not say."""
+    dynamic_phi_list: np.ndarray
+    """(n_dynamic,) float64, phi of each dynamic label, degrees; NaN for rings, and where the file does not say."""
+    static_phi_list: np.ndarray
+    """(n_static,) float64, phi of each static label, degrees; NaN for rings, and where the file does not say."""
     digest: str
-    """First 16 hex digits of the SHA-256 of the arrays."""
+    """First 16 hex digits of the SHA-256 of the arrays; phi is in it where the dynamic bins have one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Where the detector stands in the beam (transmission, detector normal to the beam)."""
+    """Where the detector stands in the beam (transmission, detector normal to the beam); NaN where nothing says."""
 
-    beam_center_x: float
-    """Column of the direct beam, pixels."""
-    beam_center_y: float
+    beam_center_x: float = nan
+    """Column of the direct beam, pixels; a whole number is the middle of a pixel."""
+    beam_center_y: float = nan
     """Row of the direct beam, pixels."""
-    pixel_size: float
+    pixel_size: float = nan
     """m."""
-    distance: float
+    distance: float = nan
     """Sample to detector, m."""
-    energy: float
+    energy: float = nan
     """Photon energy, keV."""
 
     def q_map(self, height: int, width: int) -> np.ndarray:
         """q of every pixel, (height, width) float64, 1/angstrom."""
-        y = np.arange(height)[:, np.newaxis] - self.beam_center_y
-        x = np.arange(width) - self.beam_center_x
-        alpha = np.arctan(np.hypot(x, y) * self.pixel_size / self.distance)
-        return np.asarray(4.0 * np.pi * self.energy / _HC * np.sin(alpha / 2.0))
+        center = self.beam_center_x, self.beam_center_y
+        return scattering_vector(height, width, *center, self.pixel_size, self.distance, self.energy)
+
+    def phi_map(self, height: int, width: int) -> np.ndarray:
+        """phi of every pixel, (height, width) float64, degrees: 0 to the right, 90 upwards."""
+        return azimuth(height, width, self.beam_center_x, self.beam_center_y)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rings:
-    """A partition into q-rings, with what its file says about the bins, empty ones included."""
+class QMap:
+    """All that a partition file says: the partition, its bins, empty ones included, and where it comes from."""
 
     partition: Partition
-    dynamic_v_list: np.ndarray
-    """(num_q_bins,) float64, bin centres, 1/angstrom."""
-    static_v_list: np.ndarray
-    """(num_q_bins * num_static_per_q,) float64, bin centres, 1/angstrom."""
-    dynamic_index_mapping: np.ndarray
-    """(n_dynamic,) int, natural index of each compact label."""
-    static_index_mapping: np.ndarray
-    """(n_static,) int, natural index of each compact label."""
+    dynamic: Bins
+    static: Bins
+    blemish: np.ndarray
+    """(y, x) bool, True = the pixel counts well, whether it is used or not."""
+    geometry: Geometry = Geometry()
+
+
+Rings = QMap
 
 
 def is_partition(file: SourceFile) -> bool:
-    """Whether the file is HDF5 and holds `/qmap/dynamic_roi_map`; never raises."""
+    """Whether the file is HDF5 and a partition file of either layout; never raises.
+
+    Results that hold a copy of their partition are none.
+    """
     try:
-        return isinstance(file.hdf5.get("qmap/dynamic_roi_map") if file.hdf5 else None, h5py.Dataset)
+        hdf5 = file.hdf5
+        return hdf5 is not None and (isinstance(hdf5.get("qmap/dynamic_roi_map"), h5py.Dataset) or is_legacy(hdf5))
     except READ_ERRORS:
         return False
 
 
 def read_partition(path: Path) -> Partition:
-    """Read and check a partition file.
+    """The partition of a file, as of `read_qmap`."""
+    return read_qmap(path).partition
+
+
+def read_qmap(path: Path) -> QMap:
+    """Read and check a partition file of either layout, or the partition that a result holds.
 
     Raises
     ------
@@ -99,24 +134,43 @@ def read_partition(path: Path) -> Partition:
         dynamic ones; a q is not finite; the bins are not bins of q in 1/angstrom.
     """
     with _reading(path), h5py.File(path, "r") as file:
-        group = file["qmap"]
-        _check_axis(path, group)
-        mask = group["mask"][()].astype(bool)
-        dynamic = _label_map(path, group, "dynamic_roi_map")
-        static = _label_map(path, group, "static_roi_map") if "static_roi_map" in group else dynamic
-        q_list = _q_list(path, group, "dynamic")
-        has_static_q = "static_v_list_dim0" in group and "static_roi_map" in group
-        static_q = _q_list(path, group, "static") if has_static_q else np.full(int(static.max(initial=0)), np.nan)
-    return _checked(f"{path}:/qmap", mask, dynamic, static, q_list, static_q)
+        root = next((name for name in ("qmap", "xpcs/qmap") if f"{name}/dynamic_roi_map" in file), "")
+        if root:
+            labels, geometry = _read_current(file, root), _read_geometry(file, root)
+        elif root := legacy_root(file):
+            labels, x, y = read_legacy(file)
+            geometry = Geometry(beam_center_x=x, beam_center_y=y)
+        else:
+            raise KeyError("there is neither /qmap/dynamic_roi_map nor /data/dynamicMap")
+    return _checked(f"{path}:/{root}", labels, geometry)
+
+
+def make_qmap(
+    mask: np.ndarray,
+    q: np.ndarray,
+    phi: np.ndarray,
+    q_axis: Axis,
+    phi_axis: Axis = RING,
+    symmetry: int = 1,
+    geometry: Geometry = Geometry(),
+) -> QMap:
+    """Bins of q and phi over the valid pixels, as of `kernels.partitioning.label_bins`.
+
+    Raises
+    ------
+    ScanError
+        No valid pixel lies in them.
+    """
+    try:
+        labels = label_bins(mask, q, phi, q_axis, phi_axis, symmetry)
+    except ValueError as error:
+        raise ScanError("mask", str(error), _ENLARGE) from None
+    return _checked("partition", labels, geometry)
 
 
 def make_ring_partition(
-    mask: np.ndarray,
-    geometry: Geometry,
-    num_q_bins: int,
-    num_static_per_q: int,
-    spacing: Literal["linear", "log"] = "linear",
-) -> Rings:
+    mask: np.ndarray, geometry: Geometry, num_q_bins: int, num_static_per_q: int, spacing: Spacing = "linear"
+) -> QMap:
     """Concentric q-rings over the valid pixels.
 
     Parameters
@@ -133,97 +187,144 @@ def make_ring_partition(
     ScanError
         No pixel is valid.
     """
-    if not mask.any():
-        raise ScanError(
-            "mask", f"expected valid pixels, found none in {mask.shape}", "use a larger detector or less mask"
-        )
-    q = geometry.q_map(*mask.shape).round(12)
-    space = np.linspace if spacing == "linear" else np.geomspace
-    static_edges = space(q[mask].min(), q[mask].max(), num_q_bins * num_static_per_q + 1)
-    static_bin = np.clip(np.digitize(q, static_edges) - 1, 0, num_q_bins * num_static_per_q - 1)
-    static, static_mapping = _compact(static_bin, mask)
-    dynamic, dynamic_mapping = _compact(static_bin // num_static_per_q, mask)
-    static_centres = _centres(static_edges, spacing)
-    dynamic_centres = _centres(static_edges[::num_static_per_q], spacing)
-    partition = _checked(
-        "rings", mask.astype(bool), dynamic, static, dynamic_centres[dynamic_mapping], static_centres[static_mapping]
-    )
-    return Rings(partition, dynamic_centres, static_centres, dynamic_mapping, static_mapping)
+    q, mask = geometry.q_map(*mask.shape), mask.astype(bool)
+    try:
+        axis = axis_over(q, mask, num_q_bins, num_static_per_q, spacing)
+    except ValueError as error:
+        raise ScanError("mask", str(error), _ENLARGE) from None
+    return make_qmap(mask, q, np.zeros(mask.shape), axis, geometry=geometry)
 
 
-def write_partition(path: Path, rings: Rings, geometry: Geometry, description: str = "") -> None:
-    """Write a partition file that boost_corr and pyXpcsViewer read too; the same input gives the same bytes."""
-    partition = rings.partition
+def write_partition(
+    path: Path, qmap: QMap, geometry: Geometry | None = None, description: str = "", *, legacy: bool = False
+) -> None:
+    """Write a partition file; the same input gives the same bytes.
+
+    Parameters
+    ----------
+    geometry : Geometry, optional
+        Instead of that of the q map.
+    legacy : bool
+        In the former layout, which keeps of the geometry only the beam centre, and neither blemish nor description.
+    """
+    geometry, partition = geometry or qmap.geometry, qmap.partition
     with h5py.File(path, "w") as file:
+        if legacy:
+            labels = Labels(
+                partition.mask,
+                partition.dynamic_roi_map,
+                partition.static_roi_map,
+                qmap.dynamic,
+                qmap.static,
+                qmap.blemish,
+            )
+            content = legacy_datasets(labels, geometry.beam_center_x, geometry.beam_center_y)
+            _write(file.create_group("data"), **content)
+            return
         group = file.create_group("qmap")
         group.attrs["hash"] = partition.digest
         group.attrs["version"] = f"ainerd_hpc {__version__}"
         group.attrs["description"] = description
-        _write(group, mask=partition.mask, blemish=partition.mask, map_names=["q", "phi"], map_units=["Å⁻¹", "deg"])
-        _write_bins(group, "dynamic", partition.dynamic_roi_map, rings.dynamic_v_list, rings.dynamic_index_mapping)
-        _write_bins(group, "static", partition.static_roi_map, rings.static_v_list, rings.static_index_mapping)
-        _write(group, beam_center_x=geometry.beam_center_x, beam_center_y=geometry.beam_center_y)
-        _write(group, pixel_size=geometry.pixel_size, detector_distance=geometry.distance, energy=geometry.energy)
+        _write(group, mask=partition.mask, blemish=qmap.blemish, map_names=["q", "phi"], map_units=["Å⁻¹", "deg"])
+        _write_bins(group, "dynamic", partition.dynamic_roi_map, qmap.dynamic)
+        _write_bins(group, "static", partition.static_roi_map, qmap.static)
+        _write_geometry(group, geometry)
         _write(group, source_file="")
-        for name, unit in {"pixel_size": "m", "detector_distance": "m", "energy": "keV"}.items():
-            group[name].attrs["unit"] = unit
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-        problem = f"expected a partition in the layout /qmap, cannot read it: {' '.join(str(error).split())}"
+    except READ_ERRORS as error:
+        problem = f"expected a partition in the layout /qmap or /data, cannot read it: {' '.join(str(error).split())}"
         raise ScanError(str(path), problem, _NEXT_STEP) from None
 
 
-def _check_axis(path: Path, group: h5py.Group) -> None:
-    """The first axis has to be q in 1/angstrom, or everything downstream is off by a factor."""
-    for dataset, axis in (("map_names", "name"), ("map_units", "unit")):
-        if dataset not in group:
+def _read_current(file: h5py.File, root: str) -> Labels:
+    is_angle = _check_axes(file, root)
+    mask = read_array(file, f"{root}/mask").astype(bool)
+    blemish = read_array(file, f"{root}/blemish").astype(bool) if f"{root}/blemish" in file else mask
+    dynamic_map = _label_map(file, f"{root}/dynamic_roi_map")
+    static_map = _label_map(file, f"{root}/static_roi_map") if f"{root}/static_roi_map" in file else dynamic_map
+    dynamic = _read_bins(file, root, "dynamic", is_angle)
+    if f"{root}/static_roi_map" in file and f"{root}/static_v_list_dim0" in file:
+        static = _read_bins(file, root, "static", is_angle)
+    else:
+        num = int(static_map.max(initial=0))
+        static = Bins(np.full(num, nan), np.zeros(1), np.arange(num))
+    return Labels(mask, dynamic_map, static_map, dynamic, static, blemish)
+
+
+def _check_axes(file: h5py.File, root: str) -> bool:
+    """Whether the second axis is phi in degrees. The first has to be q in 1/angstrom, or all is off by a factor."""
+    is_angle = True
+    for dataset, axis, second in (("map_names", "name", "phi"), ("map_units", "unit", "deg")):
+        if (found := get_dataset(file, f"{root}/{dataset}")) is None:
             continue
-        found = group[dataset].asstr()[0]
-        if (axis == "name" and found != "q") or "nm" in found:
-            problem = f"expected bins of q in 1/angstrom, found the {axis} '{found}' of the first axis"
-            raise ScanError(f"{path}:/qmap/{dataset}", problem, _NEXT_STEP)
+        texts = read_texts(found, 2)
+        if (axis == "name" and texts[0] != "q") or "nm" in texts[0]:
+            problem = f"expected bins of q in 1/angstrom, found the {axis} '{texts[0]}' of the first axis"
+            raise ScanError(f"{file.filename}:/{root}/{dataset}", problem, _NEXT_STEP)
+        is_angle = is_angle and texts[1:] == [second]
+    return is_angle
 
 
-def _label_map(path: Path, group: h5py.Group, name: str) -> np.ndarray:
-    labels = group[name][()]
+def _label_map(file: h5py.File, name: str) -> np.ndarray:
+    labels = read_array(file, name)
     if labels.ndim != 2 or labels.dtype.kind not in "ui" or labels.min(initial=0) < 0:
         problem = f"expected a 2-D map of labels from 0, found {labels.dtype} {labels.shape}"
-        raise ScanError(f"{path}:/qmap/{name}", problem, _NEXT_STEP)
+        raise ScanError(f"{file.filename}:/{name}", problem, _NEXT_STEP)
     return np.asarray(labels, dtype=np.int32)
 
 
-def _q_list(path: Path, group: h5py.Group, kind: str) -> np.ndarray:
-    """q of each compact label: natural index = i_q * n_phi + i_phi."""
-    q_centres = np.atleast_1d(group[f"{kind}_v_list_dim0"][()]).astype(np.float64)
-    mapping = np.atleast_1d(group[f"{kind}_index_mapping"][()]).astype(np.int64)
-    num_q, num_phi = (int(number) for number in group[f"{kind}_num_pts"][()])
+def _read_bins(file: h5py.File, root: str, kind: str, is_angle: bool) -> Bins:
+    """The bins of one kind; `is_angle`: those of the second axis are phi in degrees."""
+    q, q_edges = _read_axis(file, f"{root}/{kind}_v_list_dim0")
+    mapping = np.atleast_1d(read_array(file, f"{root}/{kind}_index_mapping")).astype(np.int64)
+    num_q, num_phi = (int(number) for number in read_array(file, f"{root}/{kind}_num_pts"))
+    found, last = np.unique(mapping), num_q * num_phi
     if (
-        num_q != q_centres.size
+        num_q != q.size
         or num_phi < 1
-        or mapping.min(initial=0) < 0
-        or mapping.max(initial=0) >= num_q * num_phi
+        or found.size != mapping.size
+        or (found.size and not 0 <= found[0] <= found[-1] < last)
     ):
         problem = (
-            f"expected indices below {num_q} x {num_phi} ({kind}_num_pts) and {num_q} bin centres, "
-            f"found indices up to {mapping.max(initial=0)} and {q_centres.size} centres"
+            f"expected distinct indices below {num_q} x {num_phi} ({kind}_num_pts) and {num_q} bin centres, "
+            f"found indices up to {mapping.max(initial=0)} and {q.size} centres"
         )
-        raise ScanError(f"{path}:/qmap/{kind}_index_mapping", problem, _NEXT_STEP)
-    return q_centres[mapping // num_phi]
+        raise ScanError(f"{file.filename}:/{root}/{kind}_index_mapping", problem, _NEXT_STEP)
+    phi, phi_edges = np.broadcast_to(nan, num_phi), np.empty(0)
+    if is_angle and f"{root}/{kind}_v_list_dim1" in file:
+        phi, phi_edges = _read_axis(file, f"{root}/{kind}_v_list_dim1")
+    if phi.size != num_phi:
+        problem = f"expected {num_phi} values of phi ({kind}_num_pts), found {phi.size}"
+        raise ScanError(f"{file.filename}:/{root}/{kind}_v_list_dim1", problem, _NEXT_STEP)
+    return Bins(q, phi, mapping, q_edges, phi_edges)
 
 
-def _checked(
-    where: str, mask: np.ndarray, dynamic: np.ndarray, static: np.ndarray, q_list: np.ndarray, static_q: np.ndarray
-) -> Partition:
+def _read_axis(file: h5py.File, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Centres, and the edges where we have written them."""
+    middle = np.atleast_1d(read_array(file, name)).astype(np.float64)
+    edges = np.atleast_1d(file[name].attrs.get("edges", np.empty(0))).astype(np.float64)
+    return middle, edges if edges.size == middle.size + 1 else np.empty(0)
+
+
+def _read_geometry(file: h5py.File, root: str) -> Geometry:
+    names = {"distance": "detector_distance"}
+    fields = ("beam_center_x", "beam_center_y", "pixel_size", "distance", "energy")
+    return Geometry(**{field: number(file, f"{root}/{names.get(field, field)}") for field in fields})
+
+
+def _checked(where: str, labels: Labels, geometry: Geometry) -> QMap:
     """The partition with masked pixels unlabelled, or the first rule that it breaks."""
-    if not mask.shape == dynamic.shape == static.shape:
-        shapes = f"mask {mask.shape}, dynamic {dynamic.shape}, static {static.shape}"
+    mask, dynamic, static = labels.mask, labels.dynamic_roi_map, labels.static_roi_map
+    if not mask.shape == dynamic.shape == static.shape == labels.blemish.shape:
+        shapes = f"mask {mask.shape}, dynamic {dynamic.shape}, static {static.shape}, blemish {labels.blemish.shape}"
         raise ScanError(where, f"expected maps of one shape, found {shapes}", _NEXT_STEP)
     dynamic, static = np.where(mask, dynamic, 0), np.where(mask, static, 0)
+    q_list, static_q = labels.dynamic.q_list, labels.static.q_list
     _check_compact(f"{where}/dynamic_roi_map", dynamic, q_list.size)
     _check_compact(f"{where}/static_roi_map", static, int(static.max(initial=0)))
     _check_nested(where, dynamic, static)
@@ -232,10 +333,19 @@ def _checked(
         raise ScanError(f"{where}/static_index_mapping", problem, _NEXT_STEP)
     if not np.isfinite(q_list).all():
         raise ScanError(f"{where}/dynamic_v_list_dim0", "expected finite q, found NaN or infinity", _NEXT_STEP)
+    arrays = (mask, dynamic.astype(np.int32), static.astype(np.int32), q_list, static_q)
+    phi_lists = (labels.dynamic.phi_list, labels.static.phi_list)
+    is_ring = not np.isfinite(phi_lists[0]).any()
+    partition = Partition(*arrays, *phi_lists, digest=_digest(*arrays, *(() if is_ring else phi_lists)))
+    return QMap(partition, labels.dynamic, labels.static, labels.blemish, geometry)
+
+
+def _digest(*arrays: np.ndarray) -> str:
     digest = hashlib.sha256()
-    for array in (mask, dynamic.astype("<i4"), static.astype("<i4"), q_list.astype("<f8"), static_q.astype("<f8")):
-        digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
-    return Partition(mask, dynamic.astype(np.int32), static.astype(np.int32), q_list, static_q, digest.hexdigest()[:16])
+    for array in arrays:
+        little = array.astype(array.dtype.newbyteorder("<"))
+        digest.update(str(array.shape).encode() + np.ascontiguousarray(little).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _check_compact(where: str, labels: np.ndarray, num_labels: int) -> None:
@@ -247,7 +357,8 @@ def _check_compact(where: str, labels: np.ndarray, num_labels: int) -> None:
 
 
 def _check_nested(where: str, dynamic: np.ndarray, static: np.ndarray) -> None:
-    pairs = np.unique(np.stack([static.ravel(), dynamic.ravel()]), axis=1)
+    base = int(dynamic.max(initial=0)) + 1
+    pairs = np.stack(np.divmod(np.unique(static.astype(np.int64) * base + dynamic), base))
     pairs = pairs[:, pairs.any(axis=0)]
     repeated = np.flatnonzero(np.diff(pairs[0]) == 0)
     if repeated.size or not pairs.all():
@@ -256,30 +367,35 @@ def _check_nested(where: str, dynamic: np.ndarray, static: np.ndarray) -> None:
         raise ScanError(f"{where}/static_roi_map", problem, _NEXT_STEP)
 
 
-def _compact(natural: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels 1..N in natural order without the empty bins, and the natural index of each."""
-    mapping = np.unique(natural[mask])
-    return np.where(mask, np.searchsorted(mapping, natural) + 1, 0).astype(np.int32), mapping
-
-
-def _centres(edges: np.ndarray, spacing: str) -> np.ndarray:
-    low, high = edges[:-1], edges[1:]
-    return np.asarray((low + high) / 2.0 if spacing == "linear" else np.sqrt(low * high))
-
-
 def _write(group: h5py.Group, **values: Any) -> None:
     for name, value in values.items():
         group.create_dataset(name, data=value, track_times=False)
 
 
-def _write_bins(group: h5py.Group, kind: str, labels: np.ndarray, centres: np.ndarray, mapping: np.ndarray) -> None:
-    """The datasets of one set of bins; rings have a single bin in phi."""
+def _write_bins(group: h5py.Group, kind: str, labels: np.ndarray, bins: Bins) -> None:
+    """The datasets of one set of bins; edges, which the layout lacks, as attributes of the centres."""
     small = labels.astype(np.min_scalar_type(int(labels.max(initial=0))))
-    _write(group, **{f"{kind}_roi_map": small, f"{kind}_num_pts": [centres.size, 1], f"{kind}_index_mapping": mapping})
-    axes: Mapping[str, tuple[np.ndarray, str, str]] = {
-        f"{kind}_v_list_dim0": (centres, "q", "Å⁻¹"),
-        f"{kind}_v_list_dim1": (np.zeros(1), "phi", "deg"),
-    }
-    for name, (values, axis, unit) in axes.items():
+    sizes = [bins.q.size, bins.phi.size]
+    _write(group, **{f"{kind}_roi_map": small, f"{kind}_num_pts": sizes, f"{kind}_index_mapping": bins.index_mapping})
+    axes = (("dim0", bins.q, bins.q_edges, "q", "Å⁻¹"), ("dim1", bins.phi, bins.phi_edges, "phi", "deg"))
+    for dimension, values, edges, axis, unit in axes:
+        name = f"{kind}_v_list_{dimension}"
         _write(group, **{name: values})
         group[name].attrs.update({"name": axis, "unit": unit, "size": values.size})
+        if edges.size:
+            group[name].attrs["edges"] = edges
+
+
+def _write_geometry(group: h5py.Group, geometry: Geometry) -> None:
+    """What is known of it."""
+    values = {
+        "beam_center_x": (geometry.beam_center_x, "pixel"),
+        "beam_center_y": (geometry.beam_center_y, "pixel"),
+        "pixel_size": (geometry.pixel_size, "m"),
+        "detector_distance": (geometry.distance, "m"),
+        "energy": (geometry.energy, "keV"),
+    }
+    for name, (value, unit) in values.items():
+        if np.isfinite(value):
+            _write(group, **{name: value})
+            group[name].attrs["unit"] = unit

@@ -73,7 +73,7 @@ class FileRecord:
         return not depends or self.stamp == stamp
 
 
-def walk(roots: Iterable[Path], known: Mapping[Path, FileRecord]) -> list[FileRecord]:
+def walk(roots: Iterable[Path], known: Mapping[Path, FileRecord], dataset: str = "") -> list[FileRecord]:
     """All files below the roots, each in the order of its path; what is known and has not changed is not opened.
 
     Hidden files and folders are left out, links to folders are not followed.
@@ -87,15 +87,15 @@ def walk(roots: Iterable[Path], known: Mapping[Path, FileRecord]) -> list[FileRe
             elif old is not None and old.is_current(stamp):
                 found[path] = old
             else:
-                found[path] = look_at(path, stamp)
+                found[path] = look_at(path, stamp, dataset)
     return [found[path] for path in sorted(found)]
 
 
-def look_at(path: Path, stamp: Stamp) -> FileRecord:
-    """Open a file and say what it is; whatever it holds, this does not fail."""
+def look_at(path: Path, stamp: Stamp, dataset: str = "") -> FileRecord:
+    """Open a file and say what it is; whatever it holds, this does not fail. `dataset` as for `scans_of`."""
     with SourceFile(path) as file:
         try:
-            return _look_at(file, FileRecord(path, stamp, Kind.OTHER))
+            return _look_at(file, FileRecord(path, stamp, Kind.OTHER), dataset)
         except ScanError as error:
             return FileRecord(path, stamp, Kind.BROKEN, reason=str(error))
 
@@ -130,7 +130,7 @@ def _plain(value: object) -> object:
     return value.value if isinstance(value, Kind) else str(value)
 
 
-def _look_at(file: SourceFile, record: FileRecord) -> FileRecord:
+def _look_at(file: SourceFile, record: FileRecord, dataset: str) -> FileRecord:
     from ainerd_hpc.formats import sample_log
     from ainerd_hpc.formats.metadata import is_metadata, metadata_of
     from ainerd_hpc.formats.partition import is_partition
@@ -139,7 +139,7 @@ def _look_at(file: SourceFile, record: FileRecord) -> FileRecord:
         return replace(record, kind=Kind.PARTITION)
     if is_metadata(file):
         return replace(record, kind=Kind.METADATA, metadata=metadata_of(file.hdf5))
-    if found := tuple(scans_of(file)):
+    if found := tuple(scans_of(file, dataset)):
         if found[0].reason and found[0].format == "unknown":
             return replace(record, kind=Kind.BROKEN, reason=found[0].reason)
         return replace(record, kind=Kind.SCAN, scans=found, content=_content(file.path, found))

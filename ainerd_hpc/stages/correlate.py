@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,11 @@ import numpy as np
 from ainerd_hpc import __version__
 from ainerd_hpc.archive import GroupWriter, recorded_digest, writing_group
 from ainerd_hpc.config import digest
+from ainerd_hpc.correlation.inputs import described, images_digest, monitor_digest
 from ainerd_hpc.correlation.memory import fewest_parts
 from ainerd_hpc.correlation.selection import as_correlated, selection
 from ainerd_hpc.correlation.tiles import Tiles, tiles_for
-from ainerd_hpc.errors import ScanError
+from ainerd_hpc.errors import ConfigError, ScanError
 from ainerd_hpc.executors import worker_memory
 from ainerd_hpc.formats import reader
 from ainerd_hpc.ledger import record
@@ -42,7 +44,7 @@ class Correlate(Stage):
     """
 
     name = "correlate"
-    version = 3
+    version = 4
     quarantines = True
 
     def product(self, key: str) -> Path:
@@ -69,9 +71,7 @@ class Correlate(Stage):
         for number, q_bins in enumerate(np.array_split(np.arange(scan.num_q_bins), split.num_parts)):
             part = f"/{number}of{split.num_parts}" if split.num_parts > 1 else ""
             args = {"scan": scan, "q_bins": (int(q_bins[0]), int(q_bins[-1]) + 1), "blocks": split.num_blocks}
-            read_bytes = (
-                split.num_reads(self.config.correlate.frame_normalisation) * scan.num_frames * area * scan.itemsize
-            )
+            read_bytes = split.num_reads(self.config) * scan.num_frames * area * scan.itemsize
             share = write_bytes // split.num_parts
             yield Task(scan.scan_id + part, self.digest(scan), split.peak_bytes, read_bytes, share, args)
 
@@ -93,19 +93,36 @@ class Correlate(Stage):
         if any(task.args["scan"].content is Content.FRAMES for task in tasks):
             from ainerd_hpc.correlation.warm import compile_kernels
 
-            compile_kernels()
+            compile_kernels(self.config.correct.has_images)
 
     def tiles(self, scan: Scan) -> Tiles:
         """The tiles of C2 that the maps of a scan of frames need."""
         return tiles_for(self.config.maps, as_correlated(self.config.correlate, scan).num_frames)
 
     def digest(self, scan: Scan) -> str:
-        """Of the source, the partition and the options; not of how the counts are stored or gone through."""
+        """Of the source, the partition, the corrections and the options; not of how the counts are stored or gone
+        through.
+
+        Raises
+        ------
+        ConfigError
+            A file that corrections need does not exist, or there is no monitor to divide by.
+        """
         decoder = weights_digest(self.config.model) if scan.content is Content.LATENTS else ""
         baseline = str(self.config.source.baseline_reference)
         options = self.config.correlate.model_copy(update={"form": "auto", "device": "cpu"})
         ends = [str(end) for end in self.tiles(scan).ends] if scan.content is Content.FRAMES else []
-        return digest(self.name, self.version, options, decoder, baseline, scan.digest, scan.partition, ends)
+        more = [self._images, monitor_digest(self.config.correct, scan)] if scan.content is Content.FRAMES else []
+        return digest(self.name, self.version, options, decoder, baseline, scan.digest, scan.partition, ends, more)
+
+    @cached_property
+    def _images(self) -> str:
+        """Digest of the corrections that all scans share."""
+        if self.config.correlate.frame_normalisation == "monitor" and self.config.correct.monitor is None:
+            raise ConfigError(
+                "correlate.frame_normalisation: monitor: expected correct.monitor with it; give its dataset"
+            )
+        return images_digest(self.config.correct)
 
     def _adopted_bytes(self, scan: Scan) -> int:
         """Projected peak memory of a scan of maps, beyond that of the process."""
@@ -131,6 +148,7 @@ class Correlate(Stage):
             "input_digest": scan.digest,
             "config_digest": digest(self.config.correlate),
             "options": self.config.correlate.model_dump(mode="json"),
+            "corrections": described(self.config.correct),
             "partition": scan.partition,
             "simulated": scan.simulated,
             "frame_time": as_correlated(self.config.correlate, scan).frame_time,
@@ -151,7 +169,7 @@ class Correlate(Stage):
         arrays = correlate_q_bins(self.config, self.archive, task, self.tiles(scan), group)
         is_whole = "/" not in task.key
         write_figures(group, arrays | fits(arrays, self._frame_time(scan)) if is_whole else arrays)
-        return {"q_bins": float(len(arrays["num_pixels"][0]))}
+        return {"q_bins": float(len(arrays["num_pixels"][0]))} | _found(arrays, task.args["q_bins"][0] == 0)
 
     def _frame_time(self, scan: Scan) -> float:
         return as_correlated(self.config.correlate, scan).frame_time
@@ -219,3 +237,13 @@ class Correlate(Stage):
         model = load_model(self.config.model.variant, self.config.model.weights)
         latents = reader(scan.format).read_latents(Path(scan.source), scan.scan_id)
         return 1 + decode_latents(model, latents)  # the published maps are scaled to 0..1 above the baseline
+
+
+def _found(arrays: Arrays, is_first: bool) -> dict[str, float]:
+    """How much of a scan was left out, where there is something; told once of a scan."""
+    numbers = {
+        "dead pixels": len(arrays["dead_pixels"][0]),
+        "hot pixels": len(arrays["hot_pixels"][0]),
+        "bad frames": int(arrays["is_bad_frame"][0].sum()),
+    }
+    return {name: float(number) for name, number in numbers.items() if number and is_first}

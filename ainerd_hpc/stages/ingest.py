@@ -79,7 +79,9 @@ class Ingest(Stage):
         for scan in scans:
             if scan.content is Content.FRAMES:
                 size = scan.num_frames * scan.height * scan.width * scan.itemsize
-                task_digest = digest(self.name, self.version, self.config.ingest, scan.digest)
+                task_digest = digest(
+                    self.name, self.version, self.config.ingest, self.config.correct.marks, scan.digest
+                )
                 yield Task(scan.scan_id, task_digest, self._peak_bytes(scan), size, size, {"scan": scan})
 
     def _peak_bytes(self, scan: Scan) -> int:
@@ -95,6 +97,7 @@ class Ingest(Stage):
         return int(max(as_frames, as_events))
 
     def work(self, task: Task) -> Mapping[str, float]:
+        from ainerd_hpc.correlation.corrections import marked
         from ainerd_hpc.correlation.pixels import open_source
 
         scan: Scan = task.args["scan"]
@@ -108,10 +111,11 @@ class Ingest(Stage):
             "frame_time_units": "s",
         }
         with open_source(scan) as frames:
-            form = self._form(frames, scan)
+            counts = marked(frames, self.config.correct)
+            form = self._form(counts, scan)
             with writing_group(self.product(task.key), {**attributes, "form": form}) as group:
                 if form == "events":
-                    return self._write_events(frames, scan, group)
+                    return self._write_events(counts, scan, group)
                 return self._write_frames(frames, scan, group)
 
     def _form(self, frames: Frames, scan: Scan) -> str:
@@ -175,7 +179,7 @@ def publish_shared(archive: Archive, found: Discovery) -> None:
 
     for path in found.partitions:
         _publish_partition(archive, path)
-    publish_records(archive, found.records)
+    publish_records(archive, found.records, found.dataset)
     write_table(archive.sample_log_path, found.sample_log_table)
 
 

@@ -1,0 +1,45 @@
+"""Which frames are left out, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ainerd_hpc.correlation.inputs import Monitor
+from ainerd_hpc.kernels.corrections import outlying_frames
+
+REASONS = ("good", "listed", "monitor", "dark", "outlier")
+"""Why a frame is bad, by number: named in correlate.bad_frames; no beam by its monitor; without a photon, which is no
+chance; by its counts (correct.bad_frames)."""
+_LISTED, _MONITOR, _DARK, _OUTLIER = range(1, 5)
+_BY_CHANCE = 1e-3
+"""Dark frames that chance may be expected to give in a scan, for them to be bad."""
+
+
+class FrameRules(NamedTuple):
+    """What makes a frame bad."""
+
+    listed: Sequence[int] = ()
+    monitor: Monitor | None = None
+    """Where frames are divided by it."""
+    threshold: float | None = None
+    """Of `kernels.corrections.outlying_frames`."""
+
+    def reasons(self, photons: np.ndarray) -> np.ndarray:
+        """(t,) uint8, index into `REASONS`, from the counts of each frame on all living pixels.
+
+        A frame without a photon is bad where chance would give less than a thousandth of one such frame in the scan.
+        """
+        reason = np.zeros(len(photons), dtype=np.uint8)
+        if self.monitor is not None:
+            reason[~self.monitor.is_usable] = _MONITOR
+        reason[list(self.listed)] = _LISTED
+        lit = photons[reason == 0]
+        if len(lit) and len(lit) * np.exp(-float(lit.mean())) < _BY_CHANCE:
+            reason[(reason == 0) & ~(photons > 0)] = _DARK
+        if self.threshold is not None:
+            left = np.flatnonzero(reason == 0)
+            reason[left[outlying_frames(photons[left], self.threshold)]] = _OUTLIER
+        return reason

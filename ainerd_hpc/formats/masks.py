@@ -1,0 +1,150 @@
+"""Masks of detectors, from the files that other programs write: EDF, NumPy, TIFF, HDF5.
+
+The convention is that of pyFAI, fabio and silx: what is not zero is masked. Where a program says it the other way, as
+those of the APS do (1 = use), ask for it. The mask of a partition file is always taken as 1 = use.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.partition import is_partition, read_qmap
+from ainerd_hpc.formats.partition_legacy import MOST_PIXELS, read_array
+from ainerd_hpc.formats.source_file import SourceFile
+
+_NEXT_STEP = "write the mask again as EDF, .npy, TIFF or HDF5, whole numbers or true and false, of the detector's shape"
+_TIFF = (b"II*\0", b"MM\0*")
+_EDF_HEADER = 2**16
+_EDF_TYPES = {
+    "signedbyte": "i1",
+    "unsignedbyte": "u1",
+    "signedshort": "i2",
+    "unsignedshort": "u2",
+    "signedinteger": "i4",
+    "unsignedinteger": "u4",
+    "signedlong": "i4",
+    "unsignedlong": "u4",
+    "signed64": "i8",
+    "unsigned64": "u8",
+    "float": "f4",
+    "floatvalue": "f4",
+    "real": "f4",
+    "double": "f8",
+    "doublevalue": "f8",
+}
+
+
+def read_mask(path: Path, dataset: str = "", *, nonzero_is_masked: bool = True) -> np.ndarray:
+    """A mask as (y, x) bool, True = use the pixel.
+
+    Parameters
+    ----------
+    path : Path
+        EDF, .npy, TIFF or HDF5, by content. A stack of modules (m, y, x) gives them one below the other.
+    dataset : str
+        Which one of an HDF5 file; not needed where it has a single one of two dimensions, or is a partition file.
+    nonzero_is_masked : bool
+        Whether what is not zero in the file is masked (pyFAI, fabio, silx) or used (APS).
+
+    Raises
+    ------
+    ScanError
+        The file cannot be read as a mask, or holds several.
+    """
+    with SourceFile(path) as file, _reading(path):
+        if file.hdf5 is not None and not dataset and is_partition(file):
+            return read_qmap(path).blemish
+        values = _values(file, dataset)
+        if values.ndim not in (2, 3) or not values.size or not _is_logical(values):
+            problem = f"expected a 2-D mask of whole numbers, or of true and false, found {values.dtype} {values.shape}"
+            raise ScanError(str(path), problem, _NEXT_STEP)
+        is_zero = np.asarray(values.reshape(-1, values.shape[-1]) == 0)
+    return is_zero if nonzero_is_masked else ~is_zero
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """The libraries raise errors of any kind on damaged files."""
+    try:
+        yield
+    except ScanError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ScanError(str(path), f"cannot read it as a mask: {text}", _NEXT_STEP) from None
+
+
+def _is_logical(values: np.ndarray) -> bool:
+    """Bool or integers, or floats that are all 0 or 1."""
+    return values.dtype.kind in "bui" or (values.dtype.kind == "f" and bool(((values == 0) | (values == 1)).all()))
+
+
+def _values(file: SourceFile, dataset: str) -> np.ndarray:
+    if file.hdf5 is not None:
+        return read_array(file.hdf5, dataset or _only_image(file.hdf5))
+    if file.head.startswith(b"\x93NUMPY"):
+        return _bounded(np.load(file.path, mmap_mode="r", allow_pickle=False))
+    if file.head.startswith(_TIFF):
+        return _read_tiff(file.path)
+    if file.head.lstrip().startswith(b"{"):
+        return _read_edf(file.path)
+    raise ValueError(file.fault or f"expected EDF, .npy, TIFF or HDF5, found a file that starts with {file.head[:8]!r}")
+
+
+def _bounded(values: np.ndarray) -> np.ndarray:
+    if values.size > MOST_PIXELS:
+        raise ValueError(f"expected at most {MOST_PIXELS} pixels, found the shape {values.shape}")
+    return np.asarray(values)
+
+
+def _only_image(file: h5py.File) -> str:
+    """The single dataset that can be a mask."""
+    found: list[str] = []
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim == 2 and item.dtype.kind in "buif":
+            found.append(name)
+
+    file.visititems(visit)
+    if len(found) != 1:
+        problem = f"expected one dataset of two dimensions, found {len(found)}: {', '.join(found[:5]) or 'none'}"
+        raise ScanError(str(file.filename), problem, "name the one that is the mask: FILE::DATASET")
+    return found[0]
+
+
+def _read_tiff(path: Path) -> np.ndarray:
+    from PIL import Image
+
+    with warnings.catch_warnings(action="ignore"), Image.open(path, formats=["TIFF"]) as image:
+        if prod(image.size) > MOST_PIXELS:
+            raise ValueError(f"expected at most {MOST_PIXELS} pixels, found {image.size}")
+        return np.asarray(image)
+
+
+def _read_edf(path: Path) -> np.ndarray:
+    """The first image of an EDF file: a text of `key = value ;` in braces, then rows of Dim_1 values, Dim_2 of them.
+
+    Source: ESRF data format. Compressed data, and data in another file, are not masks as programs write them.
+    """
+    with path.open("rb") as file:
+        head = file.read(_EDF_HEADER)
+    size = head.find(b"}\n") + 2
+    pairs = re.findall(r"([\w-]+)\s*=\s*([^;]*?)\s*;", head[:size].decode("latin-1"))
+    keys = {key.lower(): value for key, value in pairs}
+    if size < 2 or keys.get("compression", "none").lower() != "none" or "edf_binaryfilename" in keys:
+        raise ValueError(f"expected an EDF header of at most {_EDF_HEADER} bytes and plain data behind it")
+    order = ">" if keys.get("byteorder", "").lower() == "highbytefirst" else "<"
+    dtype = np.dtype(order + _EDF_TYPES[keys["datatype"].lower()])
+    width, height = int(keys["dim_1"]), int(keys["dim_2"])
+    if not 0 < width * height <= MOST_PIXELS or width < 0 or int(keys.get("dim_3", 1)) != 1:
+        raise ValueError(f"expected an image of at most {MOST_PIXELS} pixels, found {height} x {width}")
+    return np.fromfile(path, dtype, width * height, offset=size).reshape(height, width)

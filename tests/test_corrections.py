@@ -1,0 +1,796 @@
+"""Corrections of the counts before correlation, against plain truths, however the counts are kept and gone through."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ainerd_hpc.archive import reading_group
+from ainerd_hpc.config import CorrectConfig, load
+from ainerd_hpc.correlation.bad_frames import REASONS
+from ainerd_hpc.correlation.corrections import MarkedFrames
+from ainerd_hpc.correlation.memory import Split
+from ainerd_hpc.discovery import discover
+from ainerd_hpc.errors import ConfigError, PlanError, QuarantinedError, ScanError
+from ainerd_hpc.formats.events import EventFrames
+from ainerd_hpc.formats.images import place_of, read_image
+from ainerd_hpc.formats.monitors import read_monitor
+from ainerd_hpc.kernels.corrections import correct, has_marked, hot_pixels, mark, outlying_frames
+from ainerd_hpc.kernels.event_frames import EventBlock
+from ainerd_hpc.kernels.gather import find_events
+from ainerd_hpc.pipeline import Run
+from ainerd_hpc.simulate import write_scan, write_shared_files
+from ainerd_hpc.stages import correlate as correlate_stage
+from ainerd_hpc.stages.correlate import Correlate
+from tests.correlation_truth import (
+    SHAPE,
+    Arrays,
+    assert_same,
+    assert_true,
+    configure,
+    correlated,
+    only_problem,
+    photons,
+    read_arrays,
+    truth,
+    write_source,
+)
+from tests.test_memory import SCRIPT, SHAPES
+
+WAYS = ["none", "frames", "events"]
+"""ingest.form"""
+RNG = np.random.default_rng
+NUM_PIXELS = SHAPE[0] * SHAPE[1]
+
+
+# The kernels
+
+
+counts_and_images = st.integers(1, 6).flatmap(
+    lambda num: st.tuples(
+        hnp.arrays(np.uint16, (3, num), elements=st.integers(0, 300)),
+        hnp.arrays(np.float64, num, elements=st.floats(-10, 300)),
+        hnp.arrays(np.float64, num, elements=st.floats(0.1, 10)),
+        st.one_of(st.none(), st.floats(-5, 50)),
+    )
+)
+
+
+@given(counts_and_images)
+def test_counts_are_corrected_one_by_one(case: tuple[Any, ...]) -> None:
+    counts, dark, flat, threshold = case
+    before = counts.copy()
+    found = correct(counts, dark, flat, threshold)
+    for t, p in np.ndindex(counts.shape):
+        value = float(counts[t, p]) - float(dark[p])
+        value = 0.0 if threshold is not None and value < threshold else value
+        assert found[t, p] == value / float(flat[p])
+    np.testing.assert_array_equal(counts, before)
+
+
+@given(
+    hnp.arrays(st.sampled_from([np.uint8, np.uint16, np.int32]), (4, 7), elements=st.sampled_from([0, 1, 3, 100])),
+    st.lists(st.sampled_from([1, 3, 100, 4095]), max_size=2),
+    st.sampled_from([None, 2, 100, 70000]),
+)
+def test_marked_values_are_dead_in_frames_and_seen_in_events(
+    frames: np.ndarray, sentinels: list[int], saturation: int | None
+) -> None:
+    def is_dead(value: int) -> bool:
+        return value in sentinels or (saturation is not None and value >= saturation)
+
+    found, largest = mark(frames, sentinels, saturation), np.iinfo(frames.dtype).max
+    for place, value in np.ndenumerate(frames):
+        assert found[place] == (largest if is_dead(int(value)) else value)
+    assert found.dtype == frames.dtype
+    events = find_events(frames, np.arange(7, dtype=np.int32), np.zeros(7, bool))
+    assert has_marked(events, 7, sentinels, saturation) == bool((found != frames).any())
+    floats = mark(frames.astype(np.float32), sentinels, saturation)
+    np.testing.assert_array_equal(np.isnan(floats), found != frames)
+
+
+def limit_truth(values: Sequence[float], threshold: float) -> float:
+    if not values:
+        return np.inf
+    middle = statistics.median(values)
+    noise = 1.4826 * statistics.median(abs(value - middle) for value in values)
+    mean = max(middle, 0) + np.log(2)
+    return middle + max(threshold * noise, np.log(2) + threshold * mean**0.5 + threshold**2 / 6)
+
+
+def hot_truth(sums: np.ndarray, q_bins: np.ndarray, static_bins: np.ndarray, threshold: float) -> set[int]:
+    """Each pixel by the pixels of its static bin that are not hot, where these are 8 or more, else of its q-bin."""
+    hot: set[int] = set()
+    for _ in range(2):
+        found = set()
+        for pixel in range(len(sums)):
+            for labels in (static_bins, q_bins):
+                like = [i for i in range(len(sums)) if labels[i] == labels[pixel] and i not in hot]
+                if len(like) >= 8 or labels is q_bins:
+                    break
+            if sums[pixel] > limit_truth([float(sums[i]) for i in like], threshold):
+                found.add(pixel)
+        hot |= found
+    return hot
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_hot_pixels_are_those_of_the_definition(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.lists(st.integers(1, 14), min_size=1, max_size=3), min_size=1, max_size=3))
+    q_bins = np.repeat(np.arange(len(sizes)), [sum(one) for one in sizes])
+    static = np.repeat(np.arange(sum(map(len, sizes))) + 1, np.concatenate(sizes))
+    usual = st.one_of(st.integers(0, 5), st.integers(20, 30), st.integers(200, 10**6))
+    sums = data.draw(hnp.arrays(np.float64, len(q_bins), elements=usual.map(float)))
+    threshold = data.draw(st.floats(0.5, 8))
+    bounds = np.searchsorted(q_bins, np.arange(len(sizes) + 1))
+    found = hot_pixels(sums, bounds, static, threshold)
+    assert set(np.flatnonzero(found).tolist()) == hot_truth(sums, q_bins, static, threshold)
+
+
+@pytest.mark.parametrize("mean", [0.001, 0.3, 0.69, 1.0, 4.0, 300.0])
+def test_lucky_pixels_are_not_hot_and_hot_ones_are(mean: float) -> None:
+    """Poisson counts: exp(-18) of them are allowed to be lost at 6."""
+    sums = RNG(int(mean * 1000)).poisson(mean, 100_000)
+    hot = np.array([5, 40_000, 99_999])
+    assert not hot_pixels(sums, np.array([0, 100_000]), np.ones(100_000, int), 6).any()
+    sums[hot] = 20 * mean + 30
+    found = hot_pixels(sums, np.array([0, 50_000, 100_000]), np.arange(100_000) // 1000 + 1, 6)
+    np.testing.assert_array_equal(np.flatnonzero(found), hot)
+
+
+def outlying_truth(totals: np.ndarray, threshold: float) -> list[bool]:
+    padded = np.pad(totals, 50, mode="symmetric")
+    middle = np.array([statistics.median(padded[t : t + 101].tolist()) for t in range(len(totals))])
+    residual = (totals - middle).tolist()
+    center = statistics.median(residual)
+    noise = 1.4826 * statistics.median(abs(one - center) for one in residual)
+    return [
+        abs(one) > max(threshold * noise, limit_truth([median], threshold) - median)
+        for one, median in zip(residual, middle.tolist(), strict=True)
+    ]
+
+
+@settings(max_examples=30)
+@given(hnp.arrays(np.float64, st.integers(1, 230), elements=st.integers(0, 2000).map(float)), st.floats(0.5, 8))
+def test_outlying_frames_are_those_of_the_definition(totals: np.ndarray, threshold: float) -> None:
+    assert outlying_frames(totals, threshold).tolist() == outlying_truth(totals, threshold)
+
+
+@pytest.mark.parametrize("mean", [0.01, 1.0, 30.0, 1e5])
+def test_no_frame_is_bad_by_chance_and_a_drifting_beam_is_good(mean: float) -> None:
+    drift = 1 + 0.3 * np.sin(np.arange(20_000) / 700)
+    totals = RNG(3).poisson(mean * drift).astype(float)
+    assert not outlying_frames(totals, 6).any()
+    bad = [0, 7000, 7001, 19_999]
+    totals[bad] = 3 * totals.max() + 40
+    assert np.flatnonzero(outlying_frames(totals, 6)).tolist() == bad
+    assert outlying_frames(np.empty(0), 6).tolist() == []
+
+
+# The files
+
+
+def edf_of(image: np.ndarray) -> bytes:
+    header = f"{{\nByteOrder = LowByteFirst ;\nDataType = FloatValue ;\nDim_1 = {image.shape[1]} ;\n"
+    header += f"Dim_2 = {image.shape[0]} ;\n"
+    return (header + " " * (510 - len(header)) + "}\n").encode() + image.astype("<f4").tobytes()
+
+
+def tiff_of(image: np.ndarray) -> bytes:
+    """Baseline TIFF of one strip of float32."""
+    data, (height, width) = image.astype("<f4").tobytes(), image.shape
+    tags = [(256, width), (257, height), (258, 32), (259, 1), (262, 1), (273, 8), (277, 1), (278, height)]
+    tags += [(279, len(data)), (339, 3)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_images_are_read_from_what_programs_write(tmp_path: Path) -> None:
+    image = RNG(0).random((5, 7)).astype(np.float32)
+    series = RNG(1).poisson(9, (11, 5, 7)).astype(np.uint16)
+    np.save(tmp_path / "image.npy", image)
+    np.save(tmp_path / "series.npy", series)
+    (tmp_path / "image.edf").write_bytes(edf_of(image))
+    (tmp_path / "image.tif").write_bytes(tiff_of(image))
+    with h5py.File(tmp_path / "one.h5", "w") as file:
+        file["deep/image"] = image
+    with h5py.File(tmp_path / "more.h5", "w") as file:
+        file["entry/data/data"] = series
+        file["image"] = image.astype(">f8")
+        file["number"] = 3
+    for name in ("image.npy", "image.edf", "image.tif", "one.h5", "one.h5:/deep/image", "more.h5:/image"):
+        found = read_image(place_of(tmp_path / name))
+        assert found.dtype == np.float64, name
+        np.testing.assert_array_equal(found, image, err_msg=name)
+    for name in ("series.npy", "more.h5", "more.h5:/entry/data/data"):
+        np.testing.assert_allclose(read_image(place_of(tmp_path / name)), series.mean(axis=0), rtol=1e-14)
+
+
+def test_dead_values_of_a_series_are_told_and_lost_frames_do_not_count(tmp_path: Path) -> None:
+    series = RNG(1).poisson(9, (6, 5, 7)).astype(np.uint16)
+    series[2] = 65535
+    series[4, 1, 3] = 65535
+    np.save(tmp_path / "dark.npy", series)
+    expected = np.delete(series, 2, axis=0).mean(axis=0)
+    expected[1, 3] = np.nan
+    np.testing.assert_allclose(read_image(place_of(tmp_path / "dark.npy")), expected, rtol=1e-14)
+
+
+BROKEN = {
+    "line.npy": np.arange(5.0),
+    "text.npy": np.array([["a"]]),
+    "object.npy": np.array([[{}]], dtype=object),
+    "empty.npy": np.empty((0, 3, 4)),
+}
+
+
+@pytest.mark.parametrize("name", [*BROKEN, "nothing", "none.h5", "two.h5", "two.h5:/c", "empty.tif", "text.csv"])
+def test_what_is_no_image_is_said_in_one_line(name: str, tmp_path: Path) -> None:
+    for file, array in BROKEN.items():
+        np.save(tmp_path / file, array)
+    with h5py.File(tmp_path / "two.h5", "w") as two:
+        two["a"], two["b"] = np.ones((2, 3)), np.ones((2, 3))
+    h5py.File(tmp_path / "none.h5", "w").close()
+    (tmp_path / "empty.tif").touch()
+    (tmp_path / "text.csv").write_text("1,2\n")
+    with pytest.raises(ScanError) as error:
+        read_image(place_of(tmp_path / name))
+    assert "\n" not in str(error.value)
+    assert name.partition(":")[0] in str(error.value)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_damaged_images_raise_nothing_else(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    np.save(folder / "a.npy", np.ones((3, 4)))
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["image"] = np.ones((3, 4))
+    (folder / "a.tif").write_bytes(tiff_of(np.ones((3, 4))))
+    path = folder / data.draw(st.sampled_from(["a.npy", "a.h5", "a.tif"]))
+    content = bytearray(path.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=5)):
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    with contextlib.suppress(ScanError):
+        assert read_image(place_of(path)).ndim == 2
+
+
+def test_monitors_are_read_from_datasets_and_files(tmp_path: Path) -> None:
+    values = RNG(0).random(6)
+    for name, dataset in (("scan.h5", "entry/a"), ("scan_metadata.hdf", "entry/b")):
+        with h5py.File(tmp_path / name, "w") as file:
+            file[dataset] = values.reshape(1, -1)
+    np.save(tmp_path / "scan_i0.npy", values)
+    lines = [f"{value!r}" for value in values.tolist()]
+    (tmp_path / "plain.csv").write_text("\n".join(lines))
+    (tmp_path / "named.csv").write_text("i0\n" + "\n".join(lines) + "\n")
+    rows = [f"{t},{line}" for t, line in enumerate(lines)]
+    (tmp_path / "scan.csv").write_text("number, Monitor\n" + "\n".join(rows))
+    scan, metadata = tmp_path / "scan.h5", [tmp_path / "other.hdf", tmp_path / "scan_metadata.hdf"]
+    for monitor in ("entry/a", "/entry/b", "{stem}_i0.npy", "plain.csv", "named.csv", "{stem}.csv"):
+        np.testing.assert_array_equal(read_monitor(monitor, scan, metadata, 6), values, err_msg=monitor)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "message"),
+    [
+        ("entry/none", "expected the beam monitor entry/none in scan.h5, found no such dataset"),
+        ("entry/a", r"expected a beam monitor of 6 numbers, one a frame, found .* \(5,\)"),
+        ("entry/image", r"found .* \(2, 3\)"),
+        ("{stem}.csv", r"cannot read it as a beam monitor: .*No such file"),
+        ("words.csv", "cannot read it as a beam monitor: could not convert"),
+        ("two.csv", "expected one column, or one called monitor, found a, b"),
+        ("empty.csv", r"found .* \(0,\)"),
+        ("pickle.npy", "cannot read it as a beam monitor: "),
+    ],
+)
+def test_what_is_no_monitor_is_said_in_one_line(monitor: str, message: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["entry/a"], file["entry/image"] = np.ones(5), np.ones((2, 3))
+    (tmp_path / "words.csv").write_text("i0\n1\nmany\n")
+    (tmp_path / "two.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "empty.csv").touch()
+    np.save(tmp_path / "pickle.npy", np.array([{}], dtype=object))
+    with pytest.raises(ScanError, match=message) as error:
+        read_monitor(monitor, tmp_path / "scan.h5", [], 6)
+    assert "\n" not in str(error.value)
+
+
+# Dark and flat fields
+
+
+def images() -> tuple[np.ndarray, np.ndarray]:
+    """A dark of 0..30 counts and a flat field of some 20 % (y, x), in no units."""
+    rng = RNG(8)
+    return rng.integers(0, 30, SHAPE) + 0.25, 7.0 * rng.uniform(0.8, 1.2, SHAPE)
+
+
+def measured(num_frames: int) -> np.ndarray:
+    """Frames whose corrected counts are above 0."""
+    dark, _ = images()
+    return (photons(num_frames) + 2 + np.floor(dark)).astype(np.uint16)
+
+
+def saved(folder: Path, **arrays: np.ndarray) -> dict[str, Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    return {name: folder / f"{name}.npy" for name in arrays}
+
+
+def grouped(frames: np.ndarray, options: dict[str, int]) -> np.ndarray:
+    """The selected frames (n, average, y, x)."""
+    used = frames[options.get("begin_frame", 0) : options.get("end_frame")]
+    stride, average = options.get("stride_frames", 1), options.get("average_frames", 1)
+    num = len(used) // (stride * average)
+    return used[: num * stride * average].reshape(num, average, stride, *SHAPE)[:, :, 0]
+
+
+SELECTIONS: list[dict[str, int]] = [
+    {},
+    {"begin_frame": 5, "end_frame": -3, "stride_frames": 2, "average_frames": 3},
+]
+
+
+@pytest.mark.parametrize("ingest", WAYS)
+@pytest.mark.parametrize("options", SELECTIONS, ids=str)
+@pytest.mark.parametrize("threshold", [None, 3.0])
+def test_dark_and_flat_are_those_of_plain_numpy(
+    threshold: float | None, options: dict[str, int], ingest: str, tmp_path: Path
+) -> None:
+    (dark, flat), frames = images(), measured(90)
+    partition = write_source(tmp_path / "source", frames)
+    correct = {**saved(tmp_path, dark=dark, flat=flat), "dark_threshold": threshold}
+    sections = {"ingest": {"form": ingest}, "correct": correct, "correlate": {"form": "events", **options}}
+    found = correlated(tmp_path / "source", tmp_path / "archive", **sections)
+    signal = grouped(frames.astype(float), options) - dark
+    if threshold is not None:
+        assert 0.05 < (signal < threshold).mean() < 0.95
+        signal = np.where(signal < threshold, 0, signal)
+    expected = (signal / (flat / flat[partition.dynamic_roi_map > 0].mean())).sum(axis=1)
+    assert_true(found, truth(expected, partition, average=options.get("average_frames", 1)))
+
+
+@pytest.mark.parametrize(("given_image", "options"), [("dark", {"normalisation": "static"}), ("flat", {})])
+def test_either_alone_and_pixels_without_one(given_image: str, options: dict[str, str], tmp_path: Path) -> None:
+    (dark, flat), frames = images(), measured(60)
+    image, dead = {"dark": dark, "flat": flat}[given_image], [(3, 4), (20, 21)]
+    image[3, 4] = np.inf
+    image[20, 21] = np.nan if given_image == "dark" else -1
+    correct = saved(tmp_path, **{given_image: image})
+    partition = write_source(tmp_path / "source", frames)
+    signal = frames - dark if given_image == "dark" else frames / (flat / np.delete(flat, [148, 981]).mean())
+    for place in dead:
+        signal[:, *place] = 0
+    expected = truth(signal, partition, dead=dead, static="normalisation" in options)
+    for ingest in WAYS:
+        sections = {"ingest": {"form": ingest}, "correct": correct, "correlate": options}
+        found = correlated(tmp_path / "source", tmp_path / ingest, **sections)
+        assert_true(found, expected)
+        assert found["dead_pixels"].tolist() == [3 * 48 + 4, 20 * 48 + 21]
+
+
+def test_float_frames_are_corrected_and_dead_pixels_left_out(tmp_path: Path) -> None:
+    (dark, flat), frames = images(), measured(60)
+    sources = {"f4": frames + np.float32(0.5), "u2": frames, "i4": frames.astype(np.int32)}
+    dead = {"f4": np.nan, "u2": 65535, "i4": -1}
+    for dtype, one in sources.items():
+        one[30, 7, 8] = dead[dtype]
+        one[11] = dead[dtype]  # lost
+        partition = write_source(tmp_path / "source", one, scan_id=dtype)
+    correct = saved(tmp_path, dark=dark, flat=flat)
+    for ingest in ("none", "events"):
+        correlated(tmp_path / "source", tmp_path / ingest, "u2", ingest={"form": ingest}, correct=correct)
+        for dtype, one in sources.items():
+            signal = (one - dark) / (flat / flat.mean())
+            signal[11], signal[:, 7, 8] = 0, 0
+            found = read_arrays(tmp_path / ingest, dtype)
+            assert_true(found, truth(signal, partition, dead=[(7, 8)], bad=[11]))
+            assert found["dead_pixels"].tolist() == [7 * 48 + 8]
+            assert [REASONS[code] for code in found["bad_frame_reason"][[11, 12]]] == ["dark", "good"]
+
+
+def test_noise_around_a_dark_is_kept_and_frames_below_it_have_no_c2(tmp_path: Path) -> None:
+    """Negative values average out; cut at 0, they would add a pedestal."""
+    rng, dark = RNG(4), np.full(SHAPE, 50.0)
+    frames = rng.poisson(50, (400, *SHAPE)).astype(np.uint16)
+    frames[:380] += rng.poisson(0.5, (380, *SHAPE)).astype(np.uint16)
+    partition = write_source(tmp_path / "source", frames, num_q_bins=1, num_static=1)
+    found = correlated(tmp_path / "source", tmp_path / "archive", correct=saved(tmp_path, dark=dark))
+    signal = (frames - dark)[:, partition.dynamic_roi_map > 0]
+    total = signal.sum(axis=1)
+    below = (total <= 0).nonzero()[0]
+    assert 0 < len(below) < 20
+    with np.errstate(invalid="ignore"):
+        total = np.where(total > 0, total, np.nan)
+    np.testing.assert_allclose(found["c2"][0], signal.shape[1] * signal @ signal.T / np.outer(total, total), rtol=1e-5)
+    assert np.isnan(found["c2"][0][below]).all()
+    upper = found["c2"][0][:380, :380][np.triu_indices(380, 1)]
+    assert upper.mean() == pytest.approx(1, abs=4 * float(upper.std()) / 380)
+
+
+@pytest.mark.parametrize("key", ["dark", "flat"])
+def test_an_image_of_another_detector_is_one_line_and_a_missing_one_stops_the_run(key: str, tmp_path: Path) -> None:
+    write_source(tmp_path / "source", measured(30))
+    with pytest.raises(
+        PlanError, match=rf"scan\.h5: expected frames of \(48, 40\) as in correct\.{key} .*\.npy"
+    ) as error:
+        correlated(tmp_path / "source", tmp_path / "archive", correct=saved(tmp_path, **{key: np.ones(SHAPE[::-1])}))
+    assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match=rf"^correct\.{key} .*none\.h5: no such file"):
+        correlated(tmp_path / "source", tmp_path / "other", correct={key: tmp_path / "none.h5:/data"})
+    with pytest.raises(PlanError, match="expected a finite dark and a flat field above 0"):
+        correlated(tmp_path / "source", tmp_path / "zero", correct=saved(tmp_path, flat=np.zeros(SHAPE)))
+
+
+def test_a_threshold_needs_a_dark() -> None:
+    with pytest.raises(ConfigError, match=r"'correct\.dark_threshold': expected correct\.dark with it"):
+        load(None, ["archive=x", "source.path=y", "correct.dark_threshold=3"])
+
+
+# Hot pixels and frames out of line
+
+
+def glitchy(num_frames: int = 120) -> np.ndarray:
+    """Hot pixels in a dense and a sparse q-bin, one that blinks; frames out of line."""
+    frames = photons(num_frames) + RNG(2).poisson(0.2, (num_frames, *SHAPE)).astype(np.uint16)
+    frames[:, 14, 20] += 60
+    frames[:, 33, 41] += RNG(3).poisson(3, num_frames).astype(np.uint16)
+    frames[::7, 30, 45] += 200
+    frames[20] *= 3
+    frames[71] //= 4
+    return frames
+
+
+HOT, OUT_OF_LINE = [14 * 48 + 20, 30 * 48 + 45, 33 * 48 + 41], [20, 71]
+
+
+def without_hot(frames: np.ndarray) -> np.ndarray:
+    signal = frames.astype(float)
+    signal.reshape(-1, NUM_PIXELS)[:, HOT] = 0
+    return signal
+
+
+@pytest.fixture
+def split_into(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def split(num_parts: int, num_blocks: int) -> None:
+        monkeypatch.setattr(correlate_stage, "fewest_parts", lambda *sizes: Split(num_parts, num_blocks, 2**20))
+
+    return split
+
+
+@pytest.mark.parametrize("ingest", WAYS)
+def test_hot_pixels_and_bad_frames_are_found_whatever_the_form_and_the_split(
+    ingest: str, tmp_path: Path, split_into: Any
+) -> None:
+    frames = glitchy()
+    partition = write_source(tmp_path / "source", frames)
+    sections = {"ingest": {"form": ingest}, "correct": {"hot_pixels": 12, "bad_frames": 6}}
+    sections["correlate"] = {"bad_frames": [3], "frame_normalisation": True}
+    signal, files = without_hot(frames), []
+    bad, dead = [3, *OUT_OF_LINE], [divmod(pixel, 48) for pixel in HOT]
+    total = signal[:, partition.dynamic_roi_map > 0].sum(axis=1)
+    good = np.delete(total, bad).mean()
+    expected = truth(signal, partition, bad=bad, dead=dead, frame_scale=good / total)
+    for split in ((1, 1), (3, 1), (3, 4)):
+        split_into(*split)
+        archive = tmp_path / f"{split}"
+        found = correlated(tmp_path / "source", archive, **sections)
+        files.append((archive / "correlation" / "scan.zarr.zip").read_bytes())
+        assert found["hot_pixels"].tolist() == HOT
+        assert found["dead_pixels"].tolist() == []
+        reasons = {t: REASONS[code] for t, code in enumerate(found["bad_frame_reason"]) if code}
+        assert reasons == {3: "listed", 20: "outlier", 71: "outlier"}
+        assert found["num_pixels"].sum() == NUM_PIXELS - 3
+        assert_true(found, expected)
+    assert files[1:] == files[:1] * 2
+
+
+@pytest.mark.parametrize("options", [{"average_frames": 2}, {"begin_frame": 10, "stride_frames": 3}], ids=str)
+def test_hot_pixels_of_selected_and_corrected_frames(options: dict[str, int], tmp_path: Path, split_into: Any) -> None:
+    """Whose likes are sought in counts that are corrected: a flat field hides some and shows others."""
+    frames, flat = glitchy(180), np.ones(SHAPE)
+    flat[14, 20] = 40  # as bright as it is sensitive
+    flat[5, 5] = 0.02
+    partition = write_source(tmp_path / "source", frames)
+    sums = grouped(frames / (flat / flat.mean()), options).sum(axis=(0, 1)).ravel()
+    labels = np.where(partition.dynamic_roi_map > 0, partition.static_roi_map, 0).ravel()
+    order = np.lexsort((np.arange(NUM_PIXELS), labels, partition.dynamic_roi_map.ravel()))
+    hot = hot_truth_fast(sums[order], partition.dynamic_roi_map.ravel()[order], labels[order])
+    expected = sorted(order[hot].tolist())
+    assert 5 * 48 + 5 in expected
+    assert 14 * 48 + 20 not in expected
+    for ingest in WAYS:
+        for split in ((1, 1), (2, 1)):
+            split_into(*split)
+            correct = {"hot_pixels": 12, **saved(tmp_path, flat=flat)}
+            sections = {"ingest": {"form": ingest}, "correct": correct, "correlate": options}
+            found = correlated(tmp_path / "source", tmp_path / f"{ingest} {split}", **sections)
+            assert found["hot_pixels"].tolist() == expected
+
+
+def hot_truth_fast(sums: np.ndarray, q_bins: np.ndarray, static_bins: np.ndarray) -> list[int]:
+    """`hot_truth` at 12, of large static bins."""
+    hot = np.zeros(len(sums), bool)
+    for _ in range(2):
+        found = hot.copy()
+        for label in np.unique(static_bins):
+            here = static_bins == label
+            assert (here & ~hot).sum() >= 8
+            found |= here & (sums > limit_truth(sums[here & ~hot].tolist(), 12))
+        hot = found
+    assert len(np.unique(q_bins)) == 3
+    return np.flatnonzero(hot).tolist()
+
+
+def test_many_hot_pixels_are_speckles(tmp_path: Path) -> None:
+    frames = np.ones((40, *SHAPE), np.uint16)
+    frames[:, ::4, ::2] = 60
+    write_source(tmp_path / "source", frames, num_static=1)
+    with pytest.raises(PlanError, match=r"expected single hot pixels, found \d+ of 1920; raise correct\.hot_pixels"):
+        correlated(tmp_path / "source", tmp_path / "archive", correct={"hot_pixels": 1})
+
+
+def test_nothing_is_looked_for_unless_it_is_asked_for(tmp_path: Path) -> None:
+    frames = glitchy()
+    partition = write_source(tmp_path / "source", frames)
+    found = correlated(tmp_path / "source", tmp_path / "archive")
+    assert_true(found, truth(frames, partition))
+    assert [found[name].size for name in ("hot_pixels", "dead_pixels")] == [0, 0]
+    assert not found["bad_frame_reason"].any()
+    assert "monitor" not in found
+
+
+# The beam monitor
+
+
+@pytest.mark.parametrize("options", SELECTIONS, ids=str)
+def test_frames_are_divided_by_their_monitor_before_g2_alone(options: dict[str, int], tmp_path: Path) -> None:
+    beam = RNG(5).uniform(0.3, 1, 90)
+    frames = RNG(6).poisson((photons(90) + 0.2) * beam[:, None, None]).astype(np.uint16)
+    monitor = 1e6 * beam
+    monitor[[30, 41, 60]] = 0, np.nan, -3
+    partition = write_source(tmp_path / "source", frames)
+    with h5py.File(tmp_path / "source" / "scan_metadata.hdf", "a") as file:
+        file["entry/i0"] = monitor
+    average = options.get("average_frames", 1)
+    groups = grouped(np.broadcast_to(monitor[:, None, None], (90, *SHAPE)), options)[:, :, 0, 0]
+    bad = np.flatnonzero(~(groups > 0).all(axis=1)).tolist()
+    mean = groups.sum(axis=1) / average
+    summed = grouped(frames, options).sum(axis=1)
+    scale = np.delete(mean, bad).mean() / np.where(np.isin(range(len(mean)), bad), 1, mean)
+    expected = truth(summed, partition, frame_scale=scale, bad=bad)
+    for ingest in WAYS:
+        correlate = {"frame_normalisation": "monitor", "average_frames": average, **options}
+        sections = {"ingest": {"form": ingest}, "correct": {"monitor": "/entry/i0"}, "correlate": correlate}
+        found = correlated(tmp_path / "source", tmp_path / ingest, **sections)
+        for name in ("c2", "g2", "g2_err", "g2_c2"):
+            known = expected[name] != 0 if name.endswith("err") else slice(None)
+            np.testing.assert_allclose(found[name][known], expected[name][known], rtol=1e-3 if "err" in name else 1e-6)
+        np.testing.assert_allclose(found["monitor"], mean)
+        reasons = [REASONS[code] for code in found["bad_frame_reason"]]
+        assert [t for t, reason in enumerate(reasons) if reason == "monitor"] == bad
+
+
+def test_a_monitor_that_nothing_is_divided_by_is_kept_and_changes_nothing(tmp_path: Path) -> None:
+    frames, monitor = photons(40), np.append(0.0, RNG(0).random(39))
+    partition = write_source(tmp_path / "source", frames)
+    np.savetxt(tmp_path / "source" / "scan_i0.csv", monitor)
+    found = correlated(tmp_path / "source", tmp_path / "archive", correct={"monitor": "{stem}_i0.csv"})
+    assert_true(found, truth(frames, partition))
+    np.testing.assert_allclose(found["monitor"], monitor)
+    np.savetxt(tmp_path / "source" / "scan_i0.csv", 2 * monitor + 1)
+    found = correlated(tmp_path / "source", tmp_path / "archive", correct={"monitor": "{stem}_i0.csv"})
+    np.testing.assert_allclose(found["monitor"], 2 * monitor + 1)
+
+
+def test_a_monitor_of_another_length_is_one_scan_set_aside(tmp_path: Path) -> None:
+    for scan_id, num_frames in (("good", 30), ("scan", 40)):
+        write_source(tmp_path / "source", photons(num_frames), scan_id=scan_id)
+        with h5py.File(tmp_path / "source" / f"{scan_id}.h5", "a") as file:
+            file["i0"] = np.ones(30)
+    with pytest.raises(QuarantinedError):
+        correlated(tmp_path / "source", tmp_path / "archive", correct={"monitor": "i0"})
+    problem = only_problem(tmp_path / "archive")
+    assert problem["scan_id"] == "scan"
+    assert "scan.h5:/i0: expected a beam monitor of 40 numbers, one a frame, found float64 (30,)" in problem["reason"]
+
+
+def test_to_divide_by_a_monitor_there_has_to_be_one(tmp_path: Path) -> None:
+    write_source(tmp_path / "source", photons(30))
+    with pytest.raises(ConfigError, match=r"correlate\.frame_normalisation: monitor: expected correct\.monitor"):
+        correlated(tmp_path / "source", tmp_path / "archive", correlate={"frame_normalisation": "monitor"})
+    with pytest.raises(ConfigError, match=r"'correlate\.frame_normalisation': expected false, true or monitor"):
+        load(None, ["archive=x", "source.path=y", "correlate.frame_normalisation=beam"])
+
+
+# Values that are no counts
+
+
+def flawed() -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """A pixel with the sentinel of a 12-bit counter and a saturated one; a lost frame."""
+    frames, places = photons(60), [(14, 16), (33, 41)]
+    frames[3, 14, 16] = 4095
+    frames[47, 33, 41] = 1000
+    frames[50] = 4095
+    return frames, places
+
+
+@pytest.mark.parametrize("average", [1, 3])
+def test_sentinels_and_saturated_counts_are_dead(average: int, tmp_path: Path) -> None:
+    frames, places = flawed()
+    correct = {"sentinels": [4095, 70000], "saturation": 1000}
+    expected = {}
+    for dtype in ("u2", "i4", "f4"):
+        partition = write_source(tmp_path / "source", frames.astype(dtype), scan_id=dtype)
+        signal = frames.astype(float)
+        signal[50], signal[:, [14, 33], [16, 41]] = 0, 0
+        sums = signal.reshape(60 // average, average, *SHAPE).sum(axis=1)
+        if average > 1:
+            sums[50 // average] = 0
+        expected[dtype] = truth(sums, partition, dead=places, bad=[50 // average], average=average)
+    for ingest in WAYS:
+        if ingest == "events" and average > 1:
+            continue  # events know of no frame that was lost: the others of its group are kept
+        sections = {"ingest": {"form": ingest}, "correct": correct, "correlate": {"average_frames": average}}
+        correlated(tmp_path / "source", tmp_path / ingest, "u2", **sections)
+        for dtype, arrays in expected.items():
+            found = read_arrays(tmp_path / ingest, dtype)
+            assert_true(found, arrays)
+            assert found["dead_pixels"].tolist() == [y * 48 + x for y, x in places]
+
+
+def ingested(config: Any) -> bytes:
+    Run(config, until="correlate").execute()
+    return (config.archive / "frames" / "scan.zarr.zip").read_bytes()
+
+
+@pytest.mark.parametrize("form", ["events", "frames"])
+def test_new_sentinels_are_ingested_anew_and_nothing_else_is(form: str, tmp_path: Path) -> None:
+    frames, places = flawed()
+    frames[50] = 0
+    write_source(tmp_path / "source", frames)
+
+    def config(**correct: Any) -> Any:
+        return configure(tmp_path / "source", tmp_path / "archive", ingest={"form": form}, correct=correct)
+
+    numbers = [y * 48 + x for y, x in places]
+    first, stamps = ingested(config()), []
+    assert read_arrays(tmp_path / "archive")["dead_pixels"].tolist() == []
+    second = ingested(config(sentinels=[4095]))
+    assert (first != second) == (form == "events" or first != second)
+    assert read_arrays(tmp_path / "archive")["dead_pixels"].tolist() == numbers[:1]
+    product = tmp_path / "archive" / "frames" / "scan.zarr.zip"
+    for same in ({"sentinels": [4095]}, {"sentinels": [4095], "hot_pixels": 30.0}):
+        ingested(config(**same))
+        stamps.append(product.stat().st_mtime_ns)
+    assert len(set(stamps)) == 1
+    ingested(config(sentinels=[4095], saturation=1000))
+    assert read_arrays(tmp_path / "archive")["dead_pixels"].tolist() == numbers
+
+
+class Bursts(EventFrames):
+    """A detector that writes photons one by one."""
+
+    def __init__(self, frames: np.ndarray) -> None:
+        super().__init__("bursts", frames.shape)
+        self.frames = frames
+
+    def events(self, start: int, stop: int) -> EventBlock:
+        pixels = [np.repeat(np.arange(one.size), one.ravel()) for one in self.frames[start:stop]]
+        pixel = np.concatenate(pixels).astype(np.int32)
+        return EventBlock(pixel, np.ones(len(pixel), np.uint32), np.cumsum([len(one) for one in pixels]))
+
+
+@pytest.mark.parametrize(("value", "is_dead"), [(1, False), (29, False), (30, True), (31, False), (40, True)])
+def test_events_of_one_pixel_and_frame_are_added_up_before_they_are_judged(value: int, is_dead: bool) -> None:
+    frames = np.zeros((3, 2, 4), np.int64)
+    frames[1, 1, 2] = value
+    marked = MarkedFrames(Bursts(frames), CorrectConfig(sentinels=(30,), saturation=40))
+    position, dead = np.arange(8, dtype=np.int32), np.zeros(8, bool)
+    found = marked.find(0, 3, position, dead)
+    assert (found is None) == is_dead
+    find_events(marked.read(0, 3).reshape(3, 8), position, dead)
+    assert dead.tolist() == [False] * 6 + [is_dead, False]
+    elsewhere = np.where(position == 6, -1, position).astype(np.int32)
+    assert marked.find(0, 3, elsewhere, np.zeros(8, bool)) is not None
+
+
+# The whole
+
+
+def test_parts_of_a_corrected_scan_give_the_same_file_and_blocks_all_but_the_last_bit(
+    tmp_path: Path, split_into: Any
+) -> None:
+    dark, flat = images()
+    write_source(tmp_path / "source", measured(150))
+    correct = {**saved(tmp_path, dark=dark, flat=flat), "hot_pixels": 12.0, "bad_frames": 6.0}
+    archives: dict[tuple[int, int, str], Path] = {}
+    for ingest in ("none", "events"):
+        for parts, blocks in ((1, 1), (2, 1), (3, 1), (3, 4)):
+            split_into(parts, blocks)
+            archive = archives[parts, blocks, ingest] = tmp_path / f"{ingest} {parts} {blocks}"
+            correlated(tmp_path / "source", archive, correct=correct, ingest={"form": ingest})
+    whole = (archives[1, 1, "none"] / "correlation" / "scan.zarr.zip").read_bytes()
+    for (_, blocks, ingest), archive in archives.items():
+        if blocks == 1:
+            assert (archive / "correlation" / "scan.zarr.zip").read_bytes() == whole, archive.name
+        else:
+            assert_close(read_arrays(archive), read_arrays(archives[1, 1, ingest]))
+
+
+def assert_close(found: Arrays, expected: Arrays) -> None:
+    exact = ("hot_pixels", "dead_pixels", "is_bad_frame", "num_pixels", "lag")
+    assert_same({name: found[name] for name in exact}, {name: expected[name] for name in exact})
+    for name in ("c2", "g2", "g2_c2", "intensity", "saxs_2d"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=3e-7, err_msg=name)
+
+
+def test_what_is_corrected_is_told_and_changes_are_made_anew(tmp_path: Path) -> None:
+    dark, flat = images()
+    write_source(tmp_path / "source", measured(30))
+
+    def stage(**correct: Any) -> Correlate:
+        return Correlate(configure(tmp_path / "source", tmp_path / "archive", correct=correct))
+
+    paths, moved = saved(tmp_path / "a", dark=dark, flat=flat), saved(tmp_path / "b", dark=dark)
+    (scan,) = discover(stage().config.source).scans
+    every = [{}, {"dark": paths["dark"]}, {"flat": paths["flat"]}, {"dark": paths["dark"], "dark_threshold": 0.0}]
+    every += [{"hot_pixels": 5.0}, {"hot_pixels": 6.0}, {"bad_frames": 5.0}, {"sentinels": [5]}, {"saturation": 5}]
+    every += [{"monitor": "i0"}, {"monitor": "i0.csv"}]
+    assert len({stage(**correct).digest(scan) for correct in every}) == len(every)
+
+    stat = paths["dark"].stat()
+    before = stage(dark=paths["dark"]).digest(scan)
+    os.utime(moved["dark"], ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert stage(dark=moved["dark"]).digest(scan) == before
+    os.utime(moved["dark"], ns=(0, 0))
+    assert stage(dark=moved["dark"]).digest(scan) != before
+
+    config = configure(tmp_path / "source", tmp_path / "archive", correct={"dark": paths["dark"], "saturation": 7000})
+    Run(config, until="correlate").execute()
+    with reading_group(tmp_path / "archive" / "correlation" / "scan.zarr.zip") as group:
+        corrections: Any = group.attrs["corrections"]
+    assert (corrections["dark"], corrections["flat"], corrections["saturation"]) == ("dark.npy", None, 7000)
+
+
+MEMORY = [
+    ("wide", ()),
+    ("wide", ("ingest.form=none", "executor.threads=2", "correct.hot_pixels=20", "correct.saturation=60000")),
+    ("sparse", ("correct.hot_pixels=20",)),
+]
+
+
+@pytest.mark.parametrize(("shape", "more"), MEMORY)
+def test_projected_peak_of_corrected_counts_bounds_the_measured_one(
+    shape: str, more: tuple[str, ...], tmp_path: Path
+) -> None:
+    settings, source, archive = SHAPES[shape], tmp_path / "source", tmp_path / "archive"
+    write_shared_files(source, settings)
+    write_scan(source, settings, 0)
+    dark = saved(tmp_path, dark=np.zeros((settings.height, settings.width)))["dark"]
+    chosen = [f"correct.dark={dark}", *more]
+    config = load(None, [f"source.path={source}", f"archive={archive}", "executor.kind=inline", *chosen])
+    Run(config, until="ingest").execute()
+    command = [sys.executable, "-c", SCRIPT, "correlate", "frames", str(source), str(archive), *chosen]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    _, found, _, planned = map(int, result.stdout.split())
+    print(shape, more, f"measured {found / 1e6:.0f} MB, planned {planned / 1e6:.0f} MB")
+    assert found < planned
+    assert planned < 8 * found + 2**27
