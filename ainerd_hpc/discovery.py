@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
@@ -21,6 +19,7 @@ from ainerd_hpc.errors import ConfigError, ScanError
 from ainerd_hpc.formats import FoundScan, reader, with_metadata
 from ainerd_hpc.formats.description import Description
 from ainerd_hpc.formats.walk import FileRecord, Kind, Stamp, look_at, walk
+from ainerd_hpc.naming import is_utf8, one_line, scan_ids, stem_of
 from ainerd_hpc.types import Content, Problem, Scan
 
 if TYPE_CHECKING:
@@ -32,8 +31,6 @@ _MEASURED = ("count_time", "energy", "distance", "pixel_size", "beam_center_x", 
 _WRONG_DETECTOR = (
     "give the partition file of this detector in source.partition or, without that key, as <scan>_qmap.hdf"
 )
-_LONGEST_ID = 120
-"""Bytes of a scan_id, which names files, before it is cut."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +75,8 @@ def discover(source: SourceConfig, known: Mapping[Path, FileRecord] = MappingPro
     for key, path in keyed:
         if path and not path.is_file():
             raise ConfigError(f"source.{key} {path}: no such file; correct the path or leave the key out")
-    records = walk(source.roots, known, source.dataset)
+    walked = walk(source.roots, known, source.dataset)
+    records = _without_results(walked)
     _partition.cache_clear()  # the files may have changed since the last call
     results = sorted(_results(source, records), key=lambda result: result.scan.scan_id)
     if not results:
@@ -93,8 +91,8 @@ def discover(source: SourceConfig, known: Mapping[Path, FileRecord] = MappingPro
         partitions=tuple(sorted({result.partition for result in results if result.partition})),
         sample_log=sample_log,
         sample_log_table=table,
-        ignored=tuple((one.path, _line(one.reason)) for one in records if one.kind is Kind.IGNORED),
-        records=tuple(records),
+        ignored=tuple((one.path, one_line(one.reason)) for one in records if one.kind is Kind.IGNORED),
+        records=tuple(walked),
         dataset=source.dataset,
     )
     return select(found, source.select) if source.select else found
@@ -152,7 +150,7 @@ def _results(source: SourceConfig, records: Sequence[FileRecord]) -> Iterator[_R
     files = {record.path: record for record in records}
     items = list(_items(source, files))
     partitions, copies = _Partitions(source, items, records), _copies(items, files)
-    for item, scan_id in zip(items, _scan_ids(items, source.folder), strict=True):
+    for item, scan_id in zip(items, scan_ids(items, source.folder), strict=True):
         if item.description is None:
             yield _broken(item, scan_id)
         else:
@@ -172,15 +170,26 @@ def _items(source: SourceConfig, files: Mapping[Path, FileRecord]) -> Iterator[F
         yield from record.scans
 
 
+def _without_results(records: Sequence[FileRecord]) -> list[FileRecord]:
+    """Results of scans whose frames are here, too, are left aside: `<scan>_results`."""
+    scans = [scan for record in records for scan in record.scans]
+    measured = {stem_of(scan) for scan in scans if reader(scan.format).content is Content.FRAMES}
+
+    def one(record: FileRecord) -> FileRecord:
+        stem = record.path.stem.removesuffix("_results")
+        is_result = any(reader(scan.format).content is Content.C2 for scan in record.scans)
+        if stem == record.path.stem or stem not in measured or not is_result:
+            return record
+        reason = f"{record.path}: a result of {stem}, whose frames are here"
+        return replace(record, kind=Kind.IGNORED, scans=(), reason=reason)
+
+    return [one(record) for record in records]
+
+
 def _metadata_paths(source: SourceConfig, item: FoundScan) -> Iterator[Path]:
     """Where the metadata of a scan may be."""
     for pattern in source.metadata:
-        yield Path(os.path.normpath(item.path.parent / pattern.replace("{stem}", _stem(item))))
-
-
-def _stem(item: FoundScan) -> str:
-    """What the names of the files that go with a scan begin with."""
-    return (item.description.stem if item.description else "") or item.path.stem
+        yield Path(os.path.normpath(item.path.parent / pattern.replace("{stem}", stem_of(item))))
 
 
 def _copies(items: Iterable[FoundScan], files: Mapping[Path, FileRecord]) -> dict[Path, Path]:
@@ -205,7 +214,7 @@ class _Examination:
     def result(self, scan_id: str, partitions: _Partitions, copies: Mapping[Path, Path]) -> _Result:
         """The scan with its partition, or with all its problems."""
         path, where = self.item.path, str(self.item.path)
-        if not _is_utf8(where):
+        if not is_utf8(where):
             problem = f"expected a path in UTF-8, which the catalog can hold, found {path.name!r}"
             self._note(where, problem, "rename the file")
         if path in copies:
@@ -219,9 +228,9 @@ class _Examination:
         sample = self.description.metadata.sample
         if not self.problems:
             return _Result(scan, None, partition, sample)
-        reason = "; also ".join(_line(str(problem)) for problem in self.problems)
+        reason = "; also ".join(one_line(str(problem)) for problem in self.problems)
         problem_of = Problem(scan_id, "ingest", reason, fingerprint((path,), scan_id))
-        scan = replace(scan, source=_line(where), partition="", state="quarantined")
+        scan = replace(scan, source=one_line(where), partition="", state="quarantined")
         return _Result(scan, problem_of, None, sample)
 
     def _note(self, where: str, problem: str, next_step: str) -> None:
@@ -307,9 +316,9 @@ def _size(path: Path) -> int:
 
 
 def _broken(item: FoundScan, scan_id: str) -> _Result:
-    source = _line(str(item.path))
+    source = one_line(str(item.path))
     scan = Scan(scan_id, source, item.format, Content.FRAMES, 0, 0, 0, 0, 0, float("nan"), state="quarantined")
-    return _Result(scan, Problem(scan_id, "ingest", _line(item.reason), fingerprint((item.path,), scan_id)))
+    return _Result(scan, Problem(scan_id, "ingest", one_line(item.reason), fingerprint((item.path,), scan_id)))
 
 
 def fingerprint(paths: Iterable[Path], *more: str) -> str:
@@ -318,49 +327,13 @@ def fingerprint(paths: Iterable[Path], *more: str) -> str:
     return digest([f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats], *more)
 
 
-def _scan_ids(items: Sequence[FoundScan], folder: Path) -> list[str]:
-    """A name for each, usable as a file name: the shortest `_name` that no other scan has."""
-    lengths = [0] * len(items)
-    while True:
-        names = [_name(item, folder, length) for item, length in zip(items, lengths, strict=True)]
-        uses = Counter(names)
-        if len(uses) == len(items):
-            return names
-        lengths = [length + (uses[name] > 1) for name, length in zip(names, lengths, strict=True)]
-
-
-def _name(item: FoundScan, folder: Path, length: int) -> str:
-    """0: the path below the source folder, folders joined by `--`, no suffix; 1: with suffix; 2...: with a hash."""
-    relative = item.path.relative_to(folder)
-    full = item.part or "--".join((relative if length else relative.with_name(_stem(item))).parts)
-    name = "".join(letter if letter.isprintable() else "_" for letter in full)
-    digits = 6 * (length - 1)
-    if len(name.encode()) > _LONGEST_ID or not _is_utf8(full):
-        name, digits = name.encode()[:_LONGEST_ID].decode(errors="ignore"), max(6, digits)
-    return f"{name}~{hashlib.sha256(os.fsencode(relative)).hexdigest()[:digits]}" if digits > 0 else name
-
-
-def _is_utf8(text: str) -> bool:
-    """False for names of files that were written in another encoding: Python gives these lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _line(text: str) -> str:
-    """One line of UTF-8 whatever a file is called."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
-
-
 class _Partitions:
     """Which partition file a scan uses: the configured one, else its own, else the only one that is no scan's own."""
 
     def __init__(self, source: SourceConfig, items: Sequence[FoundScan], records: Sequence[FileRecord]) -> None:
         self.source = source
         self.found = [record.path for record in records if record.kind is Kind.PARTITION]
-        scans = {(item.path.parent, f"{_stem(item)}_qmap") for item in items}
+        scans = {(item.path.parent, f"{stem_of(item)}_qmap") for item in items}
         named = {(path.parent, path.stem): path for path in self.found}
         self.own: Mapping[tuple[Path, str], Path] = {key: path for key, path in named.items() if key in scans}
         self.shared = _only(path for path in self.found if (path.parent, path.stem) not in scans)
@@ -373,7 +346,7 @@ class _Partitions:
         ScanError
             There is none, or more than one.
         """
-        chosen = self._configured(item.path) or self.own.get((item.path.parent, f"{_stem(item)}_qmap")) or self.shared
+        chosen = self._configured(item.path) or self.own.get((item.path.parent, f"{stem_of(item)}_qmap")) or self.shared
         if chosen is None:
             names = ", ".join(path.name for path in self.found) or "none"
             problem = f"expected one partition file (/qmap), found {names}"

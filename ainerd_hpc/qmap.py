@@ -99,7 +99,7 @@ def _told(mask: np.ndarray, path: Path) -> np.ndarray:
 
 def _read_scan(path: Path) -> tuple[Metadata, np.ndarray]:
     """What is known of a scan, and which of its pixels are not dead in its first frame (y, x)."""
-    from ainerd_hpc.formats import reader, scans_of
+    from ainerd_hpc.formats import describe, reader, scans_of
     from ainerd_hpc.formats.source_file import SourceFile
     from ainerd_hpc.kernels.gather import dead_values
     from ainerd_hpc.types import Content
@@ -111,7 +111,7 @@ def _read_scan(path: Path) -> tuple[Metadata, np.ndarray]:
         raise ConfigError(f"{reason}; name a raw file, or give --shape and the geometry")
     with reader(scan.format).open(path) as frames:
         is_dead = dead_values(frames.read(0, 1)[0])
-    return scan.description.metadata, ~is_dead | is_dead.all()
+    return describe(path).metadata, ~is_dead | is_dead.all()
 
 
 def _read_mask(name: Path, nonzero_is_masked: bool, shape: tuple[int, ...]) -> np.ndarray:
@@ -158,6 +158,8 @@ def _from_geometry(options: argparse.Namespace, shape: tuple[int, ...] | None, m
 
 
 def _q_axis(options: argparse.Namespace, pixels: Pixels) -> Axis:
+    if options.q_edges and options.q_range:
+        raise ConfigError("give --q-range or --q-edges, not both")
     edges = np.array(options.q_edges or options.q_range or [0.0, 1.0])
     if (np.diff(edges) <= 0.0).any() or edges[0] < 0.0 or edges.size < 2:
         raise ConfigError(f"expected increasing q, not below 0, found {edges.tolist()}: correct --q-edges or --q-range")

@@ -218,3 +218,12 @@ def test_show_loads_nothing_heavy(source: Path, tmp_path: Path) -> None:
         f"sys.exit(code or len({heavy} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 0
+
+
+def test_a_result_beside_its_frames_is_left_aside(source: Path) -> None:
+    for name in ("sim_0002_results.hdf", "elsewhere_results.hdf"):
+        with h5py.File(source / name, "w") as file:
+            file["maps/c2"] = np.ones((2, 40, 40)) + np.eye(40) * 0.2
+    found = discover(SourceConfig(path=source, frame_time=0.1))
+    assert [scan.scan_id for scan in found.scans] == ["elsewhere_results", *(f"sim_{n:04d}" for n in range(6))]
+    assert [path.name for path, _ in found.ignored] == ["sim_0002_results.hdf"]

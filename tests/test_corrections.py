@@ -771,9 +771,8 @@ def test_what_is_corrected_is_told_and_changes_are_made_anew(tmp_path: Path) -> 
 
 
 MEMORY = [
-    ("wide", ()),
     ("wide", ("ingest.form=none", "executor.threads=2", "correct.hot_pixels=20", "correct.saturation=60000")),
-    ("sparse", ("correct.hot_pixels=20",)),
+    ("wide", ("ingest.form=events",)),
 ]
 
 

@@ -246,7 +246,7 @@ def test_metadata_with_square_floats_is_metadata(source: Path) -> None:
 
 
 def test_hdf5_of_another_layout_is_ignored_in_one_line(source: Path) -> None:
-    results = source / "sim_0000_results.hdf"
+    results = source / "gone_results.hdf"
     shutil.copy(source / "sim_0000_metadata.hdf", results)
     with h5py.File(results, "a") as file:
         file["xpcs/multitau/normalized_g2"] = np.ones((20, 3))
@@ -260,12 +260,12 @@ def test_hdf5_of_another_layout_is_ignored_in_one_line(source: Path) -> None:
 
 
 def test_two_time_maps_of_a_result_file_with_its_metadata_are_a_scan(source: Path) -> None:
-    results = source / "sim_0000_results.hdf"
+    results = source / "gone_results.hdf"
     shutil.copy(source / "sim_0000_metadata.hdf", results)
     with h5py.File(results, "a") as file:
         file["xpcs/twotime/correlation_map/c2_00001"] = np.triu(_c2(40, 9.0)[0])
     scans = {scan.scan_id: scan for scan in discover(SourceConfig(path=source, frame_time=0.5)).scans}
-    assert scans["sim_0000_results"].content is Content.C2
+    assert scans["gone_results"].content is Content.C2
 
 
 @pytest.mark.parametrize("content", ["nothing", "no folder"])

@@ -16,7 +16,7 @@ LAYERS = [
     {"config", "kernels", "model_cost", "publishing"},
     {"formats", "tables"},
     {"archive", "costs", "model", "page", "console"},
-    {"simulate", "training", "ledger", "executors", "catalog"},
+    {"simulate", "training", "ledger", "executors", "catalog", "naming"},
     {"discovery", "correlation"},
     {"stages"},
     {"pipeline", "cataloguing", "export", "qmap", "qmap_picture"},

@@ -75,13 +75,13 @@ def test_an_axis_over_pixels_reaches_from_the_smallest_to_the_largest():
         axis_over(q, ~mask & np.isnan(q), 3)
 
 
-@given(st.floats(1e-4, 10), st.floats(1e-3, 10), st.integers(2, 30), st.sampled_from(["linear", "log"]))
+@given(st.floats(1e-4, 10), st.floats(1e-3, 10), st.integers(3, 30), st.sampled_from(["linear", "log"]))
 def test_edges_around_the_centres_of_even_bins(low, width, num, spacing):
     edges = even_axis(low, low + width, num, 1, spacing).edges
     np.testing.assert_allclose(edges_around(centres(edges, spacing)), edges, rtol=1e-6)
 
 
-@pytest.mark.parametrize("middle", [[0.1], [0.1, 0.2, 0.7], [-1.0, 2.0, 3.0], [0.1, np.nan, 0.3]])
+@pytest.mark.parametrize("middle", [[0.1], [0.1, 0.2], [0.1, 0.2, 0.7], [-1.0, 2.0, 3.0], [0.1, np.nan, 0.3]])
 def test_edges_around_uneven_centres_are_unknown(middle):
     edges = edges_around(np.array(middle))
     assert edges.size == len(middle) + 1
@@ -91,8 +91,17 @@ def test_edges_around_uneven_centres_are_unknown(middle):
 def test_fold():
     phi = np.array([-180.0, -91.0, -90.0, -1e-15, 0.0, 89.0, 90.0, 180.0])
     np.testing.assert_allclose(fold(phi, 4, 0.0), [0, 89, 0, 0, 0, 89, 0, 0], atol=1e-12)
-    np.testing.assert_allclose(fold(phi, 1, -180.0), [-180, -91, -90, 0, 0, 89, 90, -180], atol=1e-12)
-    np.testing.assert_allclose(fold(phi, 2, -45.0), [0, 89, 90, 0, 0, 89, 90, 0], atol=1e-12)
+    np.testing.assert_allclose(fold(phi, 1, -180.0), [0, 89, 90, 180, 180, 269, 270, 0], atol=1e-12)
+    np.testing.assert_allclose(fold(phi, 2, -45.0), [45, 134, 135, 45, 45, 134, 135, 45], atol=1e-12)
+    assert fold(np.array([30.0 - 1e-14]), 7, 30.0) == 0.0
+
+
+@given(st.floats(-179, 100), st.floats(0.1, 79))
+def test_sectors_reach_to_both_of_their_edges(low, width):
+    """The largest phi lies in the last bin, whatever digits it has."""
+    phi = np.array([[low, low + width / 3, low + width]])
+    labels = label_bins(phi > -180, np.full(phi.shape, 0.5), phi, even_axis(0, 1, 1), even_axis(low, low + width, 2))
+    assert labels.dynamic_roi_map.tolist() == [[1, 1, 2]]
 
 
 def test_the_last_edge_belongs_to_the_last_bin():

@@ -26,7 +26,7 @@ _C2_ATTRIBUTES: dict[str, Any] = {
     "units": "1",
     "meaning": "sums of products; c2 = c2_unnormalized x c2_scale(t1) x c2_scale(t2)",
     "baseline_reference": 1,
-    "time_origin_location": "lower_left",
+    "time_origin_location": "upper_left",
     "storage_mode": "one_array_q_first",
     "diagonal": "raw, with shot noise; not used in g2, fits or maps",
 }

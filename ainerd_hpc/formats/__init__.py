@@ -115,8 +115,12 @@ def scans_of(file: SourceFile, dataset: str = "") -> Iterator[FoundScan]:
 
 
 def with_metadata(description: Description, path: Path, metadata: Metadata) -> Description:
-    """With what its metadata file says, or else the scan itself: a mended metadata file is the last word."""
-    merged = metadata.or_else(description.metadata)
+    """With what its metadata file says, or else the scan itself: a mended metadata file is the last word.
+
+    Not so for two-time maps, whose frames may be averages of those that the metadata file is about.
+    """
+    is_raw = description.num_q_bins == 0
+    merged = metadata.or_else(description.metadata) if is_raw else description.metadata.or_else(metadata)
     return replace(description, metadata=merged, companions=(*description.companions, path))
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 
+_LONGEST_VALUE = 2**16
+"""Bytes."""
 READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, OverflowError)
 """What h5py and NumPy make of damaged files."""
 NEXT_STEP = "copy the file again from where it was measured, or take it out of the source folder"
@@ -101,12 +103,21 @@ def check_inside(folder: Path, target: str, where: str) -> Path:
 
 def number(file: h5py.File, name: str) -> float:
     """A single number; NaN where there is none."""
-    found = get_dataset(file, name)
-    return float("nan") if found is None else float(np.asarray(found[()]).item())
+    value = _single(file, name)
+    return float("nan") if value is None else float(value)
 
 
 def text(file: h5py.File, name: str) -> str:
     """A single text; empty where there is none."""
+    value = _single(file, name)
+    return "" if value is None else value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _single(file: h5py.File, name: str) -> Any:
+    """The only value of a dataset, which is looked at before it is read: it may claim to be of any size."""
     found = get_dataset(file, name)
-    value: Any = "" if found is None else np.asarray(found[()]).item()
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    if found is None:
+        return None
+    if np.prod(found.shape or (1,), dtype=float) != 1 or found.dtype.itemsize > _LONGEST_VALUE:
+        raise ScanError(f"{file.filename}:/{name}", f"expected one value, found {found.dtype} {found.shape}", NEXT_STEP)
+    return np.asarray(found[()]).item()

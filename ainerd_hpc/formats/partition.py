@@ -105,6 +105,7 @@ class QMap:
 
 
 Rings = QMap
+"""Of rings alone."""
 
 
 def is_partition(file: SourceFile) -> bool:

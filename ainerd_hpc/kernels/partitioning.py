@@ -148,7 +148,10 @@ def centres(edges: Array, spacing: Spacing) -> Array:
 
 
 def edges_around(middle: Array) -> Array:
-    """The edges (n + 1,) of bins whose n centres are evenly spaced, linear or log; NaN where they are not, or n = 1."""
+    """The edges (n + 1,) of bins whose n centres are evenly spaced, linear or log; NaN where that is not known.
+
+    Two centres fit either spacing, so it takes three.
+    """
     if (edges := _even_edges(middle)) is not None:
         return edges
     if (middle > 0.0).all() and (edges := _even_edges(np.log(middle))) is not None:
@@ -157,7 +160,7 @@ def edges_around(middle: Array) -> Array:
 
 
 def _even_edges(middle: Array) -> Array | None:
-    if middle.size < 2 or not np.isfinite(middle).all():
+    if middle.size < 3 or not np.isfinite(middle).all():
         return None
     step = (middle[-1] - middle[0]) / (middle.size - 1)
     if not np.allclose(np.diff(middle), step, rtol=1e-6, atol=0.0):
@@ -166,10 +169,10 @@ def _even_edges(middle: Array) -> Array | None:
 
 
 def fold(phi: Array, symmetry: int, start: float) -> Array:
-    """phi modulo 360 / symmetry, in [start, start + 360 / symmetry), degrees."""
+    """phi - start modulo 360 / symmetry, degrees: 0 where it comes within rounding of a whole period."""
     period = _CIRCLE / symmetry
-    turned = np.mod((phi - start).round(_DECIMALS), period)
-    return np.asarray(start + np.where(turned.round(_DECIMALS) >= round(period, _DECIMALS), 0.0, turned))
+    turned = np.mod(phi - start, period)
+    return np.asarray(np.where(turned.round(_DECIMALS) >= round(period, _DECIMALS), 0.0, turned))
 
 
 def bin_numbers(values: Array, edges: Array) -> NDArray[np.int64]:
@@ -200,7 +203,8 @@ def label_bins(mask: Mask, q: Array, phi: Array, q_axis: Axis, phi_axis: Axis, s
         No pixel of the mask lies between the edges.
     """
     i_q = bin_numbers(q, q_axis.static_edges)
-    i_phi = bin_numbers(fold(phi, symmetry, float(phi_axis.static_edges[0])), phi_axis.static_edges)
+    start = float(phi_axis.static_edges[0])
+    i_phi = bin_numbers(fold(phi, symmetry, start), phi_axis.static_edges - start)
     used = mask & (i_q >= 0) & (i_phi >= 0)
     if not used.any():
         low, high = q_axis.static_edges[[0, -1]]

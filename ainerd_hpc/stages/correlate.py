@@ -226,7 +226,9 @@ class Correlate(Stage):
         """(q_bin, t1, t2) float32 with baseline 1."""
         if scan.content is Content.C2:
             maps = reader(scan.format).read_c2(Path(scan.source))
-            return np.asarray(maps + np.float32(1 - self.config.source.baseline_reference))
+            states_baseline = hasattr(reader(scan.format), "read_q")
+            shift = 0 if states_baseline else 1 - self.config.source.baseline_reference
+            return np.asarray(maps + np.float32(shift))
         import torch
 
         from ainerd_hpc.model import decode_latents, load_model
