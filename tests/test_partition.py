@@ -356,7 +356,7 @@ def test_a_text_of_gigabytes_is_refused(tmp_path):
     content = bytearray(path.read_bytes())
     content[offset + 3] = 255
     path.write_bytes(content)
-    with pytest.raises(ScanError, match="texts of at most 1024 bytes"):
+    with pytest.raises(ScanError, match="texts of at most 65536 bytes"):
         read_partition(path)
 
 

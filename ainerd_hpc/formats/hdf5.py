@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,14 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 
-_LONGEST_VALUE = 2**16
+MOST_PIXELS = 2**26
+"""Of a detector; more is a damaged shape."""
+_LONGEST_VALUE = _LONGEST_TEXT = 2**16
 """Bytes."""
+_LARGEST_SEARCHED = 2**28
+"""Bytes of a file that is searched for damaged texts."""
+_HEAP = b"GCOL\x01\0\0\0"
+"""What a heap of texts begins with in HDF5."""
 READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, OverflowError)
 """What h5py and NumPy make of damaged files."""
 NEXT_STEP = "copy the file again from where it was measured, or take it out of the source folder"
@@ -120,4 +129,70 @@ def _single(file: h5py.File, name: str) -> Any:
         return None
     if np.prod(found.shape or (1,), dtype=float) != 1 or found.dtype.itemsize > _LONGEST_VALUE:
         raise ScanError(f"{file.filename}:/{name}", f"expected one value, found {found.dtype} {found.shape}", NEXT_STEP)
-    return np.asarray(found[()]).item()
+    return read_texts(found, 1)[0] if _is_text(found) else np.asarray(found[()]).item()
+
+
+def _is_text(dataset: h5py.Dataset) -> bool:
+    """Whether it is of texts of variable length."""
+    kind = h5py.check_string_dtype(dataset.dtype)
+    return kind is not None and kind.length is None
+
+
+def read_array(file: h5py.File, name: str) -> np.ndarray:
+    """A dataset of numbers that has to be there, whole.
+
+    Raises
+    ------
+    ScanError
+        There is none, it is larger than any detector, or it holds something else.
+    """
+    found = need_dataset(file, name)
+    if found.shape is None or prod(found.shape) > MOST_PIXELS or found.dtype.kind not in "buif":
+        problem = f"expected at most {MOST_PIXELS} numbers, found {found.dtype} {found.shape}"
+        raise ScanError(f"{file.filename}:/{name}", problem, "write the file again, or name another one")
+    return np.asarray(found[()])
+
+
+def read_texts(dataset: h5py.Dataset, count: int) -> list[str]:
+    """The first texts of a dataset. Over damaged ones HDF5 loops for ever, or fetches gigabytes.
+
+    Source: HDF5 file format, IV.B: a text of variable length is its length (4 bytes), and where it is (12 bytes).
+
+    Raises
+    ------
+    ValueError
+        They are damaged.
+    """
+    if _is_text(dataset):
+        path = Path(dataset.file.filename)
+        stat = path.stat()
+        if stat.st_size <= _LARGEST_SEARCHED:
+            _check_heaps(path, stat.st_size, stat.st_mtime_ns)
+        if (offset := dataset.id.get_offset()) is not None:
+            with path.open("rb") as file:
+                file.seek(offset + dataset.file.userblock_size)
+                lengths = np.frombuffer(file.read(16 * count), "<u4")[::4]
+            if lengths.max(initial=0) > _LONGEST_TEXT:
+                raise ValueError(f"expected texts of at most {_LONGEST_TEXT} bytes, found {lengths.max()}")
+    texts = np.atleast_1d(dataset.asstr(errors="replace")[()] if dataset.shape == () else dataset.asstr()[:count])
+    return [str(text) for text in texts]
+
+
+@lru_cache(maxsize=64)
+def _check_heaps(path: Path, size: int, modified: int) -> None:
+    """Refuse a file with a damaged heap of texts.
+
+    Source: HDF5 file format, III.E, global heap: after 16 bytes each object has its number (2 bytes), 6 others, its
+    size (8 bytes) and its data, padded to 8; number 0 is the free rest, whose size is that of all.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = content.find(_HEAP)
+        while start >= 0:
+            place, stop = start + 16, start + int.from_bytes(content[start + 8 : start + 16], "little")
+            while place + 16 <= min(stop, len(content)):
+                is_free = content[place : place + 2] == b"\0\0"
+                size = int.from_bytes(content[place + 8 : place + 16], "little")
+                place += size if is_free else 16 + -(-size // 8) * 8
+                if (is_free and size < 16) or place > stop:
+                    raise ValueError(f"its texts at byte {start} are damaged")
+            start = content.find(_HEAP, start + len(_HEAP))

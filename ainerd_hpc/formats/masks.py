@@ -17,8 +17,8 @@ import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.hdf5 import MOST_PIXELS, read_array
 from ainerd_hpc.formats.partition import is_partition, read_qmap
-from ainerd_hpc.formats.partition_legacy import MOST_PIXELS, read_array
 from ainerd_hpc.formats.source_file import SourceFile
 
 _NEXT_STEP = "write the mask again as EDF, .npy, TIFF or HDF5, whole numbers or true and false, of the detector's shape"

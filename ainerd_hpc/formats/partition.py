@@ -19,15 +19,8 @@ import numpy as np
 
 from ainerd_hpc import __version__
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.hdf5 import READ_ERRORS, get_dataset, number
-from ainerd_hpc.formats.partition_legacy import (
-    is_legacy,
-    legacy_datasets,
-    legacy_root,
-    read_array,
-    read_legacy,
-    read_texts,
-)
+from ainerd_hpc.formats.hdf5 import READ_ERRORS, get_dataset, number, read_array, read_texts
+from ainerd_hpc.formats.partition_legacy import is_legacy, legacy_datasets, legacy_root, read_legacy
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.kernels.partitioning import (
     RING,
@@ -102,10 +95,6 @@ class QMap:
     blemish: np.ndarray
     """(y, x) bool, True = the pixel counts well, whether it is used or not."""
     geometry: Geometry = Geometry()
-
-
-Rings = QMap
-"""Of rings alone."""
 
 
 def is_partition(file: SourceFile) -> bool:

@@ -6,24 +6,15 @@ Their lists hold q and phi of every bin, NaN for the empty ones, in the order in
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping
-from math import prod
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.hdf5 import get_dataset, need_dataset
+from ainerd_hpc.formats.hdf5 import MOST_PIXELS, get_dataset, read_array
 from ainerd_hpc.kernels.partitioning import Array, Bins, Labels, centres, edges_around
-
-MOST_PIXELS = 2**26
-"""No detector is larger; a damaged file may say so."""
-_LONGEST_TEXT = 1024
-_HEAP = b"GCOL\x01\0\0\0"
-"""What a heap of texts begins with in HDF5."""
 
 
 class _Names(NamedTuple):
@@ -46,63 +37,6 @@ def legacy_root(file: h5py.File) -> str:
     """The group of a partition file or a result of this layout; empty where the file is neither."""
     held = (names.root for names in _LAYOUTS if isinstance(file.get(f"{names.root}/{names.dynamic}"), h5py.Dataset))
     return next(held, "")
-
-
-def read_array(file: h5py.File, name: str) -> np.ndarray:
-    """A dataset of numbers that has to be there, whole.
-
-    Raises
-    ------
-    ScanError
-        There is none, it is larger than any detector, or it holds something else.
-    """
-    found = need_dataset(file, name)
-    if found.shape is None or prod(found.shape) > MOST_PIXELS or found.dtype.kind not in "buif":
-        problem = f"expected at most {MOST_PIXELS} numbers, found {found.dtype} {found.shape}"
-        raise ScanError(f"{file.filename}:/{name}", problem, "write the file again, or name another one")
-    return np.asarray(found[()])
-
-
-def read_texts(dataset: h5py.Dataset, count: int) -> list[str]:
-    """The first texts of a dataset. Over damaged ones HDF5 loops for ever, or fetches gigabytes.
-
-    Source: HDF5 file format, IV.B: a text of variable length is its length (4 bytes), and where it is (12 bytes).
-
-    Raises
-    ------
-    ValueError
-        They are damaged.
-    """
-    kind, offset = h5py.check_string_dtype(dataset.dtype), dataset.id.get_offset()
-    if kind is not None and kind.length is None:
-        path = Path(dataset.file.filename)
-        _check_heaps(path)
-        if offset is not None:
-            with path.open("rb") as file:
-                file.seek(offset + dataset.file.userblock_size)
-                lengths = np.frombuffer(file.read(16 * count), "<u4")[::4]
-            if lengths.max(initial=0) > _LONGEST_TEXT:
-                raise ValueError(f"expected texts of at most {_LONGEST_TEXT} bytes, found {lengths.max()}")
-    return list(dataset.asstr()[:count])
-
-
-def _check_heaps(path: Path) -> None:
-    """Refuse a file with a damaged heap of texts.
-
-    Source: HDF5 file format, III.E, global heap: after 16 bytes each object has its number (2 bytes), 6 others, its
-    size (8 bytes) and its data, padded to 8; number 0 is the free rest, whose size is that of all.
-    """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        start = content.find(_HEAP)
-        while start >= 0:
-            place, stop = start + 16, start + int.from_bytes(content[start + 8 : start + 16], "little")
-            while place + 16 <= min(stop, len(content)):
-                is_free = content[place : place + 2] == b"\0\0"
-                size = int.from_bytes(content[place + 8 : place + 16], "little")
-                place += size if is_free else 16 + -(-size // 8) * 8
-                if (is_free and size < 16) or place > stop:
-                    raise ValueError(f"its texts at byte {start} are damaged")
-            start = content.find(_HEAP, start + len(_HEAP))
 
 
 def read_legacy(file: h5py.File) -> tuple[Labels, float, float]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ainerd_hpc.config import SimulateConfig
 from ainerd_hpc.errors import ConfigError, ScanError
-from ainerd_hpc.formats.partition import Geometry, Rings, make_ring_partition
+from ainerd_hpc.formats.partition import Geometry, QMap, make_ring_partition
 from ainerd_hpc.simulate.chance import Stream, generator
 
 _STATIC_PER_Q = 10
@@ -20,7 +20,7 @@ class Instrument:
     """The simulated detector; the same for all scans of a config."""
 
     geometry: Geometry
-    rings: Rings
+    rings: QMap
     dead: np.ndarray
     """(y, x) bool."""
     hot: np.ndarray

@@ -205,3 +205,5 @@ def _publish_partition(archive: Archive, path: Path) -> None:
         group.add("static_roi_map", partition.static_roi_map, ("y", "x"))
         group.add("dynamic_q_list", partition.dynamic_q_list, ("q_bin",), units="1/angstrom")
         group.add("static_q_list", partition.static_q_list, ("static_bin",), units="1/angstrom")
+        group.add("dynamic_phi_list", partition.dynamic_phi_list, ("q_bin",), units="degree")
+        group.add("static_phi_list", partition.static_phi_list, ("static_bin",), units="degree")
