@@ -177,8 +177,8 @@ class CorrectConfig(_Section):
     standard deviations, and more than chance gives. 6 is a fair value. Default: only those of correlate.bad_frames, and
     dark ones."""
     monitor: str | None = None
-    """Beam monitor, one value for each frame of the file: path of a dataset in the raw file or its metadata file, or name
-    of a file beside it, .csv (one column, or one called `monitor`) or .npy; {stem}: name of the raw file without
+    """Beam monitor, one value for each frame of the file: path of a dataset in the raw file or its metadata file, or
+    name of a file beside it, .csv (one column, or one called `monitor`) or .npy; {stem}: name of the raw file without
     suffix. Kept in the product. With correlate.frame_normalisation: monitor, frames where it is 0, negative or NaN are
     bad."""
     sentinels: tuple[Annotated[int, Field(gt=0)], ...] = ()

@@ -162,8 +162,10 @@ def _items(source: SourceConfig, files: Mapping[Path, FileRecord]) -> Iterator[F
     scans = [scan for record in files.values() for scan in record.scans]
     belonging = {path for scan in scans for path in scan.companions}
     belonging |= {path for scan in scans for path in _metadata_paths(source, scan)}
+    broken = {(scan.path.parent, scan.path.stem.removesuffix("_master")) for scan in scans if not scan.description}
     for record in files.values():
-        if record.path in belonging:
+        head, is_data, _ = record.path.name.rpartition("_data_")
+        if record.path in belonging or (is_data and (record.path.parent, head) in broken):  # of a broken master
             continue
         if record.kind is Kind.BROKEN:
             yield FoundScan(record.path, "unknown", reason=record.reason)

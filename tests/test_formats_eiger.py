@@ -285,6 +285,16 @@ def test_a_virtual_dataset_with_a_hole_is_refused(tmp_path):
         describe(master)
 
 
+def test_a_virtual_dataset_is_refused_where_its_source_is_of_another_shape(tmp_path):
+    """HDF5 compares numbers of values alone, or fills up what a source does not have."""
+    for shape, reason in [((24, 4, 12), "expected frames of"), ((9, 8, 12), "expected 12 frames, found 9")]:
+        master = virtual_master(tmp_path, [(0, 1, 12)], some_frames(12), 4)
+        with h5py.File(tmp_path / "v_000001.h5", "w") as file:
+            file["data"] = np.zeros(shape, np.uint16)
+        with pytest.raises(ScanError, match=reason):
+            describe(master)
+
+
 def shorten(folder: Path) -> None:
     write_data_file(folder / "run_7_data_000002.h5", some_frames(3))
 
@@ -303,6 +313,13 @@ def remove(folder: Path) -> None:
 
 def empty(folder: Path) -> None:
     (folder / "run_7_data_000002.h5").write_bytes(b"")
+
+
+def abort(folder: Path) -> None:
+    """As many frames as were asked for, of which the last was not written."""
+    with h5py.File(folder / "run_7_data_000002.h5", "w") as file:
+        data = file.create_dataset("entry/data/data", (4, 8, 12), np.uint16, chunks=(1, 8, 12), **BITSHUFFLE)
+        data[:3] = 1
 
 
 def unlink(folder: Path) -> None:
@@ -353,6 +370,7 @@ def set_date(folder: Path) -> None:
         (retype, r"run_7_data_000002\.h5.*found uint32 \(8, 12\)"),
         (remove, r"data_000002: expected the linked file .*run_7_data_000002\.h5, found none"),
         (empty, r"run_7_data_000002\.h5: cannot read it"),
+        (abort, r"run_7_data_000002\.h5.*expected 4 frames, found 3 that were written"),
         (unlink, "expected a link data_000002, found data_000003"),
         (relink, r"expected links to files below .*, found \.\./elsewhere"),
         (relink_twice, r"expected links to files below .*, found \.\./elsewhere"),

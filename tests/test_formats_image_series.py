@@ -7,6 +7,7 @@ import hashlib
 import math
 import struct
 import time
+import tracemalloc
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -498,8 +499,11 @@ def test_a_file_that_changed_since_is_named(tmp_path):
 def test_what_cannot_be_read_is_told(tmp_path, content, reason):
     for number in (1, 2):
         (tmp_path / f"a_{number}.img").write_bytes(content)
+    tracemalloc.start()
     with pytest.raises(ScanError, match=reason) as error:
         all_frames(tmp_path / "a_1.img")
+    assert tracemalloc.get_traced_memory()[1] < 2**25  # what fabio takes to be imported
+    tracemalloc.stop()
     assert len(str(error.value)) < 500
     assert "\n" not in str(error.value)
 

@@ -95,6 +95,8 @@ class _Line:
         self.monitor = load_monitor(config, scan, self.chosen)
         divisor = self.monitor if config.correlate.frame_normalisation == "monitor" else None
         self.rules = FrameRules(self.chosen.bad, divisor, config.correct.bad_frames)
+        self.reasons = np.zeros(self.chosen.num_frames, dtype=np.uint8)
+        """Why frames are bad, as soon as their counts are known."""
         self.note = Note(f"{scan.scan_id}: frames read", self.chosen.num_frames)
 
     def run(self, task: Task) -> Arrays:

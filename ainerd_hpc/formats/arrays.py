@@ -17,13 +17,13 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
+from ainerd_hpc.formats.frames import Hdf5Frames, num_written
 from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, check_inside, need_dataset, number, open_hdf5, reading, text
 from ainerd_hpc.formats.metadata import epoch
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
 if TYPE_CHECKING:
-    from ainerd_hpc.formats.frames import Hdf5Frames
     from ainerd_hpc.kernels.gather import FrameEvents
 
 _MOST_LINKS = 8
@@ -138,6 +138,13 @@ def _common_frames(places: Sequence[Place]) -> tuple[list[int], int, int, np.dty
     for place in places:
         with _dataset(place) as dataset:
             found.append(_counts(place, dataset))
+            with reading(str(place)):
+                written = num_written(dataset)
+        if written < found[-1][0][0]:
+            problem = f"expected {found[-1][0][0]} frames, found {written} that were written"
+            raise ScanError(
+                str(place), problem, "wait until it is finished, or copy it again from where it was measured"
+            )
         frames, first = (found[-1][0][1:], found[-1][1]), (found[0][0][1:], found[0][1])
         if frames != first:
             problem = f"expected frames of {first[1]} {first[0]} as in {places[0]}, found {frames[1]} {frames[0]}"
@@ -167,13 +174,13 @@ def _stretches(file: h5py.File, name: str, files: dict[Path, None]) -> Iterator[
     files[place.path] = None
     with _dataset(place) as dataset:
         shape, _ = _counts(place, dataset)
-        found: dict[tuple[str, str], Place] = {}
+        found: dict[tuple[str, str], tuple[Place, tuple[int, ...]]] = {}
         with reading(str(place)):
             mapped = dataset.virtual_sources() if dataset.is_virtual else []
             blocks = _whole_frames(mapped, shape[0])
         for key in dict.fromkeys((source.file_name, source.dset_name) for source in mapped):
             found[key] = _source_of(dataset.file, *key)
-            files[found[key].path] = None
+            files[found[key][0].path] = None
     if not blocks:  # HDF5 puts together what is virtual in another way
         yield place, 0, shape[0]
         return
@@ -181,14 +188,17 @@ def _stretches(file: h5py.File, name: str, files: dict[Path, None]) -> Iterator[
     for block in sorted(blocks):
         if block.start != stop:
             raise ScanError(str(place), f"expected frame {stop} in one source, found none or several", _NEXT_STEP)
-        yield found[block.file, block.name], block.first, block.length
+        source, whole = found[block.file, block.name]
+        if whole[1:] != shape[1:]:
+            raise ScanError(str(source), f"expected frames of {shape[1:]} as in {place}, found {whole}", _NEXT_STEP)
+        yield source, block.first, block.length
         stop += block.length
     if stop != shape[0]:
         raise ScanError(str(place), f"expected sources of {shape[0]} frames, found {stop}", _NEXT_STEP)
 
 
-def _source_of(file: h5py.File, source: str, name: str) -> Place:
-    """A source of a virtual dataset, which `need_dataset` has found to lie below its folder."""
+def _source_of(file: h5py.File, source: str, name: str) -> tuple[Place, tuple[int, ...]]:
+    """A source of a virtual dataset, which `need_dataset` has found to lie below its folder, and its shape."""
     if source == ".":
         place = resolve(file, name)
     else:
@@ -197,7 +207,7 @@ def _source_of(file: h5py.File, source: str, name: str) -> Place:
     with _dataset(place) as dataset:
         if dataset.is_virtual:
             raise ScanError(str(place), "expected frames, found a virtual dataset of virtual datasets", _NEXT_STEP)
-    return place
+        return place, dataset.shape or ()
 
 
 @contextmanager
@@ -346,8 +356,6 @@ class LocatedFrames:
 
 
 def _frames(place: Place, dataset: h5py.Dataset) -> Hdf5Frames:
-    from ainerd_hpc.formats.frames import Hdf5Frames  # compiles kernels, which nobody needs to describe a scan
-
     with reading(str(place)):
         return Hdf5Frames(dataset)
 

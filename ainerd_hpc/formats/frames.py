@@ -76,8 +76,10 @@ class Hdf5Frames:
     def _decode(self, number: int) -> np.ndarray:
         chunk = self._chunk(number)
         size = self.dtype.itemsize * self.shape[1] * self.shape[2]
-        if len(chunk) < _HEADER or int.from_bytes(chunk[:8], "big") != size:
+        if not chunk:
             return np.asarray(self._dataset[number])
+        if len(chunk) < _HEADER or int.from_bytes(chunk[:8], "big") != size:  # HDF5's own filter would believe it
+            raise ValueError(f"expected a chunk of {size} bytes in frame {number}, found a damaged one")
         decoded = decompress(chunk, "bslz4", elem_size=self.dtype.itemsize)
         return np.frombuffer(decoded, dtype=self.dtype).reshape(self.shape[1:])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -71,11 +72,14 @@ def get_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
     found = file.get(name)
     if not isinstance(found, h5py.Dataset):
         return None
+    where, home = f"{file.filename}:/{name}", Path(found.file.filename)  # links may lead from file to file
+    if home.resolve() != Path(file.filename).resolve():
+        check_inside(folder, os.path.relpath(home.resolve(), folder.resolve()), where)
     sources = [entry[0] for entry in found.external or []]
     sources += [source.file_name for source in found.virtual_sources()] if found.is_virtual else []
     for source in sources:
         if source != ".":
-            check_inside(folder, source, f"{file.filename}:/{name}")
+            check_inside(folder, os.path.relpath(home.parent / source, folder), where)
     return found
 
 

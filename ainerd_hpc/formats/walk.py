@@ -157,12 +157,15 @@ def _content(path: Path, scans: Sequence[FoundScan]) -> str:
         not scan.description or reader(scan.format).content is not Content.FRAMES for scan in scans
     ):
         return ""
-    size = path.stat().st_size
-    digest = hashlib.blake2b(str(size).encode(), digest_size=16)
-    with path.open("rb") as file:
-        for number in range(_SAMPLES):
-            file.seek(max(0, size - _SAMPLE_BYTES) * number // (_SAMPLES - 1))
-            digest.update(file.read(_SAMPLE_BYTES))
+    digest = hashlib.blake2b(digest_size=16)
+    files = [path, *(one for scan in scans for one in scan.companions)]
+    for one in (files[0], files[len(files) // 2], files[-1]):
+        size = one.stat().st_size
+        digest.update(f"{len(files)} {size}".encode())
+        with one.open("rb") as file:
+            for number in range(_SAMPLES):
+                file.seek(max(0, size - _SAMPLE_BYTES) * number // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
     return digest.hexdigest()
 
 

@@ -107,6 +107,8 @@ class Ingest(Stage):
             "source": Path(scan.source).name,
             "frame_time": scan.frame_time,
             "num_frames": scan.num_frames,
+            "height": scan.height,
+            "width": scan.width,
             "simulated": scan.simulated,
             "frame_time_units": "s",
         }
