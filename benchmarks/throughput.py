@@ -10,7 +10,6 @@ other process. Starting the workers is not counted, nor their first task each, w
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import tempfile
 import time
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def write_scans(folder: Path, num_scans: int, num_frames: int) -> Path:
-    """A source folder with so many scans, most of them the same file under another name."""
+    """A source folder with so many scans, most of them the same photons under another name."""
     source = folder / "source"
     source.mkdir()
     for number in range(min(_DIFFERENT, num_scans)):
@@ -60,7 +59,9 @@ def write_scans(folder: Path, num_scans: int, num_frames: int) -> Path:
         made = write(folder / f"scan{number}", photons).parent
         for copy in range(number, num_scans, _DIFFERENT):
             for suffix in (".h5", "_metadata.hdf"):
-                os.link(made / f"scan{suffix}", source / f"s{copy:04}{suffix}")
+                shutil.copy(made / f"scan{suffix}", source / f"s{copy:04}{suffix}")
+            with (source / f"s{copy:04}.h5").open("ab") as file:  # of another size, or it would be found to be a copy
+                file.write(bytes(copy + 1))
         shutil.copy(made / "scan_qmap.hdf", source / "qmap.hdf")
     return source
 

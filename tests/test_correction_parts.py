@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ainerd_hpc.config import CorrectConfig
-from ainerd_hpc.correlation.corrections import MarkedFrames
+from ainerd_hpc.correlation.marked import MarkedFrames
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.events import EventFrames
 from ainerd_hpc.formats.images import place_of, read_image

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,12 +10,8 @@ from ainerd_hpc.config import CorrectConfig
 from ainerd_hpc.correlation.inputs import load_image
 from ainerd_hpc.correlation.layout import Layout
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.kernels.corrections import correct, has_marked, mark
+from ainerd_hpc.kernels.corrections import correct
 from ainerd_hpc.types import Scan
-
-if TYPE_CHECKING:
-    from ainerd_hpc.correlation.gathering import Frames
-    from ainerd_hpc.kernels.gather import FrameEvents
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,28 +54,3 @@ def load_corrections(config: CorrectConfig, scan: Scan, layout: Layout) -> tuple
         raise ScanError(scan.source, problem, "correct correct.dark, correct.flat or the partition file")
     flat = flat / flat[layout.order[~is_unusable]].mean()
     return Corrections(dark, flat, config.dark_threshold), is_unusable
-
-
-def marked(frames: Frames, config: CorrectConfig) -> Frames:
-    """Frames in which the values that the config calls dead are those of their type."""
-    return MarkedFrames(frames, config) if config.sentinels or config.saturation else frames
-
-
-class MarkedFrames:
-    """Frames with more values of dead pixels than that of their type."""
-
-    def __init__(self, frames: Frames, config: CorrectConfig) -> None:
-        self._frames, self._sentinels, self._saturation = frames, config.sentinels, config.saturation
-        self.shape, self.dtype, self.per_chunk = frames.shape, frames.dtype, frames.per_chunk
-
-    def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        """Frames start, start + step, ... below stop, (n, y, x)."""
-        return mark(self._frames.read(start, stop, step), self._sentinels, self._saturation)
-
-    def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
-        """Events of frames [start, stop); None where a pixel is dead, or they have to be read as frames."""
-        find: Any = getattr(self._frames, "find", None)
-        found: FrameEvents | None = find(start, stop, position, is_dead) if find else None
-        if found is None or has_marked(found, len(is_dead), self._sentinels, self._saturation):
-            return None
-        return found

@@ -12,9 +12,10 @@ import numpy as np
 
 from ainerd_hpc.archive import Archive, array, reading_group
 from ainerd_hpc.config import RunConfig
-from ainerd_hpc.correlation.corrections import Corrections, marked
+from ainerd_hpc.correlation.corrections import Corrections
 from ainerd_hpc.correlation.gathering import Frames, Gathering
 from ainerd_hpc.correlation.layout import Layout, spans
+from ainerd_hpc.correlation.marked import marked
 from ainerd_hpc.correlation.memory import BLOCK_BYTES, SAMPLE_FRAMES, SAMPLES
 from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.errors import ScanError

@@ -274,7 +274,7 @@ def _write_config(group: h5py.Group, result: Result, analysis: str) -> None:
         "stride_frame": result.stride_frames,
         "avg_frame": result.average_frames,
         "smooth": "sqmap" if options["normalisation"] == "static" else "dqmap",
-        "normalize_frame": int(options["frame_normalisation"]),
+        "normalize_frame": int(bool(options["frame_normalisation"])),
         "dpl": options["delays_per_level"],
     }
     for name, value in config.items():

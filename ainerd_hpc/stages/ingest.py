@@ -97,7 +97,7 @@ class Ingest(Stage):
         return int(max(as_frames, as_events))
 
     def work(self, task: Task) -> Mapping[str, float]:
-        from ainerd_hpc.correlation.corrections import marked
+        from ainerd_hpc.correlation.marked import marked
         from ainerd_hpc.correlation.pixels import open_source
 
         scan: Scan = task.args["scan"]
