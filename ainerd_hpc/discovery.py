@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ainerd_hpc.config import SourceConfig, digest
 from ainerd_hpc.errors import ConfigError, ScanError
@@ -25,9 +23,10 @@ from ainerd_hpc.types import Content, Problem, Scan
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ainerd_hpc.formats.partition import Partition
 
 _MEASURED = ("count_time", "energy", "distance", "pixel_size", "beam_center_x", "beam_center_y", "detector")
+_NAMED = 5
+"""Files that a reason names."""
 _WRONG_DETECTOR = (
     "give the partition file of this detector in source.partition or, without that key, as <scan>_qmap.hdf"
 )
@@ -77,7 +76,6 @@ def discover(source: SourceConfig, known: Mapping[Path, FileRecord] = MappingPro
             raise ConfigError(f"source.{key} {path}: no such file; correct the path or leave the key out")
     walked = walk(source.roots, known, source.dataset)
     records = _without_results(walked)
-    _partition.cache_clear()  # the files may have changed since the last call
     results = sorted(_results(source, records), key=lambda result: result.scan.scan_id)
     if not results:
         raise ConfigError(
@@ -162,10 +160,12 @@ def _items(source: SourceConfig, files: Mapping[Path, FileRecord]) -> Iterator[F
     scans = [scan for record in files.values() for scan in record.scans]
     belonging = {path for scan in scans for path in scan.companions}
     belonging |= {path for scan in scans for path in _metadata_paths(source, scan)}
-    broken = {(scan.path.parent, scan.path.stem.removesuffix("_master")) for scan in scans if not scan.description}
+    broken = {scan.path for scan in scans if not scan.description}
+    broken |= {record.path for record in files.values() if record.kind is Kind.BROKEN}
+    masters = {(path.parent, path.stem.removesuffix("_master")) for path in broken}
     for record in files.values():
         head, is_data, _ = record.path.name.rpartition("_data_")
-        if record.path in belonging or (is_data and (record.path.parent, head) in broken):  # of a broken master
+        if record.path in belonging or (is_data and (record.path.parent, head) in masters):  # of a broken master
             continue
         if record.kind is Kind.BROKEN:
             yield FoundScan(record.path, "unknown", reason=record.reason)
@@ -175,12 +175,12 @@ def _items(source: SourceConfig, files: Mapping[Path, FileRecord]) -> Iterator[F
 def _without_results(records: Sequence[FileRecord]) -> list[FileRecord]:
     """Results of scans whose frames are here, too, are left aside: `<scan>_results`."""
     scans = [scan for record in records for scan in record.scans]
-    measured = {stem_of(scan) for scan in scans if reader(scan.format).content is Content.FRAMES}
+    measured = {(scan.path.parent, stem_of(scan)) for scan in scans if reader(scan.format).content is Content.FRAMES}
 
     def one(record: FileRecord) -> FileRecord:
         stem = record.path.stem.removesuffix("_results")
         is_result = any(reader(scan.format).content is Content.C2 for scan in record.scans)
-        if stem == record.path.stem or stem not in measured or not is_result:
+        if stem == record.path.stem or (record.path.parent, stem) not in measured or not is_result:
             return record
         reason = f"{record.path}: a result of {stem}, whose frames are here"
         return replace(record, kind=Kind.IGNORED, scans=(), reason=reason)
@@ -196,12 +196,18 @@ def _metadata_paths(source: SourceConfig, item: FoundScan) -> Iterator[Path]:
 
 def _copies(items: Iterable[FoundScan], files: Mapping[Path, FileRecord]) -> dict[Path, Path]:
     """Files with the data of another one -> that other one, the first in the order of their paths."""
-    first: dict[str, Path] = {}
-    return {
-        item.path: first[content]
-        for item in items
-        if (content := files[item.path].content) and first.setdefault(content, item.path) != item.path
-    }
+    alike: dict[str, list[FoundScan]] = {}
+    for item in items:
+        if content := files[item.path].content:
+            alike.setdefault(content, []).append(item)
+    groups = [group for group in alike.values() if len(group) > 1]
+    return {item.path: first.path for first, *others in groups for item in others if _have_same_bytes(first, item)}
+
+
+def _have_same_bytes(one: FoundScan, other: FoundScan) -> bool:
+    """Whether two scans are the same, file by file; samples of sparse frames may be nothing but zeros."""
+    pairs = list(zip((one.path, *one.companions), (other.path, *other.companions), strict=False))
+    return all(filecmp.cmp(mine, theirs, shallow=False) for mine, theirs in pairs)
 
 
 class _Examination:
@@ -211,7 +217,7 @@ class _Examination:
         self, source: SourceConfig, item: FoundScan, description: Description, files: Mapping[Path, FileRecord]
     ) -> None:
         self.source, self.item, self.description, self.files = source, item, description, files
-        self.problems: list[ScanError] = []
+        self.problems: list[str] = []
 
     def result(self, scan_id: str, partitions: _Partitions, copies: Mapping[Path, Path]) -> _Result:
         """The scan with its partition, or with all its problems."""
@@ -230,13 +236,13 @@ class _Examination:
         sample = self.description.metadata.sample
         if not self.problems:
             return _Result(scan, None, partition, sample)
-        reason = "; also ".join(one_line(str(problem)) for problem in self.problems)
+        reason = "; also ".join(one_line(problem) for problem in self.problems)
         problem_of = Problem(scan_id, "ingest", reason, fingerprint((path,), scan_id))
         scan = replace(scan, source=one_line(where), partition="", state="quarantined")
         return _Result(scan, problem_of, None, sample)
 
     def _note(self, where: str, problem: str, next_step: str) -> None:
-        self.problems.append(ScanError(where, problem, next_step))
+        self.problems.append(str(ScanError(where, problem, next_step)))
 
     def _check_age(self) -> None:
         age = time.time() - self.files[self.item.path].stamp.modified / 1e9
@@ -250,7 +256,7 @@ class _Examination:
             if record is None and path.is_file():  # outside of the source folders
                 record = look_at(path, Stamp(0, 0, 0))
             if record is not None and record.kind is Kind.BROKEN:
-                self.problems.append(ScanError(str(path), record.reason, "copy it again"))
+                self.problems.append(record.reason)
             if record is not None and record.metadata is not None:
                 self.description = with_metadata(self.description, path, record.metadata)
                 return
@@ -285,36 +291,27 @@ class _Examination:
 
     def _with_partition(self, scan: Scan, partitions: _Partitions) -> tuple[Scan, Path | None]:
         try:
-            path = partitions.of(self.item)
-            partition = _partition(path)
+            record = partitions.of(self.item)
         except ScanError as error:
-            self.problems.append(error)
+            self.problems.append(str(error))
             return scan, None
-        shape = (scan.height, scan.width)
-        if partition.mask.shape != shape:
-            turned = ", which is transposed" if partition.mask.shape == shape[::-1] else ""
-            problem = f"expected frames of {partition.mask.shape} as in {path}, found {shape}{turned}"
-            step = (
-                "give the partition file of this detector in source.partition or, without that key, as <scan>_qmap.hdf"
-            )
-            self._note(str(self.item.path), problem, step)
+        facts, shape = record.partition, (scan.height, scan.width)
+        if facts is None:
+            self.problems.append(record.reason)
             return scan, None
-        sizes = np.bincount(partition.dynamic_roi_map.ravel())[1:]
-        scan = replace(
-            scan,
-            partition=partition.digest,
-            num_q_bins=len(partition.dynamic_q_list),
-            num_pixels=int(sizes.sum()),
-            largest_bin=int(sizes.max()),
-            num_static_bins=len(partition.static_q_list),
-        )
-        return scan, path
+        if facts.shape != shape:
+            turned = ", which is transposed" if facts.shape == shape[::-1] else ""
+            problem = f"expected frames of {facts.shape} as in {record.path}, found {shape}{turned}"
+            self._note(str(self.item.path), problem, _WRONG_DETECTOR)
+            return scan, None
+        known = {name: getattr(facts, name) for name in ("num_q_bins", "num_pixels", "largest_bin", "num_static_bins")}
+        return replace(scan, partition=facts.digest, **known), record.path
 
 
 def _size(path: Path) -> int:
     """Bytes of a file, or of all files of a store."""
     files = [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
-    return sum(one.stat().st_size for one in files)
+    return sum(one.stat().st_size for one in files if one.exists())
 
 
 def _broken(item: FoundScan, scan_id: str) -> _Result:
@@ -334,13 +331,15 @@ class _Partitions:
 
     def __init__(self, source: SourceConfig, items: Sequence[FoundScan], records: Sequence[FileRecord]) -> None:
         self.source = source
+        self.records = {record.path: record for record in records}
         self.found = [record.path for record in records if record.kind is Kind.PARTITION]
         scans = {(item.path.parent, f"{stem_of(item)}_qmap") for item in items}
-        named = {(path.parent, path.stem): path for path in self.found}
+        kinds = (Kind.PARTITION, Kind.BROKEN)
+        named = {(one.path.parent, one.path.stem): one.path for one in records if one.kind in kinds}
         self.own: Mapping[tuple[Path, str], Path] = {key: path for key, path in named.items() if key in scans}
         self.shared = _only(path for path in self.found if (path.parent, path.stem) not in scans)
 
-    def of(self, item: FoundScan) -> Path:
+    def of(self, item: FoundScan) -> FileRecord:
         """The partition file of a scan.
 
         Raises
@@ -350,10 +349,13 @@ class _Partitions:
         """
         chosen = self._configured(item.path) or self.own.get((item.path.parent, f"{stem_of(item)}_qmap")) or self.shared
         if chosen is None:
-            names = ", ".join(path.name for path in self.found) or "none"
-            problem = f"expected one partition file (/qmap), found {names}"
+            free = [path.name for path in self.found if path not in self.own.values()]
+            names = ", ".join(free[:_NAMED]) + (f" and {len(free) - _NAMED} more" if len(free) > _NAMED else "")
+            problem = f"expected one partition file (/qmap), found {names or 'none'}"
             raise ScanError(str(item.path), problem, "set source.partition")
-        return chosen
+        if chosen not in self.records:  # outside of the source folders
+            self.records[chosen] = look_at(chosen, Stamp(0, 0, 0))
+        return self.records[chosen]
 
     def _configured(self, path: Path) -> Path | None:
         if not isinstance(self.source.partition, dict):
@@ -365,10 +367,3 @@ class _Partitions:
 def _only(paths: Iterable[Path]) -> Path | None:
     paths = list(paths)
     return paths[0] if len(paths) == 1 else None
-
-
-@lru_cache(maxsize=64)
-def _partition(path: Path) -> Partition:
-    from ainerd_hpc.formats.partition import read_partition
-
-    return read_partition(path)

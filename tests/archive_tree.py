@@ -6,12 +6,12 @@ of the tree is a copy of these bytes in which its name, number, frame period and
 
 from __future__ import annotations
 
-import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,12 +75,6 @@ class Tree:
     root: Path
     scans: dict[str, Expected] = field(default_factory=dict)
     """Good scans by scan_id."""
-    templates: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    """Files of a scan of each kind."""
-
-    @property
-    def qmaps(self) -> Path:
-        return self.root / "qmaps"
 
     @property
     def folders(self) -> list[Path]:
@@ -90,21 +84,32 @@ class Tree:
         ]
 
     @property
-    def partitions(self) -> dict[str, str]:
-        """`source.partition`: by the letter with which the names of a detector's files begin."""
-        shared = {letter: kind for letter, kind in KINDS.items() if kind.shape[1] and not kind.has_own_partition}
-        return {f"*/{letter}[0-9]*": str(self.qmap_path(kind.shape[1:])) for letter, kind in shared.items()}
-
-    @property
     def source(self) -> dict[str, Any]:
-        """The section of the config."""
-        return {"path": self.root, "partition": self.partitions, "dataset": DATASET}
+        """`source` of a config: partitions by the letter with which the names of a detector's files begin."""
+        paths = {f"*/{letter}[0-9]*": self.qmap_path(letter) for letter in KINDS}
+        partition = {pattern: str(path) for pattern, path in paths.items() if path and path.exists()}
+        return {"path": str(self.root), "partition": partition, "dataset": DATASET}
 
-    def qmap_path(self, shape: tuple[int, ...]) -> Path:
-        return self.qmaps / f"{shape[0]}x{shape[1]}.hdf"
+    def qmap_path(self, letter: str) -> Path | None:
+        """The partition that all scans of a kind share; None where each has its own, or needs none."""
+        _, height, width = KINDS[letter].shape
+        is_shared = height and not KINDS[letter].has_own_partition
+        return self.root / "qmaps" / f"{height}x{width}.hdf" if is_shared else None
+
+    def write_qmaps(self, letters: Iterable[str]) -> None:
+        """The shared partitions of these kinds."""
+        (self.root / "qmaps").mkdir(parents=True)
+        shapes = {self.qmap_path(letter): KINDS[letter].shape[1:] for letter in letters}
+        for path, shape in shapes.items():
+            if path:
+                write_qmap(path, shape)
 
     def scan_id(self, folder: Path, name: str) -> str:
         return "--".join((folder.relative_to(self.root) / name).parts)
+
+    def path(self, scan_id: str, suffix: str) -> Path:
+        """A file of a scan."""
+        return self.root.joinpath(*f"{scan_id}{suffix}".split("--"))
 
     def write(self, letter: str, folder: Path, name: str, number: int) -> Expected:
         """A good scan of a kind, called `name`, of which there is no second with this number."""
@@ -118,7 +123,7 @@ class Tree:
             _START: start.encode(),
             rigaku.words([_FIRST_WORD]): word,
         }
-        for relative, content in self.templates[letter].items():
+        for relative, content in template(letter).items():
             path = folder / relative.replace(NAME, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(_replaced(content, changes))
@@ -128,16 +133,11 @@ class Tree:
 def make_tree(root: Path, num_scans: int = 2000) -> Tree:
     """Write a tree of good scans and of what is no scan."""
     tree = Tree(root)
-    with tempfile.TemporaryDirectory() as folder:
-        for letter, kind in KINDS.items():
-            tree.templates[letter] = _files_of(kind, Path(folder) / letter)
     for number, letter in enumerate(_letters(num_scans)):
         folder, name = tree.folders[number % 48], f"{letter}{number % 10000:04d}"
         scan_id = f"{tree.scan_id(folder, name)}{'--sample' if letter == 'B' else ''}"
         tree.scans[scan_id] = tree.write(letter, folder, name, number)
-    tree.qmaps.mkdir()
-    for shape in {kind.shape[1:] for kind in KINDS.values() if kind.shape[1]}:
-        write_qmap(tree.qmap_path(shape), shape)
+    tree.write_qmaps(KINDS)
     _write_others(tree)
     return tree
 
@@ -165,13 +165,16 @@ def _replaced(content: bytes, changes: Mapping[bytes, bytes]) -> bytes:
     return content
 
 
-def _files_of(kind: Kind, folder: Path) -> dict[str, bytes]:
+@lru_cache
+def template(letter: str) -> Mapping[str, bytes]:
     """Path and content of each file of a scan of this kind."""
-    folder.mkdir()
-    kind.write(folder)
-    if kind.frame_time is None:
-        _write_metadata(folder / f"{NAME}_metadata.hdf")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    with tempfile.TemporaryDirectory() as name:
+        folder, kind = Path(name), KINDS[letter]
+        kind.write(folder)
+        if kind.frame_time is None:
+            _write_metadata(folder / f"{NAME}_metadata.hdf")
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def _letters(num_scans: int) -> Iterator[str]:
@@ -191,7 +194,12 @@ def _write_others(tree: Tree) -> None:
     for name, text in texts.items():
         (first / name).write_text(text, encoding="utf-8")
     random = np.random.default_rng(1)
-    for name, head in {"a.png": b"\x89PNG\r\n\x1a\n", "a.jpg": b"\xff\xd8\xff", "firmware.bin": b"\x7fELF", "x.dat": b""}.items():
+    for name, head in {
+        "a.png": b"\x89PNG\r\n\x1a\n",
+        "a.jpg": b"\xff\xd8\xff",
+        "firmware.bin": b"\x7fELF",
+        "x.dat": b"",
+    }.items():
         (first / name).write_bytes(head + random.bytes(5000))
     (first / "fit.pickle").write_bytes(b"cposix\nsystem\n(S'touch harm'\ntR.")
     with h5py.File(first / "spectrum.h5", "w") as file:

@@ -138,7 +138,7 @@ def _fault(file: SourceFile) -> str:
         except ScanError as error:
             return str(error)
         return ""
-    if suffix == ".npy" and file.head:
+    if suffix == ".npy" and file.fault:
         return file.fault
     wrong = "it is empty" if not file.head and not file.fault else "it is not HDF5" if suffix in _HDF5_SUFFIXES else ""
     problem = file.fault or wrong

@@ -15,7 +15,7 @@ import numpy as np
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
 from ainerd_hpc.formats.frames import Hdf5Frames, num_written
-from ainerd_hpc.formats.hdf5 import READ_ERRORS, need_dataset, open_hdf5, reading
+from ainerd_hpc.formats.hdf5 import READ_ERRORS, need_dataset, open_hdf5, reading, route
 from ainerd_hpc.formats.partition import Geometry
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
@@ -34,9 +34,12 @@ class ApsHdf5:
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
-        """Whether the file is HDF5 with a 3-D `/entry/data/data`."""
+        """Whether the file is HDF5 with a 3-D `/entry/data/data`, or a link to another file in its place."""
         try:
-            frames = file.hdf5.get(_FRAMES) if file.hdf5 else None
+            place, link = route(file.hdf5, _FRAMES) if file.hdf5 else ("", "")
+            if link:
+                return True  # `describe` tells where it may not lead
+            frames = file.hdf5.get(place) if file.hdf5 and place else None
             return isinstance(frames, h5py.Dataset) and frames.ndim == 3
         except READ_ERRORS:
             return False

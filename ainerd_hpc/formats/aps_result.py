@@ -16,7 +16,7 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
-from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, get_dataset, number, open_hdf5, reading
+from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, get_dataset, get_inner, number, open_hdf5, reading
 from ainerd_hpc.formats.metadata import metadata_of
 from ainerd_hpc.formats.result_writing import Lines, empty_map, iso_time, stored, write_extra
 from ainerd_hpc.formats.results import (
@@ -58,7 +58,7 @@ class ApsResult:
     @staticmethod
     def matches(file: SourceFile) -> bool:
         try:
-            xpcs = file.hdf5.get("xpcs") if file.hdf5 else None
+            xpcs = get_inner(file.hdf5, "xpcs") if file.hdf5 else None
             if not isinstance(xpcs, h5py.Group):
                 return False
             return any(name in xpcs for name in _KINDS) and any(name in xpcs for name in _COMPANIONS)

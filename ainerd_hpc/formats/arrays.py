@@ -371,11 +371,16 @@ def holds_frames(file: SourceFile, name: str) -> bool:
     except READ_ERRORS:
         return False
     try:
+        if place.path == file.path:
+            return _is_of_frames(file.hdf5.get(place.name))
         with open_hdf5(place.path) as other:
-            found = other.get(place.name)
-            return isinstance(found, h5py.Dataset) and found.ndim == 3 and found.dtype.kind in "uif"
+            return _is_of_frames(other.get(place.name))
     except (ScanError, *READ_ERRORS):
         return False
+
+
+def _is_of_frames(found: object) -> bool:
+    return isinstance(found, h5py.Dataset) and found.ndim == 3 and found.dtype.kind in "uif"
 
 
 class Hdf5Array:

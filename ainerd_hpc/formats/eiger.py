@@ -13,7 +13,7 @@ import h5py
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.arrays import LocatedFrames, holds_frames, locate, open_located
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, number, reading, text
+from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, get_inner, number, reading, text
 from ainerd_hpc.formats.metadata import epoch
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
@@ -38,7 +38,9 @@ class EigerHdf5:
         try:
             if file.hdf5 is None:
                 return False
-            return bool(_links(file.hdf5)) or (_DETECTOR in file.hdf5 and holds_frames(file, _FRAMES))
+            return bool(_links(file.hdf5)) or (
+                get_inner(file.hdf5, _DETECTOR) is not None and holds_frames(file, _FRAMES)
+            )
         except READ_ERRORS:
             return False
 
@@ -86,7 +88,7 @@ class EigerHdf5:
 def _links(file: h5py.File) -> dict[int, str]:
     """Names of the datasets with a number, by it; early files have them in `/entry`."""
     for name in ("entry/data", "entry"):
-        group = file.get(name)
+        group = get_inner(file, name)
         if isinstance(group, h5py.Group):
             found = {int(match[1]): f"{name}/{key}" for key in group if (match := _LINK.fullmatch(key))}
             if found:

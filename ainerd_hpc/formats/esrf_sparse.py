@@ -123,6 +123,9 @@ class _Arrays(NamedTuple):
                 f"intensity, found {pointer.size}, {index.size} and {intensity.size}"
             )
             raise ScanError(f"{file.filename}:/{group}", problem, NEXT_STEP)
+        if (pointer[0], pointer[-1]) != (0, index.size):
+            problem = f"expected ascending numbers from 0 to {index.size}, found {pointer[0]} to {pointer[-1]}"
+            raise ScanError(f"{file.filename}:{pointer.name}", problem, NEXT_STEP)
         return _Arrays(intensity, index, pointer, is_by_pixel, shape)
 
     def read_pointer(self) -> np.ndarray:

@@ -20,6 +20,7 @@ MOST_PIXELS = 2**26
 """Of a detector; more is a damaged shape."""
 _LONGEST_VALUE = _LONGEST_TEXT = 2**16
 """Bytes."""
+_MOST_LINKS = 16
 _LARGEST_SEARCHED = 2**28
 """Bytes of a file that is searched for damaged texts."""
 _HEAP = b"GCOL\x01\0\0\0"
@@ -62,17 +63,59 @@ def get_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
         A link, a virtual source or an external storage leads out of the folder of the file, or to a file that is
         missing.
     """
-    folder = Path(file.filename).parent
-    parts = [part for part in name.split("/") if part]
-    for number in range(1, len(parts) + 1):
-        here = "/".join(parts[:number])
-        link = file.get(here, getlink=True)
-        if isinstance(link, h5py.ExternalLink):
-            check_inside(folder, link.filename, f"{file.filename}:/{here}")
-    found = file.get(name)
+    place, link = route(file, name)
+    if link:
+        target = file.get(link, getlink=True)
+        check_inside(Path(file.filename).parent, target.filename, f"{file.filename}:/{link}")
+    found = file.get(place) if place else None
     if not isinstance(found, h5py.Dataset):
         return None
-    where, home = f"{file.filename}:/{name}", Path(found.file.filename)  # links may lead from file to file
+    if link or found.is_virtual or found.external:
+        _check_sources(file, name, found)
+    return found
+
+
+def get_inner(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group | None:
+    """What lies there in this very file; None where there is nothing, or only a link to another file."""
+    place, link = route(file, name)
+    return file.get(place) if place and not link else None
+
+
+def route(file: h5py.File, name: str) -> tuple[str, str]:
+    """Where a name leads to, over soft links, and the first link to another file on the way; no other file is opened.
+
+    Returns
+    -------
+    place : str
+        Empty where nothing is there.
+    link : str
+        Empty where everything lies in this file.
+    """
+    parts, links = [part for part in name.split("/") if part not in ("", ".")], 0
+    count = 1
+    while count <= len(parts):
+        here = "/".join(parts[:count])
+        try:
+            kind = file.id.links.get_info(here.encode()).type
+        except (KeyError, RuntimeError, ValueError):
+            return "", ""
+        if kind == h5py.h5l.TYPE_EXTERNAL:
+            return "/".join(parts), here
+        if kind == h5py.h5l.TYPE_SOFT and links < _MOST_LINKS:
+            target = file.id.links.get_val(here.encode()).decode(errors="surrogateescape")
+            base = [] if target.startswith("/") else parts[: count - 1]
+            parts = [*base, *(part for part in target.split("/") if part not in ("", ".")), *parts[count:]]
+            links, count = links + 1, 0
+        elif kind == h5py.h5l.TYPE_SOFT:
+            return "", ""
+        count += 1
+    return "/".join(parts), ""
+
+
+def _check_sources(file: h5py.File, name: str, found: h5py.Dataset) -> None:
+    """Refuse a dataset whose file, virtual sources or external storage lie outside of the folder of the file."""
+    folder, home = Path(file.filename).parent, Path(found.file.filename)  # links may lead from file to file
+    where = f"{file.filename}:/{name}"
     if home.resolve() != Path(file.filename).resolve():
         check_inside(folder, os.path.relpath(home.resolve(), folder.resolve()), where)
     sources = [entry[0] for entry in found.external or []]
@@ -80,7 +123,6 @@ def get_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
     for source in sources:
         if source != ".":
             check_inside(folder, os.path.relpath(home.parent / source, folder), where)
-    return found
 
 
 def need_dataset(file: h5py.File, name: str) -> h5py.Dataset:
@@ -117,7 +159,11 @@ def check_inside(folder: Path, target: str, where: str) -> Path:
 def number(file: h5py.File, name: str) -> float:
     """A single number; NaN where there is none."""
     value = _single(file, name)
-    return float("nan") if value is None else float(value)
+    try:
+        return float("nan") if value is None else float(value)
+    except (TypeError, ValueError):
+        problem = f"expected a number, found {value!r}"
+        raise ScanError(f"{file.filename}:/{name}", problem, "correct it, or copy the file again") from None
 
 
 def text(file: h5py.File, name: str) -> str:

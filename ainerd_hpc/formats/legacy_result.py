@@ -16,7 +16,7 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, number, open_hdf5, reading, text
+from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, get_inner, number, open_hdf5, reading, text
 from ainerd_hpc.formats.results import (
     check_labels,
     need_maps,
@@ -45,7 +45,9 @@ class LegacyResult:
     @staticmethod
     def matches(file: SourceFile) -> bool:
         try:
-            return file.hdf5 is not None and "xpcs/Version" in file.hdf5 and "exchange" in file.hdf5
+            return file.hdf5 is not None and all(
+                get_inner(file.hdf5, name) is not None for name in ("xpcs/Version", "exchange")
+            )
         except READ_ERRORS:
             return False
 

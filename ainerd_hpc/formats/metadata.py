@@ -9,19 +9,22 @@ import h5py
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Metadata
-from ainerd_hpc.formats.hdf5 import NEXT_STEP, get_dataset, number, reading, text
+from ainerd_hpc.formats.hdf5 import NEXT_STEP, get_dataset, get_inner, number, reading, route, text
 from ainerd_hpc.formats.source_file import SourceFile
 
 _SCHEMA = "entry/schema_version"
 _NOT_METADATA = ("entry/data/data", "xpcs")
 """Raw files and results hold the whole of a metadata file, too."""
 _DETECTOR = "entry/instrument/detector_1"
+_FRAME_TIME = f"{_DETECTOR}/frame_time"
 
 
 def is_metadata(file: SourceFile) -> bool:
     """Whether the file is HDF5 with `/entry/schema_version` and nothing measured."""
     hdf5 = file.hdf5
-    return hdf5 is not None and _SCHEMA in hdf5 and not any(name in hdf5 for name in _NOT_METADATA)
+    if hdf5 is None or get_inner(hdf5, _SCHEMA) is None:
+        return False
+    return not any(any(route(hdf5, name)) for name in _NOT_METADATA)
 
 
 def find_metadata(path: Path, stem: str) -> Path | None:
@@ -30,7 +33,7 @@ def find_metadata(path: Path, stem: str) -> Path | None:
         candidate = path.with_name(f"{stem}_metadata{suffix}")
         if candidate.is_file():
             with SourceFile(candidate) as file:
-                if file.hdf5 is None or _SCHEMA in file.hdf5:
+                if file.hdf5 is None or get_inner(file.hdf5, _SCHEMA) is not None:
                     return candidate
     return None
 
@@ -60,7 +63,7 @@ def metadata_of(file: h5py.File) -> Metadata:
     with reading(str(file.filename)):
         start = text(file, "entry/start_time")
         found = Metadata(
-            frame_time=number(file, f"{_DETECTOR}/frame_time"),
+            frame_time=number(file, _FRAME_TIME),
             count_time=number(file, f"{_DETECTOR}/count_time"),
             start_time=epoch(start) if start else float("nan"),
             energy=number(file, "entry/instrument/incident_beam/incident_energy"),
@@ -72,9 +75,10 @@ def metadata_of(file: h5py.File) -> Metadata:
             num_frames=_num_frames(file),
             sample=_numbers(file, "entry/sample"),
         )
-    if f"{_DETECTOR}/frame_time" in file and not 0.0 < found.frame_time < float("inf"):
+    if any(route(file, _FRAME_TIME)) and not 0.0 < found.frame_time < float("inf"):
         problem = f"expected a period above 0 s, found {found.frame_time}"
-        raise ScanError(f"{file.filename}:/{_DETECTOR}/frame_time", problem, "correct it, or set source.frame_time")
+        step = "correct it, or set source.frame_time and take this file away"
+        raise ScanError(f"{file.filename}:/{_FRAME_TIME}", problem, step)
     return found
 
 
@@ -92,7 +96,7 @@ def _num_frames(file: h5py.File) -> int:
 
 def _numbers(file: h5py.File, name: str) -> dict[str, float]:
     """All single numbers of a group."""
-    group = file.get(name)
+    group = get_inner(file, name)
     if not isinstance(group, h5py.Group):
         return {}
     found = {key: get_dataset(file, f"{name}/{key}") for key in sorted(group)}

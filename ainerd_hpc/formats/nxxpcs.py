@@ -16,7 +16,17 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, get_dataset, need_dataset, number, open_hdf5, reading, text
+from ainerd_hpc.formats.hdf5 import (
+    NEXT_STEP,
+    READ_ERRORS,
+    get_dataset,
+    get_inner,
+    need_dataset,
+    number,
+    open_hdf5,
+    reading,
+    text,
+)
 from ainerd_hpc.formats.metadata import epoch
 from ainerd_hpc.formats.result_writing import Lines, empty_map, iso_time, stored, write_extra
 from ainerd_hpc.formats.results import (
@@ -115,13 +125,13 @@ class _Maps(NamedTuple):
 
 def _entry(file: h5py.File) -> str:
     """Name of the first entry of this definition; empty where there is none."""
-    names = (name for name in file if isinstance(file.get(name), h5py.Group))
+    names = (name for name in file if isinstance(get_inner(file, name), h5py.Group))
     return next((name for name in names if text(file, f"{name}/definition") == "NXxpcs"), "")
 
 
 def _maps(path: Path, file: h5py.File, entry: str) -> _Maps:
     name = f"{entry}/twotime/two_time_corr_func"
-    found = file.get(name)
+    found = get_inner(file, name)
     if found is None:
         raise no_maps(path, "g2 only" if f"{entry}/data/g2" in file else "none")
     baseline = found.attrs.get("baseline_reference", 1)
@@ -209,9 +219,10 @@ def _metadata(file: h5py.File, entry: str) -> Metadata:
 
 def _detector(file: h5py.File, instrument: str) -> str:
     """Name of the first detector."""
-    group = file.get(instrument)
-    names = list(group) if isinstance(group, h5py.Group) else []
-    return next((f"{instrument}/{name}" for name in names if f"{name}/frame_time" in group), f"{instrument}/detector")
+    group = get_inner(file, instrument)
+    names = [f"{instrument}/{name}" for name in group] if isinstance(group, h5py.Group) else []
+    timed = (name for name in names if get_inner(file, f"{name}/frame_time") is not None)
+    return next(timed, f"{instrument}/detector")
 
 
 def _beam_center(file: h5py.File, name: str, pixel_size: float) -> float:

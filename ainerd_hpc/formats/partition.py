@@ -19,7 +19,7 @@ import numpy as np
 
 from ainerd_hpc import __version__
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.hdf5 import READ_ERRORS, get_dataset, number, read_array, read_texts
+from ainerd_hpc.formats.hdf5 import READ_ERRORS, get_dataset, get_inner, number, read_array, read_texts
 from ainerd_hpc.formats.partition_legacy import is_legacy, legacy_datasets, legacy_root, read_legacy
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.kernels.partitioning import (
@@ -104,7 +104,9 @@ def is_partition(file: SourceFile) -> bool:
     """
     try:
         hdf5 = file.hdf5
-        return hdf5 is not None and (isinstance(hdf5.get("qmap/dynamic_roi_map"), h5py.Dataset) or is_legacy(hdf5))
+        return hdf5 is not None and (
+            isinstance(get_inner(hdf5, "qmap/dynamic_roi_map"), h5py.Dataset) or is_legacy(hdf5)
+        )
     except READ_ERRORS:
         return False
 

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.hdf5 import MOST_PIXELS, get_dataset, read_array
+from ainerd_hpc.formats.hdf5 import MOST_PIXELS, get_dataset, get_inner, read_array
 from ainerd_hpc.kernels.partitioning import Array, Bins, Labels, centres, edges_around
 
 
@@ -30,12 +30,14 @@ _LAYOUTS = (_Names("data", "dynamicMap", "staticMap", "val"), _Names("xpcs", "dq
 
 def is_legacy(file: h5py.File) -> bool:
     """Whether the file is a partition file of this layout; results are none, though they hold a partition."""
-    return isinstance(file.get("data/dynamicMap"), h5py.Dataset)
+    return isinstance(get_inner(file, "data/dynamicMap"), h5py.Dataset)
 
 
 def legacy_root(file: h5py.File) -> str:
     """The group of a partition file or a result of this layout; empty where the file is neither."""
-    held = (names.root for names in _LAYOUTS if isinstance(file.get(f"{names.root}/{names.dynamic}"), h5py.Dataset))
+    held = (
+        names.root for names in _LAYOUTS if isinstance(get_inner(file, f"{names.root}/{names.dynamic}"), h5py.Dataset)
+    )
     return next(held, "")
 
 

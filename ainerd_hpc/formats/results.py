@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.hdf5 import NEXT_STEP, get_dataset, need_dataset, reading
+from ainerd_hpc.formats.hdf5 import NEXT_STEP, get_dataset, get_inner, need_dataset, reading
 
 _LARGEST_RATIO = 2000
 """No filter makes noise so much smaller: a map that claims to be larger was never written, or its shape is damaged."""
@@ -30,7 +30,7 @@ def no_maps(path: Path, found: str) -> ScanError:
 
 def numbered(file: h5py.File, group: str, prefix: str) -> dict[int, str]:
     """Number -> full name of the members `<prefix><number>` of a group, ascending; none where there is no group."""
-    found = file.get(group)
+    found = get_inner(file, group)
     members = found if isinstance(found, h5py.Group) else ()
     matches = [re.fullmatch(rf"{prefix}(\d{{1,9}})", name) for name in members]
     return dict(sorted((int(match[1]), f"{group}/{match[0]}") for match in matches if match))
@@ -142,5 +142,5 @@ def check_labels(where: str, labels: np.ndarray, num_labels: int) -> np.ndarray:
 
 def is_simulated(file: h5py.File) -> bool:
     """Whether we have written it, from a scan that was simulated."""
-    scan = file.get("ainerd_hpc/scan")
+    scan = get_inner(file, "ainerd_hpc/scan")
     return isinstance(scan, h5py.Group) and bool(scan.attrs.get("simulated", False))

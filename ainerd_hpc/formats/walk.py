@@ -11,6 +11,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats import RAW_SUFFIXES, FoundScan, reader, scans_of
 from ainerd_hpc.formats.description import Description, Metadata
@@ -41,6 +43,22 @@ _DEPENDENT = {Kind.BROKEN, Kind.IGNORED, Kind.OTHER}
 """What a file may be only for want of the files beside it."""
 
 
+class PartitionFacts(NamedTuple):
+    """What the catalog needs of a partition."""
+
+    digest: str
+    height: int
+    width: int
+    num_q_bins: int
+    num_pixels: int
+    largest_bin: int
+    num_static_bins: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.height, self.width
+
+
 class Stamp(NamedTuple):
     """By which a changed file is known."""
 
@@ -60,17 +78,22 @@ class FileRecord:
     kind: Kind
     scans: tuple[FoundScan, ...] = ()
     metadata: Metadata | None = None
+    partition: PartitionFacts | None = None
     reason: str = ""
     """Why it is broken or ignored, in one line."""
     content: str = ""
     """Digest of samples of a file of frames: two copies have the same."""
+    others: tuple[int, ...] = ()
+    """Size and date (ns) of each companion."""
 
     def is_current(self, stamp: Stamp) -> bool:
         """Whether a file with this stamp would be found to be the same."""
-        if self.stamp[:2] != stamp[:2]:
+        if self.stamp[:2] != stamp[:2] or any(scan.reason for scan in self.scans):
             return False
-        depends = self.kind in _DEPENDENT or any(scan.reason or scan.companions for scan in self.scans)
-        return not depends or self.stamp == stamp
+        companions = [path for scan in self.scans for path in scan.companions]
+        if self.others != _stamps(companions):
+            return False
+        return not (companions or self.kind in _DEPENDENT) or self.stamp == stamp
 
 
 def walk(roots: Iterable[Path], known: Mapping[Path, FileRecord], dataset: str = "") -> list[FileRecord]:
@@ -83,7 +106,8 @@ def walk(roots: Iterable[Path], known: Mapping[Path, FileRecord], dataset: str =
         for path, stamp, reason in _entries(root):
             old = known.get(path)
             if reason:
-                found[path] = FileRecord(path, stamp, Kind.BROKEN, reason=reason)
+                broken = FileRecord(path, stamp, Kind.BROKEN, reason=reason)
+                found[path] = old if old == broken else broken
             elif old is not None and old.is_current(stamp):
                 found[path] = old
             else:
@@ -100,6 +124,11 @@ def look_at(path: Path, stamp: Stamp, dataset: str = "") -> FileRecord:
             return FileRecord(path, stamp, Kind.BROKEN, reason=str(error))
 
 
+def _stamps(paths: Iterable[Path]) -> tuple[int, ...]:
+    stats = [path.stat() for path in paths if path.exists()]
+    return tuple(number for stat in stats for number in (stat.st_size, stat.st_mtime_ns))
+
+
 def to_row(record: FileRecord) -> dict[str, bytes | str]:
     """A record as a row of a table; paths as bytes, since not all are UTF-8."""
     known = asdict(record)
@@ -110,8 +139,10 @@ def to_row(record: FileRecord) -> dict[str, bytes | str]:
 def from_row(path: bytes, record: str) -> FileRecord:
     """The record of a row."""
     known = json.loads(record)
+    known["others"] = tuple(known["others"])
     known["stamp"], known["kind"] = Stamp(*known["stamp"]), Kind(known["kind"])
     known["metadata"] = None if known["metadata"] is None else Metadata(**known["metadata"])
+    known["partition"] = None if known["partition"] is None else PartitionFacts(*known["partition"])
     known["scans"] = tuple(_scan_from(scan) for scan in known["scans"])
     return FileRecord(Path(os.fsdecode(path)), **known)
 
@@ -136,19 +167,37 @@ def _look_at(file: SourceFile, record: FileRecord, dataset: str) -> FileRecord:
     from ainerd_hpc.formats.partition import is_partition
 
     if is_partition(file):
-        return replace(record, kind=Kind.PARTITION)
+        return _partition(replace(record, kind=Kind.PARTITION))
     if is_metadata(file):
         return replace(record, kind=Kind.METADATA, metadata=metadata_of(file.hdf5))
     if found := tuple(scans_of(file, dataset)):
         if found[0].reason and found[0].format == "unknown":
             return replace(record, kind=Kind.BROKEN, reason=found[0].reason)
-        return replace(record, kind=Kind.SCAN, scans=found, content=_content(file.path, found))
+        others = _stamps(path for scan in found for path in scan.companions)
+        return replace(record, kind=Kind.SCAN, scans=found, content=_content(file.path, found), others=others)
+    if file.path.is_dir():
+        reason = f"{file.path}: a Zarr store; to take an array of it for frames, name it in source.dataset"
+        return replace(record, kind=Kind.IGNORED, reason=reason)
     if sample_log.matches(file):
         return replace(record, kind=Kind.SAMPLE_LOG)
     if file.hdf5 is not None:
         reason = f"{file.path}: neither frames (/entry/data/data) nor two-time maps (square arrays)"
         return replace(record, kind=Kind.IGNORED, reason=reason)
     return record
+
+
+def _partition(record: FileRecord) -> FileRecord:
+    from ainerd_hpc.formats.partition import read_partition
+
+    try:
+        found = read_partition(record.path)
+    except ScanError as error:
+        return replace(record, reason=str(error))
+    sizes = np.bincount(found.dynamic_roi_map.ravel())[1:]
+    (height, width), num_static = found.mask.shape, len(found.static_q_list)
+    pixels = int(sizes.sum()), int(sizes.max())
+    facts = PartitionFacts(found.digest, height, width, len(found.dynamic_q_list), *pixels, num_static)
+    return replace(record, partition=facts)
 
 
 def _content(path: Path, scans: Sequence[FoundScan]) -> str:
@@ -158,7 +207,7 @@ def _content(path: Path, scans: Sequence[FoundScan]) -> str:
     ):
         return ""
     digest = hashlib.blake2b(digest_size=16)
-    files = [path, *(one for scan in scans for one in scan.companions)]
+    files = [path, *(one for scan in scans for one in scan.companions if one.exists())]
     for one in (files[0], files[len(files) // 2], files[-1]):
         size = one.stat().st_size
         digest.update(f"{len(files)} {size}".encode())
