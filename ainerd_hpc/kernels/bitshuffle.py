@@ -134,15 +134,7 @@ def _unpack(data: Any, out: Any) -> Any:
     while place < data.size:
         token = np.int64(data[place])
         place += 1
-        length = token >> 4
-        if length == 15:
-            more = np.int64(255)
-            while more == 255:
-                if place >= data.size:
-                    return _DAMAGED
-                more = np.int64(data[place])
-                length += more
-                place += 1
+        length, place = _length(data, place, token >> 4)
         if place + length > data.size or end + length > out.size:
             return _DAMAGED
         if place + length < data.size or not _is_zero(data[place:]):  # the last literals are mostly zeros
@@ -156,17 +148,9 @@ def _unpack(data: Any, out: Any) -> Any:
             return _DAMAGED
         offset = np.int64(data[place]) | np.int64(data[place + 1]) << 8
         place += 2
-        length = token & 15
-        if length == 15:
-            more = np.int64(255)
-            while more == 255:
-                if place >= data.size:
-                    return _DAMAGED
-                more = np.int64(data[place])
-                length += more
-                place += 1
+        length, place = _length(data, place, token & 15)
         length += 4
-        if offset == 0 or offset > end or end + length > out.size:
+        if place > data.size or offset == 0 or offset > end or end + length > out.size:
             return _DAMAGED
         if length <= _SHORT or not _is_zero(out[end - offset : min(end, end - offset + length)]):
             for i in range(length):
@@ -174,6 +158,19 @@ def _unpack(data: Any, out: Any) -> Any:
             dirty = end + length
         end += length
     return dirty if end == out.size else np.int64(_DAMAGED)
+
+
+@numba.njit(nogil=True, cache=True)
+def _length(data: Any, place: Any, start: Any) -> Any:
+    """A length that begins with four bits, and where the data go on; past their end where they are cut off."""
+    more = np.int64(255 if start == 15 else 0)
+    while more == 255:
+        if place >= data.size:
+            return start, place + 1
+        more = np.int64(data[place])
+        start += more
+        place += 1
+    return start, place
 
 
 @numba.njit(nogil=True, cache=True)
