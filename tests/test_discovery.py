@@ -200,9 +200,7 @@ def test_the_partition_of_another_scan_is_nobody_elses(source: Path, suffix: str
     (source / "simulated_qmap.hdf").rename(source / "sim_0003_qmap.hdf")
     problems = discover(SourceConfig(path=source)).problems
     assert [problem.scan_id for problem in problems] == [f"sim_{index:04d}" for index in (0, 1, 2, 4, 5)]
-    assert problems[0].reason.endswith(
-        "expected one partition file (/qmap), found none; set source.partition"
-    )
+    assert problems[0].reason.endswith("expected one partition file (/qmap), found none; set source.partition")
 
 
 def test_the_partition_of_a_broken_scan_is_nobody_elses(source: Path) -> None:

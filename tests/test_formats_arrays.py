@@ -27,11 +27,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats import zarr_arrays
 from ainerd_hpc.formats.aps import write_raw
 from ainerd_hpc.formats.arrays import EsrfHdf5, Hdf5Array
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.formats.zarr_arrays import AinerdFrames, ZarrArray
+from ainerd_hpc.formats.zarr_events import ZarrEvents
 from ainerd_hpc.kernels.gather import find_events
 from ainerd_hpc.stages.ingest import Ingest
 from ainerd_hpc.tables import write_table
@@ -445,7 +445,7 @@ def test_what_was_ingested_is_read_back(tmp_path, make_config, counts, form):
 
 @pytest.mark.parametrize("per_group", [1, 30, 2**23])
 def test_events_of_chosen_pixels(tmp_path, make_config, counts, monkeypatch, per_group):
-    monkeypatch.setattr(zarr_arrays, "_EVENTS_PER_GROUP", per_group)
+    monkeypatch.setattr(ZarrEvents, "most", per_group)
     path = ingested(make_config(tmp_path / "source"), counts, "events")
     position = np.full(108, -1, dtype=np.int32)
     position[np.arange(3, 100, 2)] = np.random.default_rng(0).permutation(49)

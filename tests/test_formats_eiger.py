@@ -153,7 +153,7 @@ def test_frames_are_those_of_all_data_files_in_order(tmp_path_factory, dtype, fi
 @pytest.mark.parametrize("most_open", [1, 128])
 def test_many_threads_may_read(tmp_path, monkeypatch, most_open):
     """Also where there are more files than are kept open."""
-    monkeypatch.setattr("ainerd_hpc.formats.arrays._MOST_OPEN", most_open)
+    monkeypatch.setattr("ainerd_hpc.formats.located._MOST_OPEN", most_open)
     frames = some_frames(60)
     with EigerHdf5.open(write_scan(tmp_path, frames, 7)) as source, ThreadPoolExecutor(4) as pool:
         blocks = list(pool.map(lambda start: source.read(start, start + 5), range(0, 60, 5)))

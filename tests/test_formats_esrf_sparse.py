@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats import esrf_sparse
+from ainerd_hpc.formats import events as events_module
 from ainerd_hpc.formats.aps import ApsHdf5
 from ainerd_hpc.formats.esrf_sparse import EsrfSparse
 from ainerd_hpc.formats.imm import Imm
@@ -113,7 +114,7 @@ def test_frames_and_events_are_those_written(tmp_path_factory, events, layout, k
     order = np.array(data.draw(st.permutations(range(AREA)))[: data.draw(st.integers(1, AREA))])
     start, step = data.draw(st.integers(0, 8)), data.draw(st.integers(1, 4))
     with pytest.MonkeyPatch.context() as patch:
-        for groups in (esrf_sparse._ByFrame, esrf_sparse._ByPixel):
+        for groups in (esrf_sparse._ByFrame, events_module.EventsByPixel):
             patch.setattr(groups, "most", most)
         patch.setattr(esrf_sparse, "_SPAN", span)
         with EsrfSparse.open(path) as frames:
@@ -127,7 +128,7 @@ def test_frames_and_events_are_those_written(tmp_path_factory, events, layout, k
 
 @both
 def test_any_number_of_threads_may_read(tmp_path, write, monkeypatch):
-    for groups in (esrf_sparse._ByFrame, esrf_sparse._ByPixel):
+    for groups in (esrf_sparse._ByFrame, events_module.EventsByPixel):
         monkeypatch.setattr(groups, "most", 200)
     random = np.random.default_rng(0)
     counts = random.poisson(0.2, (100, 400))
@@ -381,7 +382,7 @@ def test_a_small_file_that_promises_much_takes_no_memory(tmp_path, layout, name,
 
 
 def test_a_frame_fuller_than_any_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(esrf_sparse, "_MOST_PIXELS", 40)
+    monkeypatch.setattr(events_module, "_MOST_EVENTS", 40)
     path = write_by_frame(tmp_path / "scan.h5", [(3, 1, 1)] * 41)
     problem = r"frame 3: expected at most 40 events in a frame, found 41"
     with pytest.raises(ScanError, match=problem), EsrfSparse.open(path):

@@ -230,7 +230,9 @@ def test_quarantined_scans_are_not_tried_again_unless_asked(source: Path, make_c
         run = Run(config, until="ingest", retry_failed=retry)
         with pytest.raises(QuarantinedError):
             run.execute()
-        journal = [line for path in (config.archive / "journal").glob("*.jsonl") for line in path.read_text().splitlines()]
+        journal = [
+            line for path in (config.archive / "journal").glob("*.jsonl") for line in path.read_text().splitlines()
+        ]
         assert sum(json.loads(line)["event"] == "done" for line in journal) == 5
         assert run.reports[0].num_quarantined == 1
         assert run.reports[0].num_done == (5 if num_tasks == 6 else 0)

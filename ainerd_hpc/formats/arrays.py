@@ -1,386 +1,22 @@
-"""Frames of HDF5 datasets, wherever links and virtual datasets put them, and readers of arrays by their path."""
+"""Readers of HDF5 frames at no fixed place: an array by its path, and those of the ESRF (LImA, BLISS)."""
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import isnan, nan
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
-import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.frames import Hdf5Frames, num_written
-from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, check_inside, need_dataset, number, open_hdf5, reading, text
+from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, number, reading, text
+from ainerd_hpc.formats.located import LocatedFrames, holds_frames, locate, open_located
 from ainerd_hpc.formats.metadata import epoch
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
-
-if TYPE_CHECKING:
-    from ainerd_hpc.kernels.gather import FrameEvents
-
-_MOST_LINKS = 8
-"""From one name to its dataset; more go round in a circle."""
-_MOST_OPEN = 128
-"""Files kept open for a scan; HDF5 needs a descriptor for each."""
-_MOST_RUNS = 2**20
-_LARGEST_FRAME = 2**31
-"""Bytes; a damaged header can claim any size."""
-_NEXT_STEP = "check that this is a raw detector file"
-
-
-class Place(NamedTuple):
-    """Where a dataset lies after all links."""
-
-    path: Path
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.path}:/{self.name}"
-
-
-class Run(NamedTuple):
-    """Frames start .. stop - 1 of the scan: frames first ... of one source."""
-
-    start: int
-    stop: int
-    source: int
-    first: int
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """The frames of a scan in the datasets that hold them."""
-
-    sources: tuple[Place, ...]
-    runs: tuple[Run, ...]
-    files: tuple[Path, ...]
-    """All that links and virtual datasets lead to."""
-    height: int
-    width: int
-    dtype: np.dtype[Any]
-
-    @property
-    def num_frames(self) -> int:
-        return self.runs[-1].stop
-
-    def description(self, path: Path, metadata: Metadata, stem: str = "") -> Description:
-        """Of the scan whose file is `path`."""
-        return Description(
-            self.num_frames,
-            self.dtype.itemsize,
-            self.height,
-            self.width,
-            metadata=metadata,
-            stem=stem,
-            companions=tuple(file for file in self.files if file != path),
-        )
-
-
-def resolve(file: h5py.File, name: str, links: int = 0) -> Place:
-    """Where a name leads to, over soft and external links; what lies there need not exist.
-
-    Raises
-    ------
-    ScanError
-        A link leads out of the folder of its file or to a file that is missing, or the links go round in a circle.
-    """
-    path, parts = Path(file.filename), [part for part in name.split("/") if part not in ("", ".")]
-    if links > _MOST_LINKS:
-        raise ScanError(f"{path}:/{name}", f"expected at most {_MOST_LINKS} links in a row, found more", _NEXT_STEP)
-    for count in range(1, len(parts) + 1):
-        here, rest = "/".join(parts[:count]), parts[count:]
-        link = file.get(here, getlink=True)
-        if isinstance(link, h5py.SoftLink):
-            base = [] if link.path.startswith("/") else parts[: count - 1]
-            return resolve(file, "/".join([*base, link.path, *rest]), links + 1)
-        if isinstance(link, h5py.ExternalLink):
-            target = check_inside(path.parent, link.filename, f"{path}:/{here}")
-            with open_hdf5(target) as other:
-                return resolve(other, "/".join([link.path, *rest]), links + 1)
-    return Place(path, "/".join(parts))
-
-
-def locate(path: Path, names: Sequence[str]) -> Located:
-    """Where the frames of a scan are that lie in datasets of these names, one after the other.
-
-    Raises
-    ------
-    ScanError
-        A dataset is missing, outside of the folder, holds no counts (t, y, x), or has other frames than the first.
-    """
-    sources: dict[Place, int] = {}
-    runs: list[Run] = []
-    files: dict[Path, None] = {}
-    with open_hdf5(path) as file, reading(str(path)):
-        for name in names:
-            for place, first, length in _stretches(file, name, files):
-                start = runs[-1].stop if runs else 0
-                runs.append(Run(start, start + length, sources.setdefault(place, len(sources)), first))
-    lengths, height, width, dtype = _common_frames(list(sources))
-    for run in runs:
-        if run.first + run.stop - run.start > lengths[run.source]:
-            problem = f"expected {run.first + run.stop - run.start} frames, found {lengths[run.source]}"
-            raise ScanError(str(list(sources)[run.source]), problem, "copy the file again from its origin")
-    return Located(tuple(sources), tuple(runs), tuple(files), height, width, dtype)
-
-
-def _common_frames(places: Sequence[Place]) -> tuple[list[int], int, int, np.dtype[Any]]:
-    """Lengths of datasets, and height, width and dtype of their frames, which all have to share."""
-    found = []
-    for place in places:
-        with _dataset(place) as dataset:
-            found.append(_counts(place, dataset))
-            with reading(str(place)):
-                written = num_written(dataset)
-        if written < found[-1][0][0]:
-            problem = f"expected {found[-1][0][0]} frames, found {written} that were written"
-            raise ScanError(
-                str(place), problem, "wait until it is finished, or copy it again from where it was measured"
-            )
-        frames, first = (found[-1][0][1:], found[-1][1]), (found[0][0][1:], found[0][1])
-        if frames != first:
-            problem = f"expected frames of {first[1]} {first[0]} as in {places[0]}, found {frames[1]} {frames[0]}"
-            raise ScanError(str(place), problem, "keep the data files of one scan together")
-    (_, height, width), dtype = found[0]
-    return [shape[0] for shape, _ in found], height, width, dtype
-
-
-def _counts(place: Place, dataset: h5py.Dataset) -> tuple[tuple[int, int, int], np.dtype[Any]]:
-    """Shape and native dtype of a dataset of frames."""
-    with reading(str(place)):
-        shape: tuple[int, ...] = dataset.shape or ()
-        dtype: np.dtype[Any] = dataset.dtype
-    if len(shape) != 3 or 0 in shape or dtype.kind not in "uif":
-        raise ScanError(str(place), f"expected counts (t, y, x), found {dtype} {shape}", _NEXT_STEP)
-    if shape[1] * shape[2] * dtype.itemsize > _LARGEST_FRAME:
-        raise ScanError(str(place), f"expected frames below 2 GiB, found {dtype} {shape}", _NEXT_STEP)
-    return (shape[0], shape[1], shape[2]), dtype.newbyteorder("=")
-
-
-def _stretches(file: h5py.File, name: str, files: dict[Path, None]) -> Iterator[tuple[Place, int, int]]:
-    """(dataset, first frame, length) of what makes up a dataset: itself, or the sources of a virtual one.
-
-    The files that it leads to are added to `files`.
-    """
-    place = resolve(file, name)
-    files[place.path] = None
-    with _dataset(place) as dataset:
-        shape, _ = _counts(place, dataset)
-        found: dict[tuple[str, str], tuple[Place, tuple[int, ...]]] = {}
-        with reading(str(place)):
-            mapped = dataset.virtual_sources() if dataset.is_virtual else []
-            blocks = _whole_frames(mapped, shape[0])
-        for key in dict.fromkeys((source.file_name, source.dset_name) for source in mapped):
-            found[key] = _source_of(dataset.file, *key)
-            files[found[key][0].path] = None
-    if not blocks:  # HDF5 puts together what is virtual in another way
-        yield place, 0, shape[0]
-        return
-    stop = 0
-    for block in sorted(blocks):
-        if block.start != stop:
-            raise ScanError(str(place), f"expected frame {stop} in one source, found none or several", _NEXT_STEP)
-        source, whole = found[block.file, block.name]
-        if whole[1:] != shape[1:]:
-            raise ScanError(str(source), f"expected frames of {shape[1:]} as in {place}, found {whole}", _NEXT_STEP)
-        yield source, block.first, block.length
-        stop += block.length
-    if stop != shape[0]:
-        raise ScanError(str(place), f"expected sources of {shape[0]} frames, found {stop}", _NEXT_STEP)
-
-
-def _source_of(file: h5py.File, source: str, name: str) -> tuple[Place, tuple[int, ...]]:
-    """A source of a virtual dataset, which `need_dataset` has found to lie below its folder, and its shape."""
-    if source == ".":
-        place = resolve(file, name)
-    else:
-        with open_hdf5(Path(file.filename).parent / source) as other:
-            place = resolve(other, name)
-    with _dataset(place) as dataset:
-        if dataset.is_virtual:
-            raise ScanError(str(place), "expected frames, found a virtual dataset of virtual datasets", _NEXT_STEP)
-        return place, dataset.shape or ()
-
-
-@contextmanager
-def _dataset(place: Place) -> Iterator[h5py.Dataset]:
-    with open_hdf5(place.path) as file:
-        with reading(str(place)):
-            found = need_dataset(file, place.name)
-        yield found
-
-
-class _Block(NamedTuple):
-    """Frames start ... of a virtual dataset: frames first ... of a source."""
-
-    start: int
-    length: int
-    first: int
-    file: str
-    name: str
-
-
-def _whole_frames(mapped: Sequence[Any], num_frames: int) -> list[_Block]:
-    """What the sources of a virtual dataset give to it; empty where one of them gives no whole frames."""
-    blocks: list[_Block] = []
-    for source in mapped:
-        target = _spans(source.vspace, num_frames)
-        origin = _spans(source.src_space, sum(length for _, length in target))
-        if not target or not origin or len(target) + len(blocks) > _MOST_RUNS:
-            return []
-        for start, first, length in _paired(target, origin):
-            blocks.append(_Block(start, length, first, source.file_name, source.dset_name))
-    return blocks
-
-
-def _spans(space: Any, num_frames: int) -> list[tuple[int, int]]:
-    """(first, length) of the frames of a selection, so many if it is all; empty where it is not of whole frames."""
-    if space.get_select_type() == h5py.h5s.SEL_ALL:
-        return [(0, num_frames)]
-    shape = space.get_simple_extent_dims()
-    if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or len(shape) != 3 or not space.is_regular_hyperslab():
-        return []
-    start, stride, count, block = space.get_regular_hyperslab()
-    steps = [step if number > 1 else size for step, number, size in zip(stride, count, block, strict=True)]
-    if any(start[axis] or steps[axis] != block[axis] or count[axis] * block[axis] != shape[axis] for axis in (1, 2)):
-        return []
-    if steps[0] == block[0]:
-        return [(int(start[0]), int(count[0] * block[0]))]
-    if count[0] > _MOST_RUNS:
-        return []
-    return [(int(start[0] + index * stride[0]), int(block[0])) for index in range(count[0])]
-
-
-def _paired(target: list[tuple[int, int]], origin: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-    """(start, first, length) of frames that lie side by side in both of two equally long selections."""
-    there, left = iter(origin), 0
-    first = 0
-    for start, length in target:
-        while length:
-            if not left:
-                first, left = next(there, (0, length))
-            size = min(length, left)
-            yield start, first, size
-            start, first, length, left = start + size, first + size, length - size, left - size
-
-
-@contextmanager
-def open_located(located: Located) -> Iterator[LocatedFrames]:
-    """The frames of a scan, to be read block by block."""
-    with ExitStack() as files:
-        yield LocatedFrames(located, files)
-
-
-class LocatedFrames:
-    """Frames in native byte order; any number of threads may read."""
-
-    def __init__(self, located: Located, files: ExitStack) -> None:
-        self._located, self._files = located, files
-        self._starts = [run.start for run in located.runs]
-        self._open: dict[int, Hdf5Frames] = {}
-        self._lock = Lock()
-        self.shape = (located.num_frames, located.height, located.width)
-        self.dtype = located.dtype
-        with self._source(located.runs[0].source) as frames:
-            self.per_chunk = frames.per_chunk
-
-    def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        """Frames start, start + step, ... below stop, (n, y, x).
-
-        Raises
-        ------
-        ScanError
-            Naming the frames that cannot be read.
-        """
-        blocks = []
-        for run, first, last in self._overlaps(start, stop, step):
-            with self._reading(run, first, last) as frames:
-                blocks.append(frames.read(first, last, step))
-        if len(blocks) == 1:
-            return blocks[0]
-        return np.concatenate([np.empty((0, *self.shape[1:]), dtype=self.dtype), *blocks])
-
-    def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
-        """Events of frames [start, stop); None where they have to be read as frames."""
-        from ainerd_hpc.kernels.gather import FrameEvents
-
-        found = []
-        for run, first, last in self._overlaps(start, stop, 1):
-            with self._reading(run, first, last) as frames:
-                found.append(frames.find(first, last, position, is_dead))
-                if found[-1] is None:
-                    return None
-        before = np.cumsum([0, *(len(block.pixel) for block in found if block)])
-        return FrameEvents(
-            np.concatenate([block.pixel for block in found if block]),
-            np.concatenate([block.count for block in found if block]),
-            np.concatenate([block.stops + size for block, size in zip(found, before, strict=False) if block]),
-        )
-
-    def _overlaps(self, start: int, stop: int, step: int) -> Iterator[tuple[Run, int, int]]:
-        """(run, first, last): frames first, first + step, ... below last of its source."""
-        stop = min(stop, self.shape[0])
-        for index in range(max(0, bisect_right(self._starts, start) - 1), len(self._starts)):
-            run = self._located.runs[index]
-            if run.start >= stop:
-                return
-            here = start + max(0, -((start - run.start) // step)) * step
-            if here < min(stop, run.stop):
-                yield run, run.first + here - run.start, run.first + min(stop, run.stop) - run.start
-
-    @contextmanager
-    def _reading(self, run: Run, first: int, last: int) -> Iterator[Hdf5Frames]:
-        with reading(f"{self._located.sources[run.source]} frames {first}..{last - 1}"), self._source(run.source) as it:
-            yield it
-
-    @contextmanager
-    def _source(self, source: int) -> Iterator[Hdf5Frames]:
-        """A source of the scan, open as long as the scan, but for those beyond the first hundred or so."""
-        place = self._located.sources[source]
-        with self._lock:
-            if source not in self._open and len(self._open) < _MOST_OPEN:
-                self._open[source] = _frames(place, self._files.enter_context(_dataset(place)))
-        if source in self._open:
-            yield self._open[source]
-            return
-        with _dataset(place) as dataset:
-            yield _frames(place, dataset)
-
-
-def _frames(place: Place, dataset: h5py.Dataset) -> Hdf5Frames:
-    with reading(str(place)):
-        return Hdf5Frames(dataset)
-
-
-def holds_frames(file: SourceFile, name: str) -> bool:
-    """Whether an HDF5 file has an array (t, y, x) of numbers of this name, or a broken link in its place."""
-    if file.hdf5 is None:
-        return False
-    try:
-        place = resolve(file.hdf5, name)
-    except ScanError:
-        return True
-    except READ_ERRORS:
-        return False
-    try:
-        if place.path == file.path:
-            return _is_of_frames(file.hdf5.get(place.name))
-        with open_hdf5(place.path) as other:
-            return _is_of_frames(other.get(place.name))
-    except (ScanError, *READ_ERRORS):
-        return False
-
-
-def _is_of_frames(found: object) -> bool:
-    return isinstance(found, h5py.Dataset) and found.ndim == 3 and found.dtype.kind in "uif"
 
 
 class Hdf5Array:
@@ -414,8 +50,14 @@ class Hdf5Array:
 
     @contextmanager
     def open(self, path: Path) -> Iterator[LocatedFrames]:
-        """The frames, to be read block by block."""
-        with open_located(locate(path, [self.dataset])) as frames:
+        """The frames, to be read block by block.
+
+        Raises
+        ------
+        ScanError
+            As for `locate`.
+        """
+        with open_located(path, [self.dataset]) as frames:
             yield frames
 
 
@@ -458,10 +100,16 @@ class EsrfHdf5:
     @staticmethod
     @contextmanager
     def open(path: Path) -> Iterator[LocatedFrames]:
-        """The frames of a scan, to be read block by block."""
+        """The frames of a scan, to be read block by block.
+
+        Raises
+        ------
+        ScanError
+            As for `describe`.
+        """
         with SourceFile(path) as file:
             name = _only_array(file)
-        with open_located(locate(path, [name])) as frames:
+        with open_located(path, [name]) as frames:
             yield frames
 
 

@@ -11,18 +11,17 @@ from pathlib import Path
 import h5py
 
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.arrays import LocatedFrames, holds_frames, locate, open_located
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, get_inner, number, reading, text
+from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, get_inner, number, open_hdf5, reading, text
+from ainerd_hpc.formats.located import LocatedFrames, holds_frames, locate, open_located
 from ainerd_hpc.formats.metadata import epoch
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.kernels.partitioning import HC
 from ainerd_hpc.types import Content
 
 _FRAMES, _DETECTOR = "entry/data/data", "entry/instrument/detector"
 _SPECIFIC = f"{_DETECTOR}/detectorSpecific"
 _LINK = re.compile(r"data_(\d{6})")
-_HC = 12.39841984
-"""Planck constant times speed of light, keV angstrom."""
 _METRES = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "nm": 1e-9, "pm": 1e-12, "angstrom": 1e-10, "A": 1e-10}
 
 
@@ -76,12 +75,9 @@ class EigerHdf5:
         ScanError
             As for `describe`.
         """
-        with SourceFile(path) as file:
-            if file.hdf5 is None:
-                raise ScanError(str(path), f"cannot read it: {file.fault or 'it is not HDF5'}", NEXT_STEP)
-            with reading(str(path)):
-                names = _names(file.hdf5)
-        with open_located(locate(path, names)) as frames:
+        with open_hdf5(path) as file, reading(str(path)):
+            names = _names(file)
+        with open_located(path, names) as frames:
             yield frames
 
 
@@ -123,7 +119,7 @@ def _metadata(file: h5py.File) -> Metadata:
         frame_time=number(file, f"{_DETECTOR}/frame_time"),
         count_time=number(file, f"{_DETECTOR}/count_time"),
         start_time=epoch(start) if start else nan,
-        energy=_HC * 1e-10 / wavelength if wavelength > 0.0 else nan,
+        energy=HC * 1e-10 / wavelength if wavelength > 0.0 else nan,
         distance=_metres(file, f"{_DETECTOR}/distance", "m") if isnan(distance) else distance,
         pixel_size=_metres(file, f"{_DETECTOR}/x_pixel_size", "m"),
         beam_center_x=number(file, f"{_DETECTOR}/beam_center_x"),

@@ -8,38 +8,29 @@ files of other origin may lack it, and nothing else tells rows from columns.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, NoReturn
 
 import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
-from ainerd_hpc.formats.events import EventFrames
-from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, check_inside, need_dataset, open_hdf5, reading
+from ainerd_hpc.formats.events import EventFrames, EventsByPixel, GroupedEvents
+from ainerd_hpc.formats.hdf5 import MOST_PIXELS, NEXT_STEP, READ_ERRORS, check_inside, need_dataset, open_hdf5, reading
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
-
-if TYPE_CHECKING:
-    from ainerd_hpc.kernels.event_frames import EventBlock
 
 _BY_FRAME = ("intensity", "pixel_index", "frame_pointer")
 _BY_PIXEL = ("intensity", "time_index", "pixel_pointer")
 _SHAPE = "frames_shape"
 _MOST_FRAMES = 2**24
-_MOST_PIXELS = 2**26
-"""Of a frame, and events of one frame."""
 _MOST_CHUNK = 2**28
 """Bytes of a chunk, which HDF5 decodes as a whole."""
 _SPAN = 2**20
 """Events by pixel that are read at a time."""
-_KEPT = 2
-"""Groups of frames in memory: the one that threads are leaving, and the one they enter."""
 
 
 class EsrfSparse:
@@ -70,7 +61,9 @@ class EsrfSparse:
         with reading(str(file.path)):
             arrays = _Arrays.of(file.hdf5)
             companions = {path for one in arrays[:3] for path in _sources(one)} - {file.path}
-        return Description(arrays.shape[0], 4, *arrays.shape[1:], companions=tuple(sorted(companions)))
+        num_frames, height, width = arrays.shape
+        itemsize = EventFrames.dtype.itemsize
+        return Description(num_frames, itemsize, height, width, companions=tuple(sorted(companions)))
 
     @staticmethod
     @contextmanager
@@ -90,7 +83,8 @@ class EsrfSparse:
         with open_hdf5(path) as file:
             with reading(str(path)):
                 arrays = _Arrays.of(file)
-                frames = (_ByPixel if arrays.is_by_pixel else _ByFrame)(str(path), arrays)
+                build = EventsByPixel if arrays.is_by_pixel else _ByFrame
+                frames = build(str(path), arrays.shape, arrays.read_pointer(), arrays)
             yield frames
 
 
@@ -123,18 +117,26 @@ class _Arrays(NamedTuple):
                 f"intensity, found {pointer.size}, {index.size} and {intensity.size}"
             )
             raise ScanError(f"{file.filename}:/{group}", problem, NEXT_STEP)
+        arrays = _Arrays(intensity, index, pointer, is_by_pixel, shape)
         if (pointer[0], pointer[-1]) != (0, index.size):
-            problem = f"expected ascending numbers from 0 to {index.size}, found {pointer[0]} to {pointer[-1]}"
-            raise ScanError(f"{file.filename}:{pointer.name}", problem, NEXT_STEP)
-        return _Arrays(intensity, index, pointer, is_by_pixel, shape)
+            arrays.refuse_pointer()
+        return arrays
 
     def read_pointer(self) -> np.ndarray:
         """The pointer, int64."""
-        pointer = self.pointer[()].astype(np.int64)
-        if pointer[0] != 0 or pointer[-1] != self.index.size or (np.diff(pointer) < 0).any():
-            problem = f"expected ascending numbers from 0 to {self.index.size}, found {pointer[0]} to {pointer[-1]}"
-            raise ScanError(f"{self.pointer.file.filename}:{self.pointer.name}", problem, NEXT_STEP)
-        return np.asarray(pointer)
+        pointer = np.asarray(self.pointer[()].astype(np.int64))
+        if (np.diff(pointer) < 0).any():
+            self.refuse_pointer()
+        return pointer
+
+    def refuse_pointer(self) -> NoReturn:
+        found = f"found {self.pointer[0]} to {self.pointer[-1]}"
+        problem = f"expected ascending numbers from 0 to {self.index.size}, {found}"
+        raise ScanError(f"{self.pointer.file.filename}:{self.pointer.name}", problem, NEXT_STEP)
+
+    def refuse_time(self, event: int, num_frames: int) -> NoReturn:
+        problem = f"expected times 0..{num_frames - 1}, found {self.index[event]}"
+        raise ScanError(f"{self.index.file.filename}:{self.index.name} event {event}", problem, NEXT_STEP)
 
     def read_count(self, first: int, last: int) -> np.ndarray:
         """Intensities of events [first, last) as uint32; those that are none as the value of dead pixels."""
@@ -161,99 +163,25 @@ class _Arrays(NamedTuple):
             yield first, min(first + step, self.index.size)
 
 
-class _Groups(EventFrames):
-    """Frames whose events are read by groups of successive frames, of which the last two are kept."""
-
-    most: int
-    """Events of a group, but for a frame that has more."""
-
-    def __init__(self, where: str, arrays: _Arrays, pointer: np.ndarray) -> None:
-        super().__init__(where, arrays.shape)
-        self._arrays, self._pointer = arrays, pointer
-        fullest = int(np.argmax(np.diff(pointer)))
-        if np.diff(pointer)[fullest] > _MOST_PIXELS:
-            problem = f"expected at most {_MOST_PIXELS} events in a frame, found {np.diff(pointer)[fullest]}"
-            raise ScanError(f"{where} frame {fullest}", problem, NEXT_STEP)
-        self._bounds = _cut(pointer, self.most)
-        self._groups: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._lock = Lock()
-
-    def events(self, start: int, stop: int) -> EventBlock:
-        from ainerd_hpc.kernels.event_frames import EventBlock
-
-        pixel, count = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.uint32)]
-        for group in range(np.searchsorted(self._bounds, start, side="right") - 1, len(self._bounds) - 1):
-            first, last = max(start, self._bounds[group]), min(stop, self._bounds[group + 1])
-            if first >= last:
-                break
-            here = slice(*(self._pointer[[first, last]] - self._pointer[self._bounds[group]]))
-            pixels, counts = self._group(group)
-            pixel.append(pixels[here])
-            count.append(counts[here])
-        stops = self._pointer[start + 1 : stop + 1] - self._pointer[start]
-        return EventBlock(np.concatenate(pixel), np.concatenate(count), stops)
-
-    def _group(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        with self._lock:
-            if number not in self._groups:
-                while len(self._groups) >= _KEPT:
-                    self._groups.pop(next(iter(self._groups)))
-                self._groups[number] = self._load(int(self._bounds[number]), int(self._bounds[number + 1]))
-            return self._groups[number]
-
-    @abstractmethod
-    def _load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pixel and count of the events of frames [start, stop), frame by frame."""
-
-
-class _ByFrame(_Groups):
+class _ByFrame(GroupedEvents):
     most = 2**22
 
-    def __init__(self, where: str, arrays: _Arrays) -> None:
-        super().__init__(where, arrays, arrays.read_pointer())
+    def __init__(self, where: str, shape: tuple[int, int, int], pointer: np.ndarray, arrays: _Arrays) -> None:
+        super().__init__(where, shape, pointer)
+        self._arrays = arrays
 
     def _load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         first, last = int(self._pointer[start]), int(self._pointer[stop])
         return self._arrays.read_index(first, last), self._arrays.read_count(first, last)
 
 
-class _ByPixel(_Groups):
-    most = 2**24
-
-    def __init__(self, where: str, arrays: _Arrays) -> None:
-        from ainerd_hpc.kernels.event_frames import BadEventError, count_frames
-
-        self._pixel_pointer = arrays.read_pointer()
-        sizes = np.zeros(arrays.shape[0], dtype=np.int64)
-        for first, last in arrays.spans():
-            try:
-                count_frames(arrays.read_index(first, last), sizes)
-            except BadEventError as error:
-                problem = f"expected times 0..{len(sizes) - 1}, found {arrays.index[first + error.index]}"
-                raise ScanError(
-                    f"{where}:{arrays.index.name} event {first + error.index}", problem, NEXT_STEP
-                ) from None
-        super().__init__(where, arrays, np.append(0, np.cumsum(sizes)))
-
-    def _load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        from ainerd_hpc.kernels.event_frames import pick_frames
-
-        free = self._pointer[start:stop] - self._pointer[start]
-        num = int(self._pointer[stop] - self._pointer[start])
-        out = np.empty(num, dtype=np.int32), np.empty(num, dtype=np.uint32)
-        for first, last in self._arrays.spans():
-            time, count = self._arrays.read_index(first, last), self._arrays.read_count(first, last)
-            pick_frames(time, count, first, self._pixel_pointer, start, free, out)
-        return out
-
-
 def _find_layout(file: h5py.File) -> tuple[str, tuple[str, str, str]] | None:
     """The group that holds the datasets of a layout, and their names; no link is followed."""
-    groups = [""]
-    if not (found := _layout_of(file, "")):
-        file.visititems(lambda name, item: groups.append(name) if isinstance(item, h5py.Group) else None)
-        found = next(filter(None, (_layout_of(file, group) for group in groups)), None)
-    return found
+    if found := _layout_of(file, ""):
+        return found
+    groups: list[str] = []
+    file.visititems(lambda name, item: groups.append(name) if isinstance(item, h5py.Group) else None)
+    return next(filter(None, (_layout_of(file, group) for group in groups)), None)
 
 
 def _layout_of(file: h5py.File, group: str) -> tuple[str, tuple[str, str, str]] | None:
@@ -271,8 +199,8 @@ def _frames_shape(file: h5py.File, group: str) -> tuple[int, int, int]:
         next_step = f"add it with h5py: file.attrs['{_SHAPE}'] = (frames, rows, columns)"
         raise ScanError(f"{file.filename}:/{group}", problem, next_step)
     frames, height, width = (int(size) for size in shape)
-    if not (0 < frames <= _MOST_FRAMES and height > 0 and width > 0 and height * width <= _MOST_PIXELS):
-        problem = f"expected 1 to {_MOST_FRAMES} frames of 1 to {_MOST_PIXELS} pixels, found {(frames, height, width)}"
+    if not (0 < frames <= _MOST_FRAMES and height > 0 and width > 0 and height * width <= MOST_PIXELS):
+        problem = f"expected 1 to {_MOST_FRAMES} frames of 1 to {MOST_PIXELS} pixels, found {(frames, height, width)}"
         raise ScanError(f"{file.filename}:/{group}", problem, NEXT_STEP)
     return frames, height, width
 
@@ -313,12 +241,3 @@ def _sources(dataset: h5py.Dataset) -> list[Path]:
     names = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
     where = f"{path}:{dataset.name}"
     return [path] + [path if name == "." else check_inside(path.parent, name, where) for name in names]
-
-
-def _cut(pointer: np.ndarray, most: int) -> np.ndarray:
-    """Bounds of groups of frames with at most so many events, or of single frames with more."""
-    bounds = [0]
-    while bounds[-1] < len(pointer) - 1:
-        last = int(np.searchsorted(pointer, pointer[bounds[-1]] + most, side="right")) - 1
-        bounds.append(max(last, bounds[-1] + 1))
-    return np.array(bounds)

@@ -34,7 +34,7 @@ _EDF_TYPES = {
     **dict.fromkeys(("unsignedinteger", "unsignedlong", "unsigned32"), "u4"),
     "signed64": "i8",
     "unsigned64": "u8",
-    **dict.fromkeys(("floatvalue", "float", "floatieee32", "float32"), "f4"),
+    **dict.fromkeys(("floatvalue", "float", "real", "floatieee32", "float32"), "f4"),
     **dict.fromkeys(("doublevalue", "double", "floatieee64", "doubleieee64"), "f8"),
 }
 _CBF_BINARY, _AHEAD = re.compile(rb"\x0c\x1a\x04\xd5"), 16
@@ -62,6 +62,7 @@ _DESCRIPTION, _OFFSETS, _COUNTS, _TILES = 270, 273, 279, 322
 _TIFF_KNOWN = {*_TIFF_DEFAULTS, _DESCRIPTION, _OFFSETS, _COUNTS, _TILES}
 _TIFF_PIXELS = {"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"}
 
+
 class Image(NamedTuple):
     """Where one image lies in its file, and how."""
 
@@ -82,8 +83,15 @@ class Image(NamedTuple):
         number = self.header.get("acq_frame_nb", "")
         return int(number) if number.isdecimal() and len(number) < 18 else None
 
+
 def images_of(path: Path) -> Iterator[Image]:
-    """The images of a file, one after the other, from their headers; at least one."""
+    """The images of a file, one after the other, from their headers; at least one.
+
+    Raises
+    ------
+    ScanError
+        The file is none of these, its header or one of the next makes no sense, or it ends before its pixels do.
+    """
     with reading(str(path)), path.open("rb") as file:
         size = file.seek(0, SEEK_END)
         kind = kind_of(_bytes(file, 0, min(size, _HEAD)))
@@ -115,7 +123,13 @@ def _bytes(file: BufferedReader, offset: int, size: int) -> bytes:
 
 
 def fill(frame: np.ndarray, file: BufferedReader, image: Image) -> None:
-    """Read an image into a frame (y, x) of native byte order."""
+    """Read an image into a frame (y, x) of native byte order.
+
+    Raises
+    ------
+    ValueError
+        The file ends before, or what is packed is damaged.
+    """
     if image.is_packed:
         frame[...] = _unpacked(file, image).reshape(frame.shape).astype(frame.dtype)
         return
@@ -163,7 +177,18 @@ def _edf_images(file: BufferedReader, size: int) -> Iterator[Image]:
 
 
 def edf_header(file: BufferedReader, offset: int, size: int) -> tuple[dict[str, str], int]:
-    """The header at an offset, and where it ends; empty where only filling is left."""
+    """The header at an offset, by keys in small letters, and where it ends; empty where only filling is left.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of the file.
+
+    Raises
+    ------
+    ValueError
+        There is another thing, or no end of it.
+    """
     text, end = _text_before(_EDF_END, file, offset, size)
     if not end and len(text) < _EDF_BLOCK and not text.strip(_FILLING):
         return {}, size
@@ -185,13 +210,19 @@ def _text_before(
 
 
 def edf_image(header: Mapping[str, str], begin: int) -> tuple[Image, int]:
-    """An image whose pixels begin there, and the bytes that are kept for it."""
+    """An image whose pixels begin there, and the bytes that are kept for it.
+
+    Raises
+    ------
+    ValueError
+        The header lacks something, or tells of anything but whole numbers or floats as they are.
+    """
     width, height = _positive(header.get("dim_1", "")), _positive(header.get("dim_2", ""))
     name, order = header.get("datatype", ""), header.get("byteorder", "").lower()
     if name.lower() not in _EDF_TYPES:
         raise ValueError(f"expected a DataType of one number a pixel, found {name[:20]!r}")
     if not header.get("compression", "no").lower().startswith("no") or "edf_binaryfilename" in header:
-        raise ValueError("expected pixels as they are behind the header, found them compressed or in another file")
+        raise ValueError("expected plain data behind the header, found them compressed or in another file")
     if _positive(header.get("dim_3", "1")) != 1:
         raise ValueError(f"expected images of two dimensions, found {header['dim_3']} in Dim_3")
     dtype = np.dtype((">" if order.startswith("high") else "<") + _EDF_TYPES[name.lower()])
@@ -335,4 +366,3 @@ def _joined(offsets: Sequence[int], counts: Sequence[int], num_bytes: int, size:
 
 
 _PARSERS = {"edf": _edf_images, "cbf": _cbf_images, "tiff": _tiff_images}
-

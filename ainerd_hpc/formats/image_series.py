@@ -1,33 +1,28 @@
-"""Series of images, one or several in a file: EDF (ESRF), CBF (Pilatus) and TIFF, of one value a pixel.
-
-Headers are read here and believed only as far as the file goes; fabio decodes what is compressed (CBF).
-"""
+"""Series of images, one or several in a file: which files make a scan, and what their headers say of it."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from base64 import b64decode
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
 from importlib.util import find_spec
-from io import BufferedReader
 from itertools import islice
 from math import inf, isnan, nan
-from os import SEEK_END, scandir
+from os import scandir
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5 import READ_ERRORS, reading
+from ainerd_hpc.formats.image_files import Image, fill, images_of, kind_of
 from ainerd_hpc.formats.metadata import epoch
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.kernels.partitioning import HC
 from ainerd_hpc.types import Content
 
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)", re.DOTALL)

@@ -6,7 +6,6 @@ those of the APS do (1 = use), ask for it. The mask of a partition file is alway
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,29 +17,12 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.hdf5 import MOST_PIXELS, read_array
+from ainerd_hpc.formats.image_files import edf_header, edf_image
 from ainerd_hpc.formats.partition import is_partition, read_qmap
 from ainerd_hpc.formats.source_file import SourceFile
 
 _NEXT_STEP = "write the mask again as EDF, .npy, TIFF or HDF5, whole numbers or true and false, of the detector's shape"
 _TIFF = (b"II*\0", b"MM\0*")
-_EDF_HEADER = 2**16
-_EDF_TYPES = {
-    "signedbyte": "i1",
-    "unsignedbyte": "u1",
-    "signedshort": "i2",
-    "unsignedshort": "u2",
-    "signedinteger": "i4",
-    "unsignedinteger": "u4",
-    "signedlong": "i4",
-    "unsignedlong": "u4",
-    "signed64": "i8",
-    "unsigned64": "u8",
-    "float": "f4",
-    "floatvalue": "f4",
-    "real": "f4",
-    "double": "f8",
-    "doublevalue": "f8",
-}
 
 
 def read_mask(path: Path, dataset: str = "", *, nonzero_is_masked: bool = True) -> np.ndarray:
@@ -131,20 +113,11 @@ def _read_tiff(path: Path) -> np.ndarray:
 
 
 def _read_edf(path: Path) -> np.ndarray:
-    """The first image of an EDF file: a text of `key = value ;` in braces, then rows of Dim_1 values, Dim_2 of them.
-
-    Source: ESRF data format. Compressed data, and data in another file, are not masks as programs write them.
-    """
+    """The first image of an EDF file."""
     with path.open("rb") as file:
-        head = file.read(_EDF_HEADER)
-    size = head.find(b"}\n") + 2
-    pairs = re.findall(r"([\w-]+)\s*=\s*([^;]*?)\s*;", head[:size].decode("latin-1"))
-    keys = {key.lower(): value for key, value in pairs}
-    if size < 2 or keys.get("compression", "none").lower() != "none" or "edf_binaryfilename" in keys:
-        raise ValueError(f"expected an EDF header of at most {_EDF_HEADER} bytes and plain data behind it")
-    order = ">" if keys.get("byteorder", "").lower() == "highbytefirst" else "<"
-    dtype = np.dtype(order + _EDF_TYPES[keys["datatype"].lower()])
-    width, height = int(keys["dim_1"]), int(keys["dim_2"])
-    if not 0 < width * height <= MOST_PIXELS or width < 0 or int(keys.get("dim_3", 1)) != 1:
+        header, begin = edf_header(file, 0, path.stat().st_size)
+    height, width = int(header["dim_2"]), int(header["dim_1"])
+    if not 0 < height * width <= MOST_PIXELS or width < 0:
         raise ValueError(f"expected an image of at most {MOST_PIXELS} pixels, found {height} x {width}")
-    return np.fromfile(path, dtype, width * height, offset=size).reshape(height, width)
+    image, _ = edf_image(header, begin)
+    return np.fromfile(path, image.dtype, height * width, offset=begin).reshape(image.shape)

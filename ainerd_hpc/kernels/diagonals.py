@@ -146,7 +146,6 @@ def _add_row(entries: Any, weight: Any, num: Any, w: Any, wd: Any, ww: Any, wwd:
         wwdd[i] += (one * d) * (one * d)
 
 
-
 def finish(sums: Sums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """g2 and g2_err, (window, lag - 1), of sums; see `g2_from_c2`."""
     num, total, first, squares, cross, second = sums
