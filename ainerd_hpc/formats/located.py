@@ -133,7 +133,7 @@ def _common_frames(places: Sequence[Place]) -> tuple[list[int], int, int, np.dty
     lengths, frames = [], []
     for place in places:
         with _dataset(place) as dataset:
-            (length, *shape), dtype = _counts(place, dataset)
+            (length, height, width), dtype = _counts(place, dataset)
             with reading(str(place)):
                 written = num_written(dataset)
         if written < length:
@@ -141,11 +141,11 @@ def _common_frames(places: Sequence[Place]) -> tuple[list[int], int, int, np.dty
             next_step = "wait until it is finished, or copy it again from where it was measured"
             raise ScanError(str(place), problem, next_step)
         lengths.append(length)
-        frames.append(f"{dtype} {tuple(shape)}")
+        frames.append(f"{dtype} {(height, width)}")
         if frames[-1] != frames[0]:
             problem = f"expected frames of {frames[0]} as in {places[0]}, found {frames[-1]}"
             raise ScanError(str(place), problem, "keep the data files of one scan together")
-    return lengths, *shape, dtype
+    return lengths, height, width, dtype
 
 
 def _counts(place: Place, dataset: h5py.Dataset) -> tuple[tuple[int, int, int], np.dtype[Any]]:
@@ -371,7 +371,7 @@ def _frames(place: Place, dataset: h5py.Dataset) -> Hdf5Frames:
 
 
 def holds_frames(file: SourceFile, name: str) -> bool:
-    """Whether an HDF5 file has an array (t, y, x) of numbers of this name, or a broken link in its place; never raises."""
+    """Whether an HDF5 file has an array (t, y, x) of numbers of this name, or a broken link there; never raises."""
     if file.hdf5 is None:
         return False
     try:
