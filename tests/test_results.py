@@ -18,6 +18,7 @@ from ainerd_hpc.discovery import discover
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.aps import ApsHdf5
 from ainerd_hpc.formats.aps_result import ApsResult
+from ainerd_hpc.formats.c2maps import C2Hdf5
 from ainerd_hpc.formats.description import Description
 from ainerd_hpc.formats.legacy_result import EsrfResult, LegacyResult
 from ainerd_hpc.formats.metadata import is_metadata
@@ -475,3 +476,17 @@ def test_flipped_bytes(
     path = tmp_path_factory.mktemp("flipped") / "scan.hdf"
     path.write_bytes(damaged)
     read_all(READERS[layout], path)
+
+
+def test_maps_of_any_hdf5_do_not_come_from_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "inside").mkdir()
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["c2"] = np.ones((20, 20)) + np.eye(20)
+    layout = h5py.VirtualLayout((20, 20), float)
+    layout[...] = h5py.VirtualSource("../secret.h5", "c2", (20, 20))
+    path = tmp_path / "inside" / "maps.h5"
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("c2", layout)
+    for read in (C2Hdf5.read_c2, lambda one: describe(C2Hdf5, one)):
+        with pytest.raises(ScanError, match="expected links to files below"):
+            read(path)

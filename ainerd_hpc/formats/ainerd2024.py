@@ -28,6 +28,7 @@ class Ainerd2024:
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
+        """Whether the file is called latents.npy and the two others stand beside it."""
         return file.path.name == "latents.npy" and all(companion.exists() for companion in _companions(file.path))
 
     @staticmethod
@@ -62,6 +63,11 @@ class Ainerd2024:
         """Latents of one scan, (q_bin, d) float32, in the order of the sectors.
 
         What follows a `~` in `scan_id` only tells it from scans of the same name in other files.
+
+        Raises
+        ------
+        ScanError
+            A file is missing or damaged.
         """
         sector, start = _load(path, "sector.npy"), _load(path, "scan_start_s.npy")
         number = int(scan_id.partition("~")[0].removeprefix(_PREFIX))
@@ -78,6 +84,5 @@ def _load(path: Path, name: str) -> np.ndarray:
     try:
         return np.asarray(np.load(path.with_name(name), allow_pickle=False))
     except (OSError, ValueError) as error:
-        raise ScanError(
-            str(path.with_name(name)), f"cannot be read ({error})", "copy it again from its origin"
-        ) from None
+        where = str(path.with_name(name))
+        raise ScanError(where, f"cannot be read ({error})", "copy it again from its origin") from None

@@ -6,6 +6,7 @@ numbered by their place in `processed_bins`, which holds the q-bins, from 1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
@@ -16,9 +17,18 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
-from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, get_dataset, get_inner, number, open_hdf5, reading
+from ainerd_hpc.formats.hdf5 import (
+    NEXT_STEP,
+    READ_ERRORS,
+    get_dataset,
+    get_inner,
+    number,
+    open_hdf5,
+    read_texts,
+    reading,
+)
 from ainerd_hpc.formats.metadata import metadata_of
-from ainerd_hpc.formats.result_writing import Lines, empty_map, iso_time, stored, write_extra
+from ainerd_hpc.formats.result_writing import Lines, empty_map, iso_time, stored, write_detector, write_extra
 from ainerd_hpc.formats.results import (
     check_labels,
     is_simulated,
@@ -26,7 +36,7 @@ from ainerd_hpc.formats.results import (
     no_maps,
     numbered,
     numbers,
-    read_stack,
+    read_numbered,
     whole_number,
 )
 from ainerd_hpc.formats.source_file import SourceFile
@@ -36,15 +46,13 @@ if TYPE_CHECKING:
     from ainerd_hpc.formats.result_writing import Result
 
 _TWOTIME, _QMAP = "xpcs/twotime", "xpcs/qmap"
+_MAPS, _PREFIX = f"{_TWOTIME}/correlation_map", "c2_"
 _KINDS = ("multitau", "twotime")
 _COMPANIONS = ("qmap", "temporal_mean", "spatial_mean")
 """One of which stands beside the correlation in every result."""
-_PLACED = {"g2", "g2_err", "lag", "saxs_1d", "saxs_1d_segments"} | {
-    "mask",
-    "dynamic_roi_map",
-    "static_roi_map",
-    "dynamic_q_list",
-    "static_q_list",
+_PLACED = {
+    *("g2", "g2_err", "lag", "saxs_1d", "saxs_1d_segments"),
+    *("mask", "dynamic_roi_map", "static_roi_map", "dynamic_q_list", "static_q_list"),
 }
 """Arrays of the archive that the layout holds as they are."""
 
@@ -57,6 +65,7 @@ class ApsResult:
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
+        """Whether the file is HDF5 with `/xpcs`, in it a correlation and what stands beside it."""
         try:
             xpcs = get_inner(file.hdf5, "xpcs") if file.hdf5 else None
             if not isinstance(xpcs, h5py.Group):
@@ -77,11 +86,11 @@ class ApsResult:
         hdf5 = file.hdf5
         assert hdf5 is not None
         with reading(str(file.path)):
-            names = _names(hdf5)
+            names = numbered(hdf5, _MAPS, _PREFIX)
             if not names:
                 raise no_maps(file.path, "g2 only" if "xpcs/multitau/normalized_g2" in hdf5 else "none")
-            maps = need_maps(hdf5, names)
-            _q_list(hdf5, len(names))
+            maps = need_maps(hdf5, list(names.values()))
+            _q_list(hdf5, list(names))
             span = whole_number(hdf5, f"{_TWOTIME}/config/stride_frame")
             span *= whole_number(hdf5, f"{_TWOTIME}/config/avg_frame")
             first = number(hdf5, f"{_TWOTIME}/config/begin_frame")
@@ -101,30 +110,26 @@ class ApsResult:
         ScanError
             The file is damaged, or a map holds no finite number or is neither symmetric nor one triangle.
         """
-        with open_hdf5(path) as file, reading(str(path)):
-            names = _names(file)
-            maps = need_maps(file, names)
-            length = maps[0].shape[0] if maps else 0
-            return read_stack(path, len(maps), length, lambda q_bin: (names[q_bin], maps[q_bin][()]))
+        return read_numbered(path, _MAPS, _PREFIX)
 
     @staticmethod
     def read_q(path: Path) -> np.ndarray:
-        """q of each of these maps, (q_bin,) float64, 1/angstrom; NaN where the bins are not bins of q."""
+        """q of each of these maps, (q_bin,) float64, 1/angstrom; NaN where the bins are not bins of q.
+
+        Raises
+        ------
+        ScanError
+            The file is damaged, or the lists of its bins do not fit the maps.
+        """
         with open_hdf5(path) as file, reading(str(path)):
-            return _q_list(file, len(_names(file)))
+            return _q_list(file, list(numbered(file, _MAPS, _PREFIX)))
 
 
-def _names(file: h5py.File) -> list[str]:
-    """Names of the maps in the order of `processed_bins`."""
-    return list(numbered(file, f"{_TWOTIME}/correlation_map", "c2_").values())
-
-
-def _q_list(file: h5py.File, num_maps: int) -> np.ndarray:
-    """q of the processed bins."""
-    where = f"{file.filename}:/{_TWOTIME}/processed_bins"
-    places = list(numbered(file, f"{_TWOTIME}/correlation_map", "c2_"))
+def _q_list(file: h5py.File, places: Sequence[int]) -> np.ndarray:
+    """q of the processed bins, whose maps have these numbers."""
+    where, num_maps = f"{file.filename}:/{_TWOTIME}/processed_bins", len(places)
     bins = numbers(file, f"{_TWOTIME}/processed_bins")
-    if bins is None or bins.size != num_maps or places != list(range(1, num_maps + 1)):
+    if bins is None or bins.size != num_maps or list(places) != list(range(1, num_maps + 1)):
         found = "none" if bins is None else f"{bins.size} bins and maps {places[:5]}"
         raise ScanError(where, f"expected a bin for each of {num_maps} maps, numbered from 1, found {found}", NEXT_STEP)
     values, mapping = numbers(file, f"{_QMAP}/dynamic_v_list_dim0"), numbers(file, f"{_QMAP}/dynamic_index_mapping")
@@ -141,8 +146,8 @@ def _q_list(file: h5py.File, num_maps: int) -> np.ndarray:
 def _is_q(file: h5py.File) -> bool:
     """Whether the first axis of the bins is q in 1/angstrom, as far as the file says."""
     names, units = (get_dataset(file, f"{_QMAP}/map_{kind}") for kind in ("names", "units"))
-    is_named = names is None or str(names.asstr()[0]) == "q"
-    return is_named and (units is None or "nm" not in str(units.asstr()[0]))
+    is_named = names is None or read_texts(names, 1) == ["q"]
+    return is_named and (units is None or "nm" not in read_texts(units, 1)[0])
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -156,7 +161,8 @@ def write_aps_result(path: Path, result: Result) -> None:
     Raises
     ------
     ScanError
-        The scan was read from two-time maps: the layout asks for a q map and mean intensities.
+        The scan was read from two-time maps: the layout asks for a q map and mean intensities. Or the archive lacks an
+        array.
     """
     if not result.is_of_frames:
         problem = "expected a scan that was correlated from frames, found one that was read from two-time maps"
@@ -178,18 +184,7 @@ def _write_entry(file: h5py.File, result: Result) -> None:
     stored(entry, "start_time", iso_time(scan.start_time))
     entry.create_group("instrument/bluesky/metadata")
     stored(entry, "instrument/incident_beam/incident_energy", scan.energy, units="keV")
-    detector = entry.create_group("instrument/detector_1")
-    stored(detector, "description", scan.detector)
-    for name, (value, units) in {
-        "frame_time": (scan.frame_time, "s"),
-        "count_time": (scan.count_time, "s"),
-        "x_pixel_size": (scan.pixel_size, "m"),
-        "y_pixel_size": (scan.pixel_size, "m"),
-        "distance": (scan.distance, "m"),
-        "beam_center_x": (scan.beam_center_x, "pixel"),
-        "beam_center_y": (scan.beam_center_y, "pixel"),
-    }.items():
-        stored(detector, name, value, units=units)
+    write_detector(entry.create_group("instrument/detector_1"), scan, scan.frame_time)
 
 
 def _write_qmap(group: h5py.Group, result: Result) -> None:

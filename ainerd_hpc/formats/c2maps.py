@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
-from ainerd_hpc.formats.hdf5 import READ_ERRORS, reading
+from ainerd_hpc.formats.hdf5 import READ_ERRORS, need_dataset, open_hdf5, reading
+from ainerd_hpc.formats.results import no_maps, read_stack
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
-_MAGIC = b"\x93NUMPY"
 _SMALLEST = 16
 """Shorter square arrays are hardly two-time maps."""
 _NEXT_STEP = "copy it again from its origin, or take it out of the source folder"
@@ -22,36 +25,21 @@ _NEXT_STEP = "copy it again from its origin, or take it out of the source folder
 def _is_square(shape: tuple[int, ...], dtype: np.dtype) -> bool:
     """(t, t) or (q_bin, t, t) of real numbers."""
     square = len(shape) in (2, 3) and shape[-1] == shape[-2]
-    return square and shape[-1] >= _SMALLEST and shape[0] > 0 and np.dtype(dtype).kind == "f"
+    return square and shape[-1] >= _SMALLEST and shape[0] > 0 and dtype.kind == "f"
 
 
-def _checked(maps: np.ndarray, path: Path) -> np.ndarray:
-    """(q_bin, t1, t2) float32; maps stored as one triangle are completed.
-
-    Raises
-    ------
-    ScanError
-        A map is neither symmetric nor one triangle, or holds no finite number.
-    """
-    from ainerd_hpc.kernels.diagonals import complete_triangle
-
-    maps = np.asarray(maps, dtype=np.float32).reshape(-1, *maps.shape[-2:])
-    for q_bin, c2 in enumerate(maps):
-        if not np.isfinite(c2).any():
-            raise ScanError(f"{path}: q_bin {q_bin}", "expected a two-time map, found only NaN", "export it again")
-        try:
-            maps[q_bin] = complete_triangle(c2)
-        except ValueError as error:
-            raise ScanError(f"{path}: q_bin {q_bin}", str(error), "check that the file holds two-time maps") from None
-    return maps
+def _read(path: Path, maps: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """The maps, each an array (t, t) in memory or in the file, as of `read_stack`."""
+    length = maps[0].shape[-1]
+    return read_stack(len(maps), length, lambda q_bin: (f"{path}: q_bin {q_bin}", maps[q_bin][...]))
 
 
 def _open_npy(path: Path) -> np.ndarray:
     """The array, mapped from disk; nothing is unpickled."""
     try:
         with path.open("rb") as file:
-            magic = file.read(len(_MAGIC))
-        if magic != _MAGIC:
+            magic = file.read(len(MAGIC_PREFIX))
+        if magic != MAGIC_PREFIX:
             raise ValueError(f"expected a .npy file, found one that starts with {magic!r}")
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except Exception as error:  # a damaged header is parsed as Python text, which can fail in any way
@@ -69,6 +57,7 @@ class C2Npy:
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
+        """Whether the file is called .npy and holds square arrays; where it is damaged, this is told."""
         if file.path.suffix.lower() != ".npy":
             return False
         try:
@@ -80,17 +69,30 @@ class C2Npy:
 
     @staticmethod
     def describe(file: SourceFile) -> Description:
+        """Shape of the maps; none is read.
+
+        Raises
+        ------
+        ScanError
+            The file is damaged.
+        """
         array = _open_npy(file.path)
         num_q_bins = array.shape[0] if array.ndim == 3 else 1
         return Description(num_frames=array.shape[-1], itemsize=array.itemsize, num_q_bins=num_q_bins)
 
     @staticmethod
     def read_c2(path: Path) -> np.ndarray:
-        """The maps, (q_bin, t1, t2) float32, complete and symmetric."""
-        try:
-            return _checked(np.load(path, allow_pickle=False), path)
-        except (OSError, ValueError) as error:
-            raise ScanError(str(path), f"cannot be read ({error})", _NEXT_STEP) from None
+        """The maps, (q_bin, t1, t2) float32, complete and symmetric.
+
+        Raises
+        ------
+        ScanError
+            The file is damaged, or a map holds no finite number or is neither symmetric nor one triangle.
+        """
+        stored = _open_npy(path)
+        if not _is_square(stored.shape, stored.dtype):
+            raise no_maps(path, f"{stored.dtype} {stored.shape}")
+        return _read(path, stored.reshape(-1, *stored.shape[-2:]))
 
 
 class C2Hdf5:
@@ -101,6 +103,7 @@ class C2Hdf5:
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
+        """Whether the file is HDF5 with a square dataset."""
         try:
             return file.hdf5 is not None and bool(_square_datasets(file.hdf5))
         except READ_ERRORS as error:
@@ -109,18 +112,33 @@ class C2Hdf5:
 
     @staticmethod
     def describe(file: SourceFile) -> Description:
+        """Shape of the maps; none is read.
+
+        Raises
+        ------
+        ScanError
+            The file is damaged.
+        """
         assert file.hdf5 is not None
         with reading(str(file.path), _NEXT_STEP):
-            shapes = [file.hdf5[name].shape for name in _square_datasets(file.hdf5)]
+            shapes = [need_dataset(file.hdf5, name).shape for name in _square_datasets(file.hdf5)]
         num_q_bins = sum(shape[0] if len(shape) == 3 else 1 for shape in shapes)
         return Description(num_frames=shapes[0][-1], itemsize=4, num_q_bins=num_q_bins)
 
     @staticmethod
     def read_c2(path: Path) -> np.ndarray:
-        """The maps, (q_bin, t1, t2) float32, complete and symmetric."""
-        with reading(str(path), _NEXT_STEP), h5py.File(path) as file:
-            maps = [np.atleast_3d(file[name][...].T).T for name in _square_datasets(file)]
-        return _checked(np.concatenate(maps), path)
+        """The maps, (q_bin, t1, t2) float32, complete and symmetric.
+
+        Raises
+        ------
+        ScanError
+            The file is damaged, or a map holds no finite number or is neither symmetric nor one triangle.
+        """
+        with open_hdf5(path, _NEXT_STEP) as file, reading(str(path), _NEXT_STEP):
+            stored = [need_dataset(file, name) for name in _square_datasets(file)]
+            if not stored:
+                raise no_maps(path, "none")
+            return _read(path, stored[0][()] if stored[0].ndim == 3 else stored)
 
 
 def _dtype(dataset: h5py.Dataset) -> np.dtype:

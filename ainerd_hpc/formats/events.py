@@ -70,7 +70,6 @@ class EventFrames(ABC):
         """
         from ainerd_hpc.kernels.event_frames import BadEventError, to_frames
 
-        stop = max(start, min(stop, self.shape[0]))
         block = self._events(start, stop)
         try:
             frames = to_frames(block, self._num_pixels, step)
@@ -95,7 +94,6 @@ class EventFrames(ABC):
         """
         from ainerd_hpc.kernels.event_frames import BadEventError, find
 
-        stop = max(start, min(stop, self.shape[0]))
         block = self._events(start, stop)
         try:
             return find(block, position, is_dead)
@@ -103,9 +101,10 @@ class EventFrames(ABC):
             self._refuse(block, error.index, start)
         except OverflowError:
             problem = f"expected photons, found counts above 65535 in the mean of {len(block.pixel)} events"
-            raise ScanError(self._frames(start, stop), problem, NEXT_STEP) from None
+            raise ScanError(self._frames(start, start + len(block.stops)), problem, NEXT_STEP) from None
 
     def _events(self, start: int, stop: int) -> EventBlock:
+        stop = max(start, min(stop, self.shape[0]))
         with reading(self._frames(start, stop)):
             return self.events(start, stop)
 

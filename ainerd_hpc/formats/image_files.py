@@ -169,7 +169,8 @@ def _edf_images(file: BufferedReader, size: int) -> Iterator[Image]:
         if "edf_dataformatversion" in header:
             general, offset = _inherited(header), begin + _positive(header.get("edf_binarysize", "0"), 0)
             continue
-        image, stored = edf_image({**general, **header}, begin)
+        image = edf_image({**general, **header}, begin)
+        stored = _edf_stored(image)
         if begin + image.pieces[0][1] > size:
             raise ValueError(f"expected {image.pieces[0][1]} bytes of pixels at {begin}, found {size - begin}")
         yield image
@@ -209,8 +210,8 @@ def _text_before(
     return text, found
 
 
-def edf_image(header: Mapping[str, str], begin: int) -> tuple[Image, int]:
-    """An image whose pixels begin there, and the bytes that are kept for it.
+def edf_image(header: Mapping[str, str], begin: int) -> Image:
+    """The image of a header, whose pixels begin there.
 
     Raises
     ------
@@ -222,15 +223,20 @@ def edf_image(header: Mapping[str, str], begin: int) -> tuple[Image, int]:
     if name.lower() not in _EDF_TYPES:
         raise ValueError(f"expected a DataType of one number a pixel, found {name[:20]!r}")
     if not header.get("compression", "no").lower().startswith("no") or "edf_binaryfilename" in header:
-        raise ValueError("expected plain data behind the header, found them compressed or in another file")
+        raise ValueError("expected plain data behind the header, found it compressed or in another file")
     if _positive(header.get("dim_3", "1")) != 1:
         raise ValueError(f"expected images of two dimensions, found {header['dim_3']} in Dim_3")
     dtype = np.dtype((">" if order.startswith("high") else "<") + _EDF_TYPES[name.lower()])
-    num_bytes = height * width * dtype.itemsize
-    stored = _positive(header.get("size", header.get("edf_binarysize", str(num_bytes))))
+    return Image((height, width), dtype, ((begin, height * width * dtype.itemsize),), header)
+
+
+def _edf_stored(image: Image) -> int:
+    """Bytes that are kept for the pixels of an image."""
+    (_, num_bytes), (height, width) = image.pieces[0], image.shape
+    stored = _positive(image.header.get("size", image.header.get("edf_binarysize", str(num_bytes))))
     if stored < num_bytes:
-        raise ValueError(f"expected Size of at least {num_bytes} for {height} x {width} {dtype}, found {stored}")
-    return Image((height, width), dtype, ((begin, num_bytes),), header), stored
+        raise ValueError(f"expected Size of at least {num_bytes} for {height} x {width} {image.dtype}, found {stored}")
+    return stored
 
 
 def _inherited(header: Mapping[str, str]) -> dict[str, str]:

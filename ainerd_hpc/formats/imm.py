@@ -21,7 +21,7 @@ import numpy as np
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.events import EventFrames
-from ainerd_hpc.formats.hdf5 import NEXT_STEP, reading
+from ainerd_hpc.formats.hdf5 import MOST_PIXELS, NEXT_STEP, reading
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
@@ -33,8 +33,6 @@ _BYTES = 1024
 """Of a header."""
 _FIELDS = Struct("<4xi100xiii8xdd8xI")
 _SPARSE = 6
-_LARGEST = 2**26
-"""Pixels of a frame that are believed."""
 _JITTER = 0.01
 """By which frames may come off their time, as a share of the scan, for the clock to be believed."""
 
@@ -103,8 +101,8 @@ class _Header(NamedTuple):
         area = self.rows * self.columns
         if self.compression not in (0, _SPARSE):
             return f"compression 0 or {_SPARSE}, found {self.compression}"
-        if min(self.rows, self.columns) < 1 or area > _LARGEST:
-            return f"1 to {_LARGEST} pixels, found {self.rows} x {self.columns}"
+        if min(self.rows, self.columns) < 1 or area > MOST_PIXELS:
+            return f"1 to {MOST_PIXELS} pixels, found {self.rows} x {self.columns}"
         if self.itemsize != 2:
             return f"counts of 2 bytes, found {self.itemsize}"
         if self.size > area or (self.size != area and self.compression == 0):
@@ -135,6 +133,7 @@ class SparseFrames(EventFrames):
         return unpack_imm(self._halves, (self._starts[start:stop] + _BYTES) // 2, self._sizes[start:stop])
 
     def header(self, number: int) -> _Header:
+        """The header of a frame."""
         return _Header(*_FIELDS.unpack_from(self._content.data, self._starts[number]))
 
 
@@ -168,6 +167,13 @@ class DenseFrames:
         return counts.reshape(len(numbers), *self.shape[1:]).astype(self.dtype, copy=False)
 
     def header(self, number: int) -> _Header:
+        """The header of a frame.
+
+        Raises
+        ------
+        ScanError
+            It makes no sense, or is of another shape than the first.
+        """
         header = _Header(*_FIELDS.unpack_from(self._frames[number].data))
         if not header.is_like(self._first):
             _refuse(self._path, number, _difference(header, self._first))

@@ -23,13 +23,13 @@ from ainerd_hpc.formats.results import (
     no_maps,
     numbered,
     numbers,
-    read_stack,
+    read_numbered,
     whole_number,
 )
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
-_MAPS = "exchange/C2T_all"
+_MAPS, _PREFIX = "exchange/C2T_all", "g2_"
 _DETECTOR, _BEAM = "measurement/instrument/detector", "measurement/instrument/source_begin"
 _ACQUISITION = "measurement/instrument/acquisition"
 _DATE = "%a %b %d %H:%M:%S %Y"
@@ -44,6 +44,7 @@ class LegacyResult:
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
+        """Whether the file is HDF5 with `/xpcs/Version` and `/exchange`."""
         try:
             return file.hdf5 is not None and all(
                 get_inner(file.hdf5, name) is not None for name in ("xpcs/Version", "exchange")
@@ -63,7 +64,7 @@ class LegacyResult:
         hdf5 = file.hdf5
         assert hdf5 is not None
         with reading(str(file.path)):
-            names = numbered(hdf5, _MAPS, "g2_")
+            names = numbered(hdf5, _MAPS, _PREFIX)
             if not names:
                 raise no_maps(file.path, "g2 only" if "exchange/norm-0-g2" in hdf5 else "none")
             maps = need_maps(hdf5, list(names.values()))
@@ -81,17 +82,19 @@ class LegacyResult:
         ScanError
             The file is damaged, or a map holds no finite number or is neither symmetric nor one triangle.
         """
-        with open_hdf5(path) as file, reading(str(path)):
-            names = list(numbered(file, _MAPS, "g2_").values())
-            maps = need_maps(file, names)
-            length = maps[0].shape[0] if maps else 0
-            return read_stack(path, len(maps), length, lambda q_bin: (names[q_bin], maps[q_bin][()]))
+        return read_numbered(path, _MAPS, _PREFIX)
 
     @staticmethod
     def read_q(path: Path) -> np.ndarray:
-        """q of each of these maps, (q_bin,) float64, 1/angstrom; NaN where the file does not say."""
+        """q of each of these maps, (q_bin,) float64, 1/angstrom; NaN where the file does not say.
+
+        Raises
+        ------
+        ScanError
+            The file is damaged, or the lists of its bins do not fit the maps.
+        """
         with open_hdf5(path) as file, reading(str(path)):
-            return _q_list(file, list(numbered(file, _MAPS, "g2_")))
+            return _q_list(file, list(numbered(file, _MAPS, _PREFIX)))
 
 
 def _q_list(file: h5py.File, places: Sequence[int]) -> np.ndarray:
@@ -146,6 +149,7 @@ class EsrfResult:
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
+        """Whether the file is HDF5 whose attribute MagicString says so."""
         try:
             return file.hdf5 is not None and file.hdf5.attrs.get("MagicString") in (_ESRF, _ESRF.encode())
         except READ_ERRORS:

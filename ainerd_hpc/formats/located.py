@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.frames import Hdf5Frames, num_written
 from ainerd_hpc.formats.hdf5 import READ_ERRORS, check_inside, need_dataset, open_hdf5, reading
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.formats.virtual_frames import Block, whole_frames
 
 if TYPE_CHECKING:
     from ainerd_hpc.kernels.gather import FrameEvents
@@ -26,7 +27,6 @@ _MOST_LINKS = 8
 """From one name to its dataset; more go round in a circle."""
 _MOST_OPEN = 128
 """Files kept open for a scan; HDF5 needs a descriptor for each."""
-_MOST_RUNS = 2**20
 _LARGEST_FRAME = 2**31
 """Bytes; a damaged header can claim any size."""
 _NEXT_STEP = "check that this is a raw detector file"
@@ -169,21 +169,30 @@ def _stretches(file: h5py.File, name: str, files: dict[Path, None]) -> Iterator[
     files[place.path] = None
     with _dataset(place) as dataset:
         shape, _ = _counts(place, dataset)
-        found: dict[tuple[str, str], tuple[Place, tuple[int, ...]]] = {}
         with reading(str(place)):
             mapped = dataset.virtual_sources() if dataset.is_virtual else []
-            blocks = _whole_frames(mapped, shape[0])
-        for key in dict.fromkeys((source.file_name, source.dset_name) for source in mapped):
-            found[key] = _source_of(dataset.file, *key)
-            files[found[key][0].path] = None
-    if not blocks:  # HDF5 puts together what is virtual in another way
+            blocks = whole_frames(mapped, shape[0])
+        keys = dict.fromkeys((source.file_name, source.dset_name) for source in mapped)
+        sources = {key: _source_of(dataset.file, *key) for key in keys}
+    files.update(dict.fromkeys(source.path for source, _ in sources.values()))
+    if blocks:
+        yield from _in_order(place, shape, blocks, sources)
+    else:  # HDF5 puts together what is virtual in another way
         yield place, 0, shape[0]
-        return
+
+
+def _in_order(
+    place: Place,
+    shape: tuple[int, int, int],
+    blocks: Sequence[Block],
+    sources: Mapping[tuple[str, str], tuple[Place, tuple[int, ...]]],
+) -> Iterator[tuple[Place, int, int]]:
+    """(source, first frame, length) of a virtual dataset, each frame of which has to lie in one block."""
     stop = 0
     for block in sorted(blocks):
         if block.start != stop:
             raise ScanError(str(place), f"expected frame {stop} in one source, found none or several", _NEXT_STEP)
-        source, whole = found[block.file, block.name]
+        source, whole = sources[block.file, block.name]
         if whole[1:] != shape[1:]:
             raise ScanError(str(source), f"expected frames of {shape[1:]} as in {place}, found {whole}", _NEXT_STEP)
         yield source, block.first, block.length
@@ -211,60 +220,6 @@ def _dataset(place: Place) -> Iterator[h5py.Dataset]:
         with reading(str(place)):
             found = need_dataset(file, place.name)
         yield found
-
-
-class _Block(NamedTuple):
-    """Frames start ... of a virtual dataset: frames first ... of a source."""
-
-    start: int
-    length: int
-    first: int
-    file: str
-    name: str
-
-
-def _whole_frames(mapped: Sequence[Any], num_frames: int) -> list[_Block]:
-    """What the sources of a virtual dataset give to it; empty where one of them gives no whole frames."""
-    blocks: list[_Block] = []
-    for source in mapped:
-        target = _spans(source.vspace, num_frames)
-        origin = _spans(source.src_space, sum(length for _, length in target))
-        if not target or not origin or len(target) + len(blocks) > _MOST_RUNS:
-            return []
-        for start, first, length in _paired(target, origin):
-            blocks.append(_Block(start, length, first, source.file_name, source.dset_name))
-    return blocks
-
-
-def _spans(space: Any, num_frames: int) -> list[tuple[int, int]]:
-    """(first, length) of the frames of a selection, so many if it is all; empty where it is not of whole frames."""
-    if space.get_select_type() == h5py.h5s.SEL_ALL:
-        return [(0, num_frames)]
-    shape = space.get_simple_extent_dims()
-    if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or len(shape) != 3 or not space.is_regular_hyperslab():
-        return []
-    start, stride, count, block = space.get_regular_hyperslab()
-    steps = [step if number > 1 else size for step, number, size in zip(stride, count, block, strict=True)]
-    if any(start[axis] or steps[axis] != block[axis] or count[axis] * block[axis] != shape[axis] for axis in (1, 2)):
-        return []
-    if steps[0] == block[0]:
-        return [(int(start[0]), int(count[0] * block[0]))]
-    if count[0] > _MOST_RUNS:
-        return []
-    return [(int(start[0] + index * stride[0]), int(block[0])) for index in range(count[0])]
-
-
-def _paired(target: list[tuple[int, int]], origin: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-    """(start, first, length) of frames that lie side by side in both of two equally long selections."""
-    there, left = iter(origin), 0
-    first = 0
-    for start, length in target:
-        while length:
-            if not left:
-                first, left = next(there, (0, length))
-            size = min(length, left)
-            yield start, first, size
-            start, first, length, left = start + size, first + size, length - size, left - size
 
 
 @contextmanager

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.hdf5 import MOST_PIXELS, read_array
-from ainerd_hpc.formats.image_files import edf_header, edf_image
+from ainerd_hpc.formats.image_files import edf_header, edf_image, kind_of
 from ainerd_hpc.formats.partition import is_partition, read_qmap
 from ainerd_hpc.formats.source_file import SourceFile
 
 _NEXT_STEP = "write the mask again as EDF, .npy, TIFF or HDF5, whole numbers or true and false, of the detector's shape"
-_TIFF = (b"II*\0", b"MM\0*")
 
 
 def read_mask(path: Path, dataset: str = "", *, nonzero_is_masked: bool = True) -> np.ndarray:
@@ -73,19 +73,16 @@ def _is_logical(values: np.ndarray) -> bool:
 def _values(file: SourceFile, dataset: str) -> np.ndarray:
     if file.hdf5 is not None:
         return read_array(file.hdf5, dataset or _only_image(file.hdf5))
-    if file.head.startswith(b"\x93NUMPY"):
-        return _bounded(np.load(file.path, mmap_mode="r", allow_pickle=False))
-    if file.head.startswith(_TIFF):
+    if file.head.startswith(MAGIC_PREFIX):
+        values = np.load(file.path, mmap_mode="r", allow_pickle=False)
+        if values.size > MOST_PIXELS:
+            raise ValueError(f"expected at most {MOST_PIXELS} pixels, found the shape {values.shape}")
+        return np.asarray(values)
+    if kind_of(file.head) == "tiff":
         return _read_tiff(file.path)
     if file.head.lstrip().startswith(b"{"):
         return _read_edf(file.path)
     raise ValueError(file.fault or f"expected EDF, .npy, TIFF or HDF5, found a file that starts with {file.head[:8]!r}")
-
-
-def _bounded(values: np.ndarray) -> np.ndarray:
-    if values.size > MOST_PIXELS:
-        raise ValueError(f"expected at most {MOST_PIXELS} pixels, found the shape {values.shape}")
-    return np.asarray(values)
 
 
 def _only_image(file: h5py.File) -> str:
@@ -119,5 +116,5 @@ def _read_edf(path: Path) -> np.ndarray:
     height, width = int(header["dim_2"]), int(header["dim_1"])
     if not 0 < height * width <= MOST_PIXELS or width < 0:
         raise ValueError(f"expected an image of at most {MOST_PIXELS} pixels, found {height} x {width}")
-    image, _ = edf_image(header, begin)
+    image = edf_image(header, begin)
     return np.fromfile(path, image.dtype, height * width, offset=begin).reshape(image.shape)

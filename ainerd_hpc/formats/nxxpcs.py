@@ -28,7 +28,7 @@ from ainerd_hpc.formats.hdf5 import (
     text,
 )
 from ainerd_hpc.formats.metadata import epoch
-from ainerd_hpc.formats.result_writing import Lines, empty_map, iso_time, stored, write_extra
+from ainerd_hpc.formats.result_writing import Lines, empty_map, iso_time, stored, write_detector, write_extra
 from ainerd_hpc.formats.results import (
     check_map,
     is_simulated,
@@ -64,6 +64,7 @@ class NxXpcs:
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
+        """Whether the file is HDF5 with an entry of this definition."""
         try:
             return file.hdf5 is not None and bool(_entry(file.hdf5))
         except (*READ_ERRORS, ScanError):
@@ -98,14 +99,20 @@ class NxXpcs:
         """
         with open_hdf5(path) as file, reading(str(path)):
             maps = _maps(path, file, _entry(file))
-            c2 = read_stack(path, len(maps.labels), maps.length, maps.read)
+            c2 = read_stack(len(maps.labels), maps.length, maps.read)
         if maps.baseline == 0:
             c2 += np.float32(1)
         return c2
 
     @staticmethod
     def read_q(path: Path) -> np.ndarray:
-        """q of each of these maps, (q_bin,) float64, 1/angstrom; NaN where the file does not say."""
+        """q of each of these maps, (q_bin,) float64, 1/angstrom; NaN where the file does not say.
+
+        Raises
+        ------
+        ScanError
+            The file is damaged, or has no two-time maps.
+        """
         with open_hdf5(path) as file, reading(str(path)):
             entry = _entry(file)
             return _q_list(file, entry, _maps(path, file, entry))
@@ -138,20 +145,28 @@ def _maps(path: Path, file: h5py.File, entry: str) -> _Maps:
     if baseline not in (0, 1):
         raise ScanError(f"{path}:/{name}", f"expected a baseline_reference of 0 or 1, found {baseline!r}", NEXT_STEP)
     turn = _upright if _attribute(found, "time_origin_location") == "lower_left" else np.asarray
-    if isinstance(found, h5py.Group):
-        names = numbered(file, name, r"\D*")
-        if not names:
-            raise no_maps(path, "none")
-        each = need_maps(file, list(names.values()))
-        keys = list(names.values())
-        return _Maps(list(names), True, each[0].shape[0], baseline, lambda i: (keys[i], turn(each[i][()])))
-    stack = need_dataset(file, name)
+    if not isinstance(found, h5py.Group):
+        return _stacked(need_dataset(file, name), f"{path}:/{name}", baseline, turn)
+    names = numbered(file, name, r"\D*")
+    if not names:
+        raise no_maps(path, "none")
+    places = list(names.values())
+    maps = need_maps(file, places)
+
+    def read(i: int) -> tuple[str, np.ndarray]:
+        return f"{path}:/{places[i]}", turn(maps[i][()])
+
+    return _Maps(list(names), True, maps[0].shape[0], baseline, read)
+
+
+def _stacked(stack: h5py.Dataset, where: str, baseline: int, turn: Callable[[np.ndarray], np.ndarray]) -> _Maps:
+    """Maps that lie in one array."""
     num, length, is_last = _layout(stack)
-    check_map(stack, f"{path}:/{name}", (length, length, num) if is_last else (num, length, length)[-stack.ndim :])
+    check_map(stack, where, (length, length, num) if is_last else (num, length, length)[-stack.ndim :])
 
     def read(i: int) -> tuple[str, np.ndarray]:
         values = stack[()] if stack.ndim == 2 else stack[:, :, i] if is_last else stack[i]
-        return f"{name} q_bin {i}", turn(values)
+        return f"{where} q_bin {i}", turn(values)
 
     return _Maps(list(range(1, num + 1)), False, length, baseline, read)
 
@@ -257,7 +272,13 @@ def _attribute(item: h5py.Dataset | h5py.Group, name: str) -> str:
 
 
 def write_nxxpcs(path: Path, result: Result) -> None:
-    """Write what the archive holds of a scan by the definition NXxpcs; what it has no place for into `/ainerd_hpc`."""
+    """Write what the archive holds of a scan by the definition NXxpcs; what it has no place for into `/ainerd_hpc`.
+
+    Raises
+    ------
+    ScanError
+        The archive lacks an array.
+    """
     with h5py.File(path, "w") as file:
         file.attrs.update({"NX_class": "NXroot", "default": "entry"})
         entry = _group(file, "entry", "NXentry", default="data")
@@ -319,18 +340,7 @@ def _write_instrument(group: h5py.Group, result: Result) -> None:
     scan, partition = result.scan, result.partition
     beam = _group(group, "incident_beam", "NXbeam")
     stored(beam, "incident_energy", scan.energy, units="keV")
-    detector = _group(group, "detector", "NXdetector")
-    stored(detector, "description", scan.detector)
-    for name, value, units in (
-        ("frame_time", result.frame_time, "s"),
-        ("count_time", scan.count_time, "s"),
-        ("beam_center_x", scan.beam_center_x, "pixel"),
-        ("beam_center_y", scan.beam_center_y, "pixel"),
-        ("x_pixel_size", scan.pixel_size, "m"),
-        ("y_pixel_size", scan.pixel_size, "m"),
-        ("distance", scan.distance, "m"),
-    ):
-        stored(detector, name, value, units=units)
+    write_detector(_group(group, "detector", "NXdetector"), scan, result.frame_time)
     if partition:
         masks = _group(group, "masks", "NXnote")
         for kind in ("dynamic", "static"):

@@ -112,7 +112,7 @@ def is_partition(file: SourceFile) -> bool:
 
 
 def read_partition(path: Path) -> Partition:
-    """The partition of a file, as of `read_qmap`."""
+    """The partition of a file; raises what `read_qmap` raises."""
     return read_qmap(path).partition
 
 
@@ -199,29 +199,12 @@ def write_partition(
     legacy : bool
         In the former layout, which keeps of the geometry only the beam centre, and neither blemish nor description.
     """
-    geometry, partition = geometry or qmap.geometry, qmap.partition
+    geometry = geometry or qmap.geometry
     with h5py.File(path, "w") as file:
         if legacy:
-            labels = Labels(
-                partition.mask,
-                partition.dynamic_roi_map,
-                partition.static_roi_map,
-                qmap.dynamic,
-                qmap.static,
-                qmap.blemish,
-            )
-            content = legacy_datasets(labels, geometry.beam_center_x, geometry.beam_center_y)
-            _write(file.create_group("data"), **content)
-            return
-        group = file.create_group("qmap")
-        group.attrs["hash"] = partition.digest
-        group.attrs["version"] = f"ainerd_hpc {__version__}"
-        group.attrs["description"] = description
-        _write(group, mask=partition.mask, blemish=qmap.blemish, map_names=["q", "phi"], map_units=["Å⁻¹", "deg"])
-        _write_bins(group, "dynamic", partition.dynamic_roi_map, qmap.dynamic)
-        _write_bins(group, "static", partition.static_roi_map, qmap.static)
-        _write_geometry(group, geometry)
-        _write(group, source_file="")
+            _write_legacy(file.create_group("data"), qmap, geometry)
+        else:
+            _write_current(file.create_group("qmap"), qmap, geometry, description)
 
 
 @contextmanager
@@ -357,6 +340,25 @@ def _check_nested(where: str, dynamic: np.ndarray, static: np.ndarray) -> None:
         wrong = pairs[0, repeated[0]] if repeated.size else pairs[0, np.argmin(pairs.all(axis=0))]
         problem = f"expected every static label inside one dynamic label, found static label {wrong} across a border"
         raise ScanError(f"{where}/static_roi_map", problem, _NEXT_STEP)
+
+
+def _write_legacy(group: h5py.Group, qmap: QMap, geometry: Geometry) -> None:
+    partition = qmap.partition
+    maps = partition.mask, partition.dynamic_roi_map, partition.static_roi_map
+    labels = Labels(*maps, qmap.dynamic, qmap.static, qmap.blemish)
+    _write(group, **legacy_datasets(labels, geometry.beam_center_x, geometry.beam_center_y))
+
+
+def _write_current(group: h5py.Group, qmap: QMap, geometry: Geometry, description: str) -> None:
+    partition = qmap.partition
+    group.attrs["hash"] = partition.digest
+    group.attrs["version"] = f"ainerd_hpc {__version__}"
+    group.attrs["description"] = description
+    _write(group, mask=partition.mask, blemish=qmap.blemish, map_names=["q", "phi"], map_units=["Å⁻¹", "deg"])
+    _write_bins(group, "dynamic", partition.dynamic_roi_map, qmap.dynamic)
+    _write_bins(group, "static", partition.static_roi_map, qmap.static)
+    _write_geometry(group, geometry)
+    _write(group, source_file="")
 
 
 def _write(group: h5py.Group, **values: Any) -> None:

@@ -21,7 +21,13 @@ _QUALITY = ("reduced_chi2", "chi2_probability")
 
 
 def write_g2(path: Path, result: Result) -> None:
-    """Every g2 of a scan: lag_frames, delay_s, g2, g2_err."""
+    """Every g2 of a scan: lag_frames, delay_s, g2, g2_err.
+
+    Raises
+    ------
+    ScanError
+        The archive lacks an array.
+    """
     multitau = result.is_of_frames
     parts = [_curves(result, "multitau" if multitau else "c2", "g2", result["lag"])]
     if multitau:
@@ -36,6 +42,11 @@ def write_fits(path: Path, result: Result) -> None:
     """Every KWW fit of a scan, a row a parameter: parameter, value, error, unit.
 
     None of a scan that was read from two-time maps; its windows are fitted for the map index.
+
+    Raises
+    ------
+    ScanError
+        The archive lacks an array.
     """
     parts = [_bins(result, "", None).head(0).assign(parameter="", value=0.0, error=0.0, unit="")]
     if result.is_of_frames:

@@ -128,6 +128,21 @@ def stored(group: h5py.Group, name: str, values: Any, /, **attributes: Any) -> h
     return dataset
 
 
+def write_detector(group: h5py.Group, scan: Scan, frame_time: float) -> None:
+    """Where the detector of a scan stood, and how it counted: frame_time s; NaN where nothing is known."""
+    stored(group, "description", scan.detector)
+    for name, value, units in (
+        ("frame_time", frame_time, "s"),
+        ("count_time", scan.count_time, "s"),
+        ("x_pixel_size", scan.pixel_size, "m"),
+        ("y_pixel_size", scan.pixel_size, "m"),
+        ("distance", scan.distance, "m"),
+        ("beam_center_x", scan.beam_center_x, "pixel"),
+        ("beam_center_y", scan.beam_center_y, "pixel"),
+    ):
+        stored(group, name, value, units=units)
+
+
 def empty_map(group: h5py.Group, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
     """A dataset for maps (..., t, t) that are written in rows; what is never written is 0 and takes no room."""
     chunks = (*(1 for _ in shape[:-2]), *(min(_EDGE, length) for length in shape[-2:]))

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.hdf5 import NEXT_STEP, get_dataset, get_inner, need_dataset, reading
+from ainerd_hpc.formats.hdf5 import NEXT_STEP, get_dataset, get_inner, need_dataset, open_hdf5, reading
 
 _LARGEST_RATIO = 2000
 """No filter makes noise so much smaller: a map that claims to be larger was never written, or its shape is damaged."""
@@ -52,7 +52,13 @@ def need_maps(file: h5py.File, names: Sequence[str]) -> list[h5py.Dataset]:
 
 
 def check_map(dataset: h5py.Dataset, where: str, shape: tuple[int, ...]) -> None:
-    """Refuse what cannot be two-time maps of this shape, without reading it."""
+    """Refuse what cannot be two-time maps of this shape, without reading it.
+
+    Raises
+    ------
+    ScanError
+        It is of another shape, is no array of real numbers, or holds no data.
+    """
     if dataset.shape != shape or min(shape) < 1 or shape[-1] < 2 or dataset.dtype.kind != "f":
         problem = f"expected two-time maps of {shape} real numbers, found {dataset.dtype} {dataset.shape}"
         raise ScanError(where, problem, NEXT_STEP)
@@ -62,30 +68,46 @@ def check_map(dataset: h5py.Dataset, where: str, shape: tuple[int, ...]) -> None
         raise ScanError(where, problem, NEXT_STEP)
 
 
-def read_stack(path: Path, num: int, length: int, read: Callable[[int], tuple[str, np.ndarray]]) -> np.ndarray:
-    """The maps of a result, (q_bin, t1, t2) float32, complete and symmetric.
-
-    Parameters
-    ----------
-    read : callable
-        Name and values (t, t) of the map of a q-bin.
+def read_numbered(path: Path, group: str, prefix: str) -> np.ndarray:
+    """The maps `<prefix><number>` of a group, in their order, as of `read_stack`.
 
     Raises
     ------
     ScanError
-        A map cannot be read, is neither symmetric nor one triangle, or holds no finite number.
+        As for `need_maps` and `read_stack`.
+    """
+    with open_hdf5(path) as file, reading(str(path)):
+        names = list(numbered(file, group, prefix).values())
+        maps = need_maps(file, names)
+        length = maps[0].shape[0] if maps else 0
+        return read_stack(len(maps), length, lambda q_bin: (f"{path}:/{names[q_bin]}", maps[q_bin][()]))
+
+
+def read_stack(num: int, length: int, read: Callable[[int], tuple[str, np.ndarray]]) -> np.ndarray:
+    """Two-time maps, (q_bin, t1, t2) float32, complete and symmetric; those stored as one triangle are completed.
+
+    Parameters
+    ----------
+    num, length : int
+        Maps, and their frames.
+    read : callable
+        Where the map of a q-bin lies, for errors, and its values (t, t); what it raises goes on to the caller.
+
+    Raises
+    ------
+    ScanError
+        A map is neither symmetric nor one triangle, or holds no finite number.
     """
     from ainerd_hpc.kernels.diagonals import complete_triangle
 
     maps = np.empty((num, length, length), dtype=np.float32)
     for q_bin in range(num):
-        with reading(str(path)):
-            name, c2 = read(q_bin)
-        where = f"{path}:/{name}"
+        where, c2 = read(q_bin)
+        c2 = c2.astype(np.float32, copy=False)
         if not np.isfinite(c2).any():
             raise ScanError(where, "expected a two-time map, found only NaN", "export it again")
         try:
-            maps[q_bin] = complete_triangle(c2.astype(np.float32, copy=False))
+            maps[q_bin] = complete_triangle(c2)
         except ValueError as error:
             raise ScanError(where, str(error), "check that the file holds two-time maps") from None
     return maps

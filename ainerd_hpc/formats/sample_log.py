@@ -71,7 +71,13 @@ def _plain(column: str) -> str:
 
 
 def seconds(times: pd.Series) -> pd.Series:
-    """Times in s: numbers as they stand, ISO dates as UTC epoch (dates without a zone are taken as UTC)."""
+    """Times in s: numbers as they stand, ISO dates as UTC epoch (dates without a zone are taken as UTC).
+
+    Raises
+    ------
+    ValueError
+        One is neither.
+    """
     if pd.api.types.is_numeric_dtype(times):
         return times.astype(np.float64)
     stamps = pd.to_datetime(times, utc=True, format="ISO8601")
