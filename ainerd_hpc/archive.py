@@ -12,11 +12,12 @@ import fcntl
 import json
 import os
 import socket
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numcodecs
 import numcodecs.blosc
@@ -33,6 +34,8 @@ from ainerd_hpc.types import Content, Scan
 if TYPE_CHECKING:
     import pandas as pd
 
+_LOCK_ATTEMPTS, _LOCK_PAUSE = 5, 0.1
+"""Seconds between attempts."""
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _CODECS: dict[str, tuple[Any, Any]] = {
     "small": ("zstd", "bitshuffle"),
@@ -112,8 +115,13 @@ class Archive:
         return [Scan(**{**row, "content": Content(row["content"])}) for row in rows]  # type: ignore[arg-type]
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, shared: bool = False) -> Iterator[None]:
         """Keep a second run off this archive; the kernel lets go of the lock when this process ends, however it ends.
+
+        Parameters
+        ----------
+        shared : bool
+            Keep off runs only, not other processes that share it: each does some tasks of one stage.
 
         Raises
         ------
@@ -122,9 +130,7 @@ class Archive:
         """
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _lock(file, shared):
                 file.seek(0)
                 holder = file.read().strip() or "another run"
                 raise ArchiveError(f"archive {self.root}: {holder} is at work on it; wait until it has ended") from None
@@ -134,10 +140,12 @@ class Archive:
             yield
 
     def is_locked(self) -> bool:
-        """Whether a run is at work on this archive now."""
+        """Whether a run, or a share of a stage, is at work on this archive now."""
+        path = self.root / ".lock"
+        mode, operation = ("r+", fcntl.LOCK_EX) if os.access(path, os.W_OK) else ("r", fcntl.LOCK_SH)
         try:
-            with (self.root / ".lock").open(encoding="utf-8") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            with path.open(mode, encoding="utf-8") as file:
+                fcntl.flock(file, operation | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
         except BlockingIOError:
@@ -151,6 +159,19 @@ class Archive:
         """
         for path in self.root.rglob(".*@*.tmp"):
             path.unlink(missing_ok=True)
+
+
+def _lock(file: TextIO, shared: bool) -> bool:
+    """Try for a moment: who asks whether a run is at work holds the lock for an instant too."""
+    operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    for attempt in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(file, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_PAUSE * (attempt + 1 < _LOCK_ATTEMPTS))
+        else:
+            return True
+    return False
 
 
 def recorded_digest(path: Path) -> str:

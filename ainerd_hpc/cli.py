@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and give the exit code: 0 all done, 1 failed, 2 wrong usage, 3 some scans quarantined."""
+    """Run one verb and give the exit code: 0 done, 1 failed, 2 wrong usage, 3 some scans set aside, 130 interrupted."""
     options = _parser().parse_args(arguments)
     handler: Callable[[argparse.Namespace], None] = options.handler
     try:
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"ainerd-hpc: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, _Terminated):
         print("ainerd-hpc: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
     except OSError as error:
@@ -50,24 +51,30 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ainerd-hpc",
         description="Reprocess an archive of XPCS scans and give back one map of all its dynamics.",
-        epilog="exit codes: 0 all done, 1 failed, 2 wrong usage or config, 3 some scans are in quarantine",
+        epilog="exit codes: 0 all done, 1 failed, 2 wrong usage or config, 3 some scans are in quarantine, "
+        "130 interrupted or terminated; the same command goes on",
     )
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     common = _common_options()
     run = verbs.add_parser("run", parents=[common], help="the whole line, or a part of it; goes on where it stopped")
-    run.add_argument("--from", dest="first", choices=STAGES, metavar="STAGE", help="begin with this stage")
-    run.add_argument("--until", choices=STAGES, metavar="STAGE", help="end after this stage")
+    _add_part(run)
     _add_retry(run)
-    run.set_defaults(handler=_run)
+    run.set_defaults(handler=_run, share=None)
     for stage, text in STAGES.items():
         verb = verbs.add_parser(stage, parents=[common], help=text)
         _add_retry(verb)
+        shared = "only the I-th of N shares of its tasks, while other processes do theirs; the verb alone then finishes"
+        verb.add_argument("--share", type=_share, metavar="I/N", help=shared)
         verb.set_defaults(handler=_run, first=stage, until=stage)
     verbs.add_parser("plan", parents=[common], help="what is left to do: tasks, bytes, memory").set_defaults(
         handler=_plan
     )
-    verbs.add_parser("status", parents=[common], help="where the archive stands").set_defaults(handler=_status)
+    status = verbs.add_parser("status", parents=[common], help="where the archive stands, and the jobs of its stages")
+    status.set_defaults(handler=_status)
+    _add_submit(verbs.add_parser("submit", parents=[common], help="the whole line, or a part of it, to a batch system"))
+    _add_cancel(verbs.add_parser("cancel", help="cancel the jobs of an archive that have not ended"))
+    _add_requeue(verbs.add_parser("requeue", help="for jobs: go on in another one, where PBS cannot put back a job"))
     verbs.add_parser("calibrate", help="measure this machine once, so that the fastest way is chosen").set_defaults(
         handler=_calibrate, debug=False
     )
@@ -95,8 +102,37 @@ def _common_options() -> argparse.ArgumentParser:
     return common
 
 
+def _add_part(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--from", dest="first", choices=STAGES, metavar="STAGE", help="begin with this stage")
+    parser.add_argument("--until", choices=STAGES, metavar="STAGE", help="end after this stage")
+
+
 def _add_retry(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retry-failed", action="store_true", help="take quarantined scans up again")
+
+
+def _add_submit(parser: argparse.ArgumentParser) -> None:
+    site = "what is special about the machine: configs/sites/*.yaml"
+    parser.add_argument("--site", type=Path, required=True, metavar="FILE", help=site)
+    _add_part(parser)
+    _add_retry(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print every command line and script, submit nothing")
+    parser.add_argument("--yes", action="store_true", help="do not ask, however many node-hours it may take")
+    parser.set_defaults(handler=_submit)
+
+
+def _add_cancel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="YAML file; not needed with --archive")
+    parser.add_argument("--archive", type=Path, metavar="DIR", help="folder of the archive, whatever the config says")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(handler=_cancel)
+
+
+def _add_requeue(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of the submission, ARCHIVE/jobs/DATE")
+    parser.add_argument("job", metavar="JOB", help="id of the job whose time is up")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(handler=_requeue)
 
 
 def _add_catalog(parser: argparse.ArgumentParser) -> None:
@@ -194,6 +230,14 @@ def _count(text: str) -> int:
     return number
 
 
+def _share(text: str) -> tuple[int, int]:
+    """`3/8`: the third of eight shares; argparse names the option."""
+    number, num_shares = (_count(part) for part in text.split("/"))
+    if number > num_shares:
+        raise ValueError
+    return number, num_shares
+
+
 def _config(options: argparse.Namespace) -> RunConfig:
     from ainerd_hpc.config import SimulateConfig, load
 
@@ -208,7 +252,20 @@ def _config(options: argparse.Namespace) -> RunConfig:
 def _run(options: argparse.Namespace) -> None:
     from ainerd_hpc.pipeline import Run
 
-    Run(_config(options), options.first, options.until, options.retry_failed, options.debug).execute()
+    signal.signal(signal.SIGTERM, _end_in_order)
+    run = Run(_config(options), options.first, options.until, options.retry_failed, options.debug)
+    if options.share:
+        run.execute_share(*options.share)
+    else:
+        run.execute()
+
+
+class _Terminated(BaseException):
+    """SIGTERM: what is at work is put away on the way out, as for any error."""
+
+
+def _end_in_order(*_: object) -> None:
+    raise _Terminated
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -231,11 +288,37 @@ def _plan(options: argparse.Namespace) -> None:
 
 def _status(options: argparse.Namespace) -> None:
     from ainerd_hpc.archive import Archive
-    from ainerd_hpc.console import print_status
-    from ainerd_hpc.pipeline import last_run, plan
+    from ainerd_hpc.console import console, print_status
+    from ainerd_hpc.pipeline import plan
+    from ainerd_hpc.run_record import last_run
+    from ainerd_hpc.submission.standing import standings
 
     config = _config(options)
-    print_status(plan(config), last_run(Archive(config.archive)))
+    plans = plan(config)
+    rows, notes = standings(config.archive, plans)
+    print_status(plans, last_run(Archive(config.archive)), rows)
+    for note in notes:
+        console.print(note, markup=False)
+
+
+def _submit(options: argparse.Namespace) -> None:
+    from ainerd_hpc.site import load_site
+    from ainerd_hpc.submission.chain import submit
+
+    part, flags = (options.first, options.until), ("dry_run", "yes", "retry_failed")
+    submit(_config(options), load_site(options.site), *part, **{name: getattr(options, name) for name in flags})
+
+
+def _cancel(options: argparse.Namespace) -> None:
+    from ainerd_hpc.submission.chain import cancel
+
+    cancel(_archive(options).root)
+
+
+def _requeue(options: argparse.Namespace) -> None:
+    from ainerd_hpc.submission.chain import requeue
+
+    requeue(options.folder, options.job)
 
 
 def _calibrate(options: argparse.Namespace) -> None:

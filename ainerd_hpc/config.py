@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -35,6 +35,7 @@ from pydantic_core import PydanticCustomError
 
 from ainerd_hpc.errors import ConfigError
 
+Loaded = TypeVar("Loaded", bound=BaseModel)
 _FLAGS = {"archive": "--archive DIR", "source": "--source FOLDER"}
 """Arguments of the command that set what has no default."""
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -79,11 +80,22 @@ FrameNormalisation = Annotated[bool | Literal["monitor"], _expected("false, true
 Window = Annotated[Literal["full"] | Annotated[int, Field(ge=8)], _expected("full or a number of frames (>= 8)")]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A mapping of the file: unknown keys are refused, and it does not change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_empty_sections(cls, data: Any) -> Any:
+        """A section whose keys are all left out (`train:`) takes its defaults; YAML reads it as null."""
+        if not isinstance(data, dict):
+            return data
+        sections = [name for name, field in cls.model_fields.items() if isinstance(field.annotation, type(Section))]
+        return {key: {} if value is None and key in sections else value for key, value in data.items()}
 
-class SourceConfig(_Section):
+
+class SourceConfig(Section):
     path: UserPath | tuple[UserPath, ...]
     """Folder of scans, or a list of folders: raw frames or events, or two-time maps. Searched with their subfolders, by
     content."""
@@ -123,7 +135,7 @@ class SourceConfig(_Section):
         )
 
 
-class SimulateConfig(_Section):
+class SimulateConfig(Section):
     num_scans: PositiveInt = 50
     """Scans to simulate; the kinds of dynamics take turns."""
     num_frames: PositiveInt = 512
@@ -144,7 +156,7 @@ class SimulateConfig(_Section):
     """Another seed gives other scans."""
 
 
-class IngestConfig(_Section):
+class IngestConfig(Section):
     form: Literal["auto", "events", "frames", "none"] = "auto"
     """events: photons by pixel, for sparse counts; frames: images, compressed; auto: by density; none: nothing is
     copied, the counts are read from the source files."""
@@ -154,7 +166,7 @@ class IngestConfig(_Section):
     """Frames in one compressed chunk, the smallest unit that is read."""
 
 
-class CorrectConfig(_Section):
+class CorrectConfig(Section):
     """What is done to the counts before they are correlated. Nothing by default: counts stay whole numbers."""
 
     dark: UserPath | None = None
@@ -204,7 +216,7 @@ class CorrectConfig(_Section):
         return [*map(str, sorted(self.sentinels)), f"saturation {self.saturation}"]
 
 
-class CorrelateConfig(_Section):
+class CorrelateConfig(Section):
     begin_frame: int = 0
     """First frame to use; negative: from the end."""
     end_frame: int | None = None
@@ -237,7 +249,7 @@ class CorrelateConfig(_Section):
     """Where dense products are made; auto: on a GPU where there is one. The result is the same."""
 
 
-class MapsConfig(_Section):
+class MapsConfig(Section):
     windows: tuple[Window, ...] = ("full",)
     """Window lengths along the diagonal of C2, in frames, or `full`. Lengths above a scan's are left out for it."""
     overlap: Fraction = 0.0
@@ -246,7 +258,7 @@ class MapsConfig(_Section):
     """robust: 0 at the baseline 1, 1 at the 99.5th percentile; minmax: as published; none: C2 - 1."""
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "default"
     """Names models/<name>, embedding/<name>, clusters/<name>."""
     variant: Literal["ainerd2024"] = "ainerd2024"
@@ -255,7 +267,7 @@ class ModelConfig(_Section):
     """Take these weights (.npz or .safetensors) and do not train."""
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     epochs: PositiveInt = 20
     """Times that every map is seen, slid along its diagonal by another shift each time."""
     batch_size: PositiveInt = 8
@@ -267,19 +279,25 @@ class TrainConfig(_Section):
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """bf16-mixed is twice as fast where the processor or the GPU knows bfloat16."""
     devices: PositiveInt = 1
-    """Ranks of data-parallel training on this machine."""
+    """Ranks of data-parallel training on each node, usually its GPUs."""
+    nodes: PositiveInt = 1
+    """Nodes of the job in which it trains."""
+    launcher: Literal["torchrun", "srun", "mpiexec"] = "torchrun"
+    """What starts several ranks and tells them their numbers: torchrun (one on each node), srun, or mpiexec (MPI)."""
+    spread: tuple[str, ...] = ()
+    """Words that start processes over nodes, with {nodes}, {ranks}, {per_node}, {cores}. Default: srun or mpiexec."""
     threads: PositiveInt | None = None
     """Threads of all ranks together. Default: all cores. Another number gives other roundings."""
     seed: Seed = 0
     """Of the first weights, the order and shifts of the maps, and which scans are held out."""
 
 
-class EmbedConfig(_Section):
+class EmbedConfig(Section):
     maps_per_task: PositiveInt = 128
     """Maps that one task embeds, rounded up to whole scans."""
 
 
-class ClusterConfig(_Section):
+class ClusterConfig(Section):
     space: Literal["latent", "umap"] = "umap"
     """Where HDBSCAN looks for groups: the latents themselves, or `dimensions` UMAP coordinates of them."""
     dimensions: PositiveInt = 5
@@ -298,7 +316,7 @@ class ClusterConfig(_Section):
     """Of UMAP."""
 
 
-class ReportConfig(_Section):
+class ReportConfig(Section):
     title: str = "One map of all the dynamics"
     """Heading of the page."""
     exemplars: PositiveInt = 6
@@ -307,11 +325,20 @@ class ReportConfig(_Section):
     """Points on the page; an archive with more is thinned evenly."""
 
 
-class ExecutorConfig(_Section):
-    kind: Literal["inline", "local"] = "local"
-    """inline: tasks one after the other in this process; local: Dask worker processes on this machine."""
+class ExecutorConfig(Section):
+    kind: Literal["inline", "local", "elastic", "allocation", "scheduler"] = "local"
+    """inline: tasks one after the other in this process; the others are Dask workers: local: on this machine; elastic:
+    jobs of their own, as many as there is work for; allocation: on all nodes of the job of this process; scheduler:
+    those of a scheduler that runs already."""
     workers: PositiveInt | None = None
-    """Worker processes of `local`. Default: cores / threads."""
+    """Worker processes: of `local` on this machine, of `allocation` on each node, of `elastic` at most in all. Default:
+    cores / threads; elastic: those of array.jobs jobs of the site."""
+    site: UserPath | None = None
+    """Site file, for `elastic`: what its jobs ask for."""
+    address: str = ""
+    """For `scheduler`: its address (tls://..., tcp://...), or its scheduler file."""
+    spread: tuple[str, ...] = ()
+    """For `allocation`: words that start processes over nodes, as in train.spread."""
     threads: PositiveInt = 1
     """Threads of one task; with workers x threads = cores nothing is oversubscribed."""
     memory: ByteSize | None = None
@@ -325,7 +352,7 @@ class ExecutorConfig(_Section):
         return self.workers or max(1, len(os.sched_getaffinity(0)) // self.threads)
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """Everything one run needs."""
 
     archive: UserPath
@@ -344,13 +371,6 @@ class RunConfig(_Section):
     report: ReportConfig = ReportConfig()
     executor: ExecutorConfig = ExecutorConfig()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_empty_sections(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """A section whose keys are all left out (`train:`) takes its defaults; YAML reads it as null."""
-        sections = [name for name, field in cls.model_fields.items() if isinstance(field.annotation, type(_Section))]
-        return {key: {} if value is None and key in sections else value for key, value in data.items()}
-
 
 def load(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a config file and apply overrides.
@@ -367,13 +387,18 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
     ConfigError
         Naming the file, line, key and the nearest key that exists.
     """
+    return load_as(RunConfig, path, overrides)
+
+
+def load_as(model: type[Loaded], path: Path | None, overrides: Sequence[str] = ()) -> Loaded:
+    """As `load`, for another kind of file."""
     data, lines = _read_yaml(path) if path else ({}, {})
     for override in overrides:
         _apply_override(data, override)
     try:
-        return RunConfig.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(_explain(error, path, lines)) from None
+        raise ConfigError(_explain(error, path, lines, model)) from None
 
 
 def digest(*parts: BaseModel | str | int | Sequence[str]) -> str:
@@ -424,7 +449,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         data[last] = value
 
 
-def _explain(error: ValidationError, path: Path | None, lines: Mapping[str, int]) -> str:
+def _explain(error: ValidationError, path: Path | None, lines: Mapping[str, int], model: type[BaseModel]) -> str:
     """One line for the first mistake, with the number of the others."""
     first = error.errors()[0]
     keys = [str(part) for part in first["loc"]]
@@ -434,15 +459,16 @@ def _explain(error: ValidationError, path: Path | None, lines: Mapping[str, int]
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     key = ".".join(keys)
     if first["type"] == "extra_forbidden":
-        return f"{where}: unknown key '{key}'{_suggest(keys)}{more}"
+        return f"{where}: unknown key '{key}'{_suggest(keys, model)}{more}"
     if first["type"] == "missing":
-        return f"{where}: '{key}' is missing; give it in the config or as {_FLAGS[keys[0]]}{more}"
+        given = f"give it in the config or as {_FLAGS[keys[0]]}" if keys[0] in _FLAGS else "give it in the file"
+        return f"{where}: '{key}' is missing; {given}{more}"
     return f"{where}: '{key}': {first['msg'].removeprefix('Value error, ')}, found {first['input']!r}{more}"
 
 
-def _suggest(keys: Sequence[str]) -> str:
+def _suggest(keys: Sequence[str], model: Any) -> str:
     """The nearest key of the section that the unknown one stands in, or the list of them."""
-    section: Any = RunConfig
+    section = model
     for key in keys[:-1]:
         section = section.model_fields[key].annotation
         section = next((arg for arg in getattr(section, "__args__", ()) if arg is not type(None)), section)

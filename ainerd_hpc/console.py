@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ainerd_hpc.types import Plan, Problem, StageReport
+from ainerd_hpc.types import Plan, Problem, StageReport, Standing
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 _PROBLEMS_SHOWN = 10
@@ -44,13 +44,15 @@ def print_plans(plans: Sequence[Plan], allowed: Sequence[int]) -> None:
     console.print(table)
 
 
-def print_status(plans: Sequence[Plan], last_run: str) -> None:
-    """Where the archive stands."""
-    table = _table("Status", "stage", "done", "to do", "quarantined", "state")
-    for plan in plans:
+def print_status(plans: Sequence[Plan], last_run: str, standings: Sequence[Standing] = ()) -> None:
+    """Where the archive stands; with the jobs of each stage, where it was submitted to a batch system."""
+    of_jobs = ("jobs", "rate", "left") * bool(standings)
+    table = _table("Status", "stage", "done", "to do", "quarantined", "state", *of_jobs)
+    for plan, standing in zip(plans, standings or [Standing()] * len(plans), strict=True):
         num_todo, num_bad = len(plan.tasks), len(plan.quarantined)
-        state = "to do" if num_todo else "done, some quarantined" if num_bad else "done"
-        table.add_row(plan.stage, str(plan.num_done), str(num_todo), str(num_bad), state)
+        state = standing.state or ("to do" if num_todo else "done, some quarantined" if num_bad else "done")
+        more = (standing.jobs, standing.rate, standing.left) * bool(standings)
+        table.add_row(plan.stage, str(plan.num_done), str(num_todo), str(num_bad), state, *more)
     console.print(table)
     console.print(f"last run: {last_run}")
 

@@ -23,6 +23,10 @@ class ArchiveError(AinerdError):
     """A product of the archive is missing, damaged or of another layout."""
 
 
+class SubmissionError(AinerdError):
+    """The batch system refused, or cannot be reached: its message is passed on."""
+
+
 class ScanError(AinerdError):
     """One scan cannot be processed. It is quarantined; the run goes on.
 

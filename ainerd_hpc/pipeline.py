@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import platform
 import shutil
-import socket
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 import psutil
 
 from ainerd_hpc import __version__
 from ainerd_hpc.archive import Archive
-from ainerd_hpc.config import RunConfig, digest
+from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_summary, progress, size_text
 from ainerd_hpc.discovery import Discovery, discover
 from ainerd_hpc.errors import AinerdError, ConfigError, PlanError, QuarantinedError
 from ainerd_hpc.executors import Executor, open_executor, worker_memory
 from ainerd_hpc.formats import sample_log
 from ainerd_hpc.ledger import Ledger
-from ainerd_hpc.publishing import write_json
+from ainerd_hpc.run_record import write_record
 from ainerd_hpc.stages import Stage, create
 from ainerd_hpc.stages.ingest import publish_catalog, publish_shared
-from ainerd_hpc.types import STAGES, Plan, Problem, Scan, Shape, StageReport, TaskResult
+from ainerd_hpc.types import STAGES, Plan, Problem, Scan, Shape, StageReport, Task, TaskResult
 
 SIMULATE, INGEST = "simulate", "ingest"
 
@@ -129,6 +123,22 @@ def check(plans: Sequence[Plan], config: RunConfig) -> None:
         )
 
 
+def check_before(stage: str, plans: Sequence[Plan]) -> None:
+    """Refuse a stage whose stages before it, with these plans, are not finished.
+
+    Raises
+    ------
+    PlanError
+        Naming the first of them.
+    """
+    for planned in plans:
+        if planned.tasks:
+            raise PlanError(
+                f"{stage}: expected `{planned.stage}` to be finished, found {len(planned.tasks)} tasks to do; "
+                f"run `ainerd-hpc {planned.stage}` first, or `ainerd-hpc run --until {stage}`"
+            )
+
+
 _MEMORY_KNOBS = {
     "simulate": "simulate.num_frames",
     "ingest": "ingest.frames_per_shard",
@@ -184,35 +194,78 @@ class Run:
         self.ledger = Ledger(self.config.archive)
         if self.retry_failed:
             self.ledger.forget(names)
-        self._check(names)
-        with self.archive.locked(), contextlib.ExitStack() as stack:
+        self._check(names, survey(self.config))
+        with self._at_work() as workers:
             self.archive.sweep()
-            self._record("running")
-            try:
-                problems = self._stages(names, _Workers(self.config, stack))
-            except BaseException as error:
-                self._record("failed", error=f"{type(error).__name__}: {error}")
-                raise
+            problems = self._stages(names, workers)
             self.archive.sweep()  # workers that outlived a killed client may have left files since
             self._record("quarantined" if problems else "done")
         self._conclude(names, problems)
         return self.reports
 
+    def execute_share(self, number: int, num_shares: int) -> None:
+        """Do one share of the tasks of a stage (`first`), while other processes do theirs.
+
+        `execute` of that stage afterwards does what is left, puts what failed into quarantine and finishes the stage.
+
+        Parameters
+        ----------
+        number : int
+            Of this share, from 1.
+        num_shares : int
+
+        Raises
+        ------
+        QuarantinedError
+            Some tasks failed.
+        AinerdError
+            The work cannot begin or go on.
+        """
+        (name,) = names = stage_names(self.config, self.first, self.first)
+        if create(name, self.config).shape is not Shape.ARRAY:
+            raise ConfigError(f"{name}: has one task, which cannot be shared; run `ainerd-hpc {name}`")
+        self._announce([f"{name}, share {number} of {num_shares}"])
+        self.ledger = Ledger(self.config.archive)
+        with self._at_work(shared=True) as workers:
+            began = time.perf_counter()
+            stage, found = create(name, self.config), survey(self.config)
+            *before, planned = self._check(names, found)
+            scans = _without(found.scans, [*found.problems, *(p for plan in before for p in plan.quarantined)])
+            mine = _share(stage.tasks(scans), number, num_shares)
+            tasks = tuple(task for task in planned.tasks if task.key in mine)
+            planned = replace(planned, tasks=tasks, num_done=len(mine) - len(tasks))
+            results = list(self._results(stage, planned, workers))
+            failed = _failed(stage, results)
+            self.ledger.note_failures(name, failed)
+            self.reports.append(_report(name, planned, results, len(failed), time.perf_counter() - began))
+            self._record("quarantined" if failed else "done")
+        print_summary(self.reports, failed)
+        if failed:
+            raise QuarantinedError(f"{name}: {len(failed)} scans failed; the run that finishes it sets them aside")
+
+    @contextlib.contextmanager
+    def _at_work(self, shared: bool = False) -> Iterator[_Workers]:
+        """Hold the lock, give the workers, and leave a record however the work ends."""
+        with self.archive.locked(shared), contextlib.ExitStack() as stack:
+            self._record("running")
+            try:
+                yield _Workers(self.config, stack)
+            except BaseException as error:
+                state = "failed" if isinstance(error, Exception) else "interrupted"
+                self._record(state, error=f"{type(error).__name__}: {error}")
+                raise
+
     def _announce(self, names: Sequence[str]) -> None:
         console.print(f"ainerd-hpc {__version__}: {' -> '.join(names)}", style="bold")
         console.print(f"source {self.config.source.folder}, archive {self.config.archive}", markup=False)
 
-    def _check(self, names: Sequence[str]) -> None:
-        """Refuse what cannot fit, and a stage that is run alone before those that it needs."""
+    def _check(self, names: Sequence[str], found: Discovery) -> list[Plan]:
+        """Refuse what cannot fit, and a stage that is run alone before those that it needs; give the plans so far."""
         line = stage_names(self.config, until=names[-1])
-        plans = plan_for(survey(self.config), self.config, line, self.ledger)
-        for planned in plans:
-            if planned.stage not in names and planned.tasks:
-                raise PlanError(
-                    f"{names[0]}: expected `{planned.stage}` to be finished, found {len(planned.tasks)} tasks to do; "
-                    f"run `ainerd-hpc {planned.stage}` first, or `ainerd-hpc run --until {names[0]}`"
-                )
+        plans = plan_for(found, self.config, line, self.ledger)
+        check_before(names[0], [planned for planned in plans if planned.stage not in names])
         check([planned for planned in plans if planned.stage in names], self.config)
+        return plans
 
     def _stages(self, names: Sequence[str], workers: _Workers) -> list[Problem]:
         """Run the stages in order and give the problems of the whole line up to the last of them."""
@@ -255,12 +308,7 @@ class Run:
         planned = stage.plan(scans, self.ledger)
         check([planned], self.config)
         results = list(self._results(stage, planned, workers))
-        failed = list(
-            {r.scan_id: Problem(r.scan_id, stage.name, r.reason, r.digest) for r in results if r.reason}.values()
-        )
-        if failed and not stage.quarantines:
-            raise AinerdError(f"{stage.name}: {failed[0].scan_id}: {failed[0].reason}")
-        problems = [*planned.quarantined, *known, *failed]
+        problems = [*planned.quarantined, *known, *_failed(stage, results)]
         if stage.quarantines:
             self.ledger.quarantine(stage.name, problems)
         left = _without(scans, problems)
@@ -298,26 +346,7 @@ class Run:
                 yield result
 
     def _record(self, state: str, **more: str) -> None:
-        """Publish runs/<run_id>.json."""
-        run_id = f"{self._started:%Y%m%dT%H%M%S}-{socket.gethostname()}-{os.getpid()}"
-        write_json(
-            self.archive.root / "runs" / f"{run_id}.json",
-            {
-                "run_id": run_id,
-                "state": state,
-                "started": self._started.isoformat(timespec="seconds"),
-                "seconds": round((datetime.now(UTC) - self._started).total_seconds(), 1),
-                "user": os.environ.get("USER") or str(os.getuid()),
-                "host": socket.gethostname(),
-                "command": sys.argv,
-                "versions": versions(),
-                "config": self.config.model_dump(mode="json"),
-                "config_digest": digest(self.config),
-                "stages": [asdict(report) for report in self.reports],
-                "bytes_written": sum(report.bytes_written for report in self.reports),
-                **more,
-            },
-        )
+        write_record(self.config, self._started, state, self.reports, **more)
 
 
 class _Workers:
@@ -337,6 +366,30 @@ def _new(problems: Sequence[Problem], known: Sequence[Problem]) -> list[Problem]
     return [problem for problem in problems if problem not in known]
 
 
+def _failed(stage: Stage, results: Sequence[TaskResult]) -> list[Problem]:
+    """A problem for each scan with a task that failed.
+
+    Raises
+    ------
+    AinerdError
+        The stage cannot do without any task.
+    """
+    reasons = {result.scan_id: result for result in results if result.reason}
+    failed = [Problem(scan_id, stage.name, result.reason, result.digest) for scan_id, result in reasons.items()]
+    if failed and not stage.quarantines:
+        raise AinerdError(f"{stage.name}: {failed[0].scan_id}: {failed[0].reason}")
+    return failed
+
+
+def _share(tasks: Iterable[Task], number: int, num_shares: int) -> set[str]:
+    """Keys of every `num_shares`-th task, done or not; the place of a scan does not depend on its number of parts."""
+    scans: dict[str, list[str]] = {}
+    for task in tasks:
+        scans.setdefault(task.scan_id, []).append(task.key)
+    places = ((place + part, key) for place, keys in enumerate(scans.values()) for part, key in enumerate(keys))
+    return {key for place, key in places if place % num_shares == number - 1}
+
+
 def _without(scans: Sequence[Scan], problems: Sequence[Problem]) -> list[Scan]:
     bad = {problem.scan_id for problem in problems}
     return [scan for scan in scans if scan.scan_id not in bad]
@@ -350,22 +403,3 @@ def _report(stage: str, planned: Plan, results: Sequence[TaskResult], num_bad: i
             figures[name] = figures.get(name, 0.0) + value
     written = sum(result.bytes_written for result in made)
     return StageReport(stage, len(made), planned.num_done, num_bad, seconds, written, figures)
-
-
-def versions() -> dict[str, str]:
-    """Of this package, of Python, and of the libraries that the products depend on."""
-    ours = {"ainerd_hpc": __version__, "python": platform.python_version()}
-    return ours | {name: metadata.version(name) for name in _LIBRARIES}
-
-
-_LIBRARIES = ("numpy", "scipy", "zarr", "torch", "lightning", "umap-learn", "hdbscan", "dask", "h5py")
-
-
-def last_run(archive: Archive) -> str:
-    """One line about the newest run."""
-    records = sorted((archive.root / "runs").glob("*.json"))
-    if not records:
-        return "none"
-    data = json.loads(records[-1].read_text(encoding="utf-8"))
-    killed = data["state"] == "running" and not archive.is_locked()
-    return f"{data['run_id']}: {'killed' if killed else data['state']}, started {data['started']}"

@@ -196,5 +196,19 @@ class StageReport:
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the jobs of a stage stand, as texts for a table; empty where it has none."""
+
+    state: str = ""
+    """running, queued, waiting, failed, cancelled, not run; where it is empty, the products say: done, to do."""
+    jobs: str = ""
+    """How many of its jobs are in which state."""
+    rate: str = ""
+    """Tasks that are finished in a time."""
+    left: str = ""
+    """Time, at this rate."""
+
+
 PROCESS_BYTES = 640 * 2**20
 """Resident memory of a worker process with its libraries loaded and no data (measured: 300-570 MB, with torch)."""

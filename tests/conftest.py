@@ -19,7 +19,7 @@ settings.load_profile("compiled")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SMALL = SimulateConfig(num_scans=6, num_frames=64, height=48, width=64, num_q_bins=2, seed=7)
-STATE = ("runs", "journal", "checkpoints", ".lock")
+STATE = ("runs", "journal", "jobs", "checkpoints", ".lock")
 """Folders of an archive that record what happened, not what came out."""
 
 

@@ -11,7 +11,7 @@ from ainerd_hpc.config import MapsConfig, RunConfig, TrainConfig, digest, load, 
 from ainerd_hpc.errors import ConfigError
 from tests.config_reference import reference
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 MINIMAL = "archive: a\nsource:\n  path: b\n"
 
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "ainerd_hpc"
 
 LAYERS = [
     {"errors", "types"},
-    {"config", "kernels", "model_cost", "publishing"},
+    {"config", "kernels", "model_cost", "publishing", "site", "allocation"},
     {"formats", "tables"},
     {"archive", "costs", "model", "page", "console"},
     {"simulate", "training", "ledger", "executors", "catalog", "naming", "run_record"},
@@ -34,7 +34,7 @@ DOORS = {
     "lightning": {"training"},
     "umap": {"kernels"},
     "hdbscan": {"kernels"},
-    "pydantic": {"config", "submission.site"},
+    "pydantic": {"config", "site"},
 }
 """Who alone may import a library, anywhere in a file: a module, or a package with all that is in it."""
 

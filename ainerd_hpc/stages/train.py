@@ -24,6 +24,10 @@ _CACHE_BYTES = 4 * 2**30
 """Maps stay in memory during training if all of them fit into this, in each rank."""
 
 
+_PLACE: Mapping[str, Any] = {"devices": 1, "nodes": 1, "launcher": "torchrun", "spread": (), "threads": None}
+"""Options of training that say where it runs, which counts in no digest."""
+
+
 class Train(Stage):
     """Publishes models/<name>/: weights.safetensors, and model.json with how they came about."""
 
@@ -43,7 +47,7 @@ class Train(Stage):
         model = self.config.model
         if model.weights:
             return digest(self.name, self.version, weights_digest(model))
-        options = self.config.train.model_copy(update={"devices": 1, "threads": None})
+        options = self.config.train.model_copy(update=_PLACE)
         maps = [Maps(self.config).digest(scan) for scan in scans]
         return digest(self.name, self.version, model.variant, options, maps)
 
@@ -90,7 +94,7 @@ class Train(Stage):
             "history": [{key: row[key] for key in row if key != "seconds"} for row in result.history],
             "validation_scans": list(result.validation_scans),
             "validated_on_training": result.validated_on_training,
-            "train": config.model_dump(mode="json", exclude={"devices", "threads"}),
+            "train": config.model_dump(mode="json", exclude=set(_PLACE)),
         }
         self._publish(task, result.weights, facts)
         best = min(result.history, key=lambda row: row["valid_l1"])

@@ -1,0 +1,111 @@
+"""What is asked of a batch system, and how it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Protocol, cast
+
+from ainerd_hpc.errors import SubmissionError
+from ainerd_hpc.site import SiteConfig
+from ainerd_hpc.submission.steps import Step
+
+_PATIENCE = 120.0
+"""Seconds that a batch system may take to answer."""
+_OWN_VARIABLES = ("SLURM_", "SBATCH_", "SRUN_", "PBS_", "AINERD_")
+_KEPT_VARIABLES = ("SLURM_CONF", "SLURM_CLUSTERS", "PBS_SERVER", "PBS_CONF_FILE", "PBS_EXEC")
+
+
+class State(Enum):
+    """Of a job, or of one element of a job array."""
+
+    WAITING = "waiting"
+    """For a job before it."""
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ACTIVE = frozenset({State.WAITING, State.QUEUED, State.RUNNING})
+States = Mapping[str, Counter[State]]
+"""How many elements of each job (by its id) are in each state; jobs that are not known any more are left out."""
+
+
+class BatchSystem(Protocol):
+    """One kind of batch system: a module."""
+
+    SUFFIX: str
+    """Of its scripts."""
+
+    def command(self, step: Step, site: SiteConfig) -> list[str]:
+        """The command line that submits a step, without its dependency and its script."""
+
+    def dependency(self, job: str, needs_success: bool) -> list[str]:
+        """Options that let a job begin after another one."""
+
+    def job_of(self, output: str) -> str:
+        """The id of the job, from what the command printed; empty where there is none."""
+
+    def ask(self, jobs: Sequence[str]) -> States:
+        """How these jobs stand, by one question.
+
+        Raises
+        ------
+        SubmissionError
+            The batch system cannot be reached.
+        """
+
+    def cancel(self, jobs: Sequence[str]) -> list[str]:
+        """The command line that cancels jobs."""
+
+
+def batch_system(name: str) -> BatchSystem:
+    """`slurm` or `pbs`."""
+    return cast(BatchSystem, importlib.import_module(f"ainerd_hpc.submission.{name}"))
+
+
+def call(command: Sequence[str], folder: Path | None = None, accept: Sequence[int] = (0,)) -> str:
+    """What a command of the batch system prints.
+
+    It does not see the variables of a job from inside which it may be called: those would change what it asks for.
+
+    Raises
+    ------
+    SubmissionError
+        With its message, in one line.
+    """
+    given = {key: value for key, value in os.environ.items() if not key.startswith(_OWN_VARIABLES)}
+    kept = {key: os.environ[key] for key in _KEPT_VARIABLES if key in os.environ}
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PATIENCE, cwd=folder, env=given | kept, check=False
+        )
+    except FileNotFoundError:
+        found = f"{command[0]}: no such command here; run this where the batch system can be reached"
+        raise SubmissionError(found) from None
+    except subprocess.TimeoutExpired:
+        raise SubmissionError(f"{command[0]}: no answer in {_PATIENCE:.0f} s; try again later") from None
+    if result.returncode not in accept:
+        message = " ".join((result.stderr.strip() or result.stdout.strip() or "no message").split())
+        raise SubmissionError(f"{command[0]} refused (exit {result.returncode}): {message}")
+    return result.stdout
+
+
+def clock(seconds: float) -> str:
+    """HH:MM:SS."""
+    whole = round(seconds)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def variables(step: Step, **more: str) -> str:
+    """What a job is told, for --export and -v: words without spaces, commas or quotes."""
+    told = {"JOBS": ".", "STEP": step.name, "STAGE": step.first, "UNTIL": step.until, "CONFIG": f"{step.kind}.yaml"}
+    told |= {"SHARES": str(step.num_shares)} if step.num_shares else {}
+    return ",".join(f"AINERD_{key}={value}" for key, value in {**told, **more}.items())

@@ -1,0 +1,250 @@
+"""Submit the line, cancel it, and let a job go on whose time was up."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import dropwhile
+from pathlib import Path
+
+from ainerd_hpc.archive import Archive
+from ainerd_hpc.config import RunConfig
+from ainerd_hpc.console import console, print_rows, size_text
+from ainerd_hpc.discovery import Discovery
+from ainerd_hpc.errors import AinerdError, SubmissionError
+from ainerd_hpc.ledger import Ledger
+from ainerd_hpc.pipeline import check, check_before, plan, stage_names, survey
+from ainerd_hpc.site import SiteConfig
+from ainerd_hpc.stages.ingest import publish_shared
+from ainerd_hpc.submission.batch import ACTIVE, BatchSystem, batch_system, call, clock
+from ainerd_hpc.submission.files import texts
+from ainerd_hpc.submission.record import Submission, last_submission
+from ainerd_hpc.submission.steps import Step, config_of, kind_of, node_hours, steps
+from ainerd_hpc.types import Plan
+
+
+def submit(
+    config: RunConfig,
+    site: SiteConfig,
+    first: str | None = None,
+    until: str | None = None,
+    *,
+    dry_run: bool = False,
+    yes: bool = False,
+    retry_failed: bool = False,
+) -> None:
+    """Submit what is left of the line, each job to begin when the one before it has ended.
+
+    Parameters
+    ----------
+    first, until : str, optional
+        Stages to begin and to end with.
+    dry_run : bool
+        Print every command line, config and script; do nothing.
+    yes : bool
+        Do not ask, however many node-hours it may take.
+    retry_failed : bool
+        Take what is in quarantine up again.
+
+    Raises
+    ------
+    SubmissionError
+        The batch system refuses a job (those before it are cancelled), jobs of this archive are still there, or the
+        node-hours are above those of the site and nobody said yes.
+    AinerdError
+        The line cannot run.
+    """
+    on_workers, names = config_of("array", config, site), stage_names(config, first, until)
+    found, ledger = survey(on_workers), Ledger(config.archive)
+    if retry_failed:
+        ledger.forget(names)
+    line = steps(_plans(config, site, names, found, ledger), site)
+    if not line:
+        console.print("everything is done: nothing is submitted")
+        return
+    print_steps(line, site)
+    files = texts(config, site)
+    if dry_run:
+        _print_all(line, site, files)
+        return
+    _refuse_twice(config.archive)
+    _confirm(node_hours(line, site), site, yes)
+    with Archive(config.archive).locked():
+        if found.records:  # none while the source is still to be simulated
+            publish_shared(Archive(config.archive), found)
+        if retry_failed:
+            for name in names:
+                ledger.quarantine(name, ())
+    _submit_line(Submission.create(config.archive, site.system, site.restarts, files), line, site)
+
+
+def _plans(config: RunConfig, site: SiteConfig, names: Sequence[str], found: Discovery, ledger: Ledger) -> list[Plan]:
+    """What the stages have left to do, after a check that it fits into their jobs."""
+    every = plan(config_of("array", config, site), until=names[-1], ledger=ledger, found=found)
+    plans = [planned for planned in every if planned.stage in names]
+    check_before(names[0], [planned for planned in every if planned.stage not in names])
+    for planned in plans:
+        if site.of(kind_of(planned)).memory:
+            check([planned], config_of(kind_of(planned), config, site))
+    if quarantined := {problem.scan_id for planned in plans for problem in planned.quarantined}:
+        console.print(f"{len(quarantined)} scans in quarantine are left out; --retry-failed takes them up again")
+    return plans
+
+
+def _submit_line(submission: Submission, line: Sequence[Step], site: SiteConfig) -> None:
+    system = batch_system(site.system)
+    try:
+        _submit_all(submission, [(step, system.command(step, site)) for step in line])
+    except SubmissionError:
+        if not submission.jobs:
+            shutil.rmtree(submission.folder)
+        raise
+    console.print(f"scripts and logs: {submission.folder}; `ainerd-hpc status` and `cancel` know them", markup=False)
+
+
+def print_steps(line: Sequence[Step], site: SiteConfig) -> None:
+    """A row a step: what it asks for."""
+    rows = []
+    for step in line:
+        nodes = site.of(step.kind)
+        stages = step.first if step.first == step.until else f"{step.first} to {step.until}"
+        memory = size_text(nodes.memory) if nodes.memory else "-"
+        hours = step.num_jobs * nodes.walltime / 3600
+        asked = (step.num_jobs, nodes.cores or "-", memory, nodes.gpus or "-", clock(nodes.walltime), f"{hours:.1f}")
+        rows.append((step.name, stages, step.kind, *asked))
+    title = f"Steps: {len(line)}, {node_hours(line, site):.1f} node-hours at most, without restarts"
+    print_rows(title, ("step", "stages", "shape", "jobs", "cores", "memory", "GPUs", "walltime", "node-h <="), rows)
+
+
+def command_lines(line: Sequence[Step], site: SiteConfig) -> list[list[str]]:
+    """The command line of every step, with `ID_OF_<step>` where the id of a job will stand."""
+    system, lines = batch_system(site.system), []
+    for number, step in enumerate(line):
+        before = system.dependency(f"ID_OF_{line[number - 1].name}", step.needs_success) if number else []
+        lines.append(_command_line(system, system.command(step, site), step, before))
+    return lines
+
+
+def _print_all(line: Sequence[Step], site: SiteConfig, files: Mapping[str, str]) -> None:
+    for words in command_lines(line, site):
+        print(shlex.join(words))
+    for name, text in files.items():
+        print(f"\n===== {name}\n{text}", end="")
+
+
+def _command_line(system: BatchSystem, command: Sequence[str], step: Step, dependency: Sequence[str]) -> list[str]:
+    return [*command, *dependency, f"{step.kind}.{system.SUFFIX}"]
+
+
+def _refuse_twice(root: Path) -> None:
+    submission = last_submission(root)
+    jobs = _active(submission) if submission else []
+    if jobs:
+        raise SubmissionError(
+            f"archive {root}: expected no jobs of it, found {', '.join(jobs)}; wait, or `ainerd-hpc cancel` first"
+        )
+
+
+def _active(submission: Submission) -> list[str]:
+    jobs = [job.id for job in submission.all_jobs]
+    states = batch_system(submission.system).ask(jobs)
+    return [job for job in jobs if ACTIVE & states.get(job, {}).keys()]
+
+
+def _confirm(hours: float, site: SiteConfig, yes: bool) -> None:
+    if yes or hours <= site.ask_above:
+        return
+    found = f"{hours:.1f} node-hours, more than the {site.ask_above:g} of the site file (ask_above)"
+    if not sys.stdin.isatty():
+        raise SubmissionError(f"the line may take {found}; say --yes to submit it")
+    if input(f"The line may take {found}. Submit it? [y/N] ").strip().lower() not in {"y", "yes"}:
+        raise SubmissionError("nothing is submitted")
+
+
+def _submit_all(submission: Submission, commands: Sequence[tuple[Step, Sequence[str]]], after: str = "") -> None:
+    """Submit steps, each to begin after the one before (the first after `after` has ended); all of them or none."""
+    system, jobs = batch_system(submission.system), list[str]()
+    for step, command in commands:
+        before = system.dependency(jobs[-1], step.needs_success) if jobs else []
+        if after and not jobs:
+            before = system.dependency(after, needs_success=False)
+        words = _command_line(system, command, step, before)
+        try:
+            output = call(words, submission.folder)
+            job = system.job_of(output)
+            if not job:
+                raise SubmissionError(f"{words[0]}: expected the id of a job, found {output.strip()!r}")
+        except BaseException as error:
+            taken_back = _take_back(submission, jobs)
+            if isinstance(error, AinerdError):
+                raise SubmissionError(f"{step.name}: {error}; {taken_back}") from None
+            raise
+        jobs.append(job)
+        submission.note_job(job, step, command)
+        console.print(f"{step.name}: job {job}", markup=False)
+
+
+def _take_back(submission: Submission, jobs: Sequence[str]) -> str:
+    if not jobs:
+        return "nothing is submitted"
+    try:
+        _cancel(submission, jobs)
+    except SubmissionError as error:
+        return f"jobs {', '.join(jobs)} were submitted before it and are still there: {error}"
+    return f"jobs {', '.join(jobs)}, submitted before it, are cancelled"
+
+
+def _cancel(submission: Submission, jobs: Sequence[str]) -> None:
+    """Last ones first: none of them is to begin because one before it has ended."""
+    call(batch_system(submission.system).cancel(list(reversed(jobs))))
+    submission.note("cancelled", jobs=list(jobs))
+
+
+def cancel(root: Path) -> None:
+    """Cancel all jobs of an archive that have not ended.
+
+    Raises
+    ------
+    SubmissionError
+        Nothing was submitted, or the batch system refuses.
+    """
+    submission = last_submission(root)
+    if submission is None:
+        raise SubmissionError(f"archive {root}: expected a submission, found none; is this the right archive?")
+    jobs = _active(submission)
+    if jobs:
+        _cancel(submission, jobs)
+    console.print(f"cancelled: {', '.join(jobs)}" if jobs else "no job of this archive is in the queue", markup=False)
+
+
+def requeue(folder: Path, job_id: str) -> None:
+    """Let the step of a job whose time is up go on in a new one, and submit the steps after it anew, behind that.
+
+    For batch systems in which a job cannot put itself back into the queue. Where several elements of an array ask, the
+    whole array is submitted once more, to begin when it has ended: shares that are done end at once.
+
+    Raises
+    ------
+    SubmissionError
+        The job is not of this submission, went on often enough, or the batch system refuses.
+    """
+    with Submission.locked(folder) as submission:
+        number = job_id.partition(".")[0].partition("[")[0]
+        job = next((job for job in submission.all_jobs if job.number == number), None)
+        if job is None:
+            raise SubmissionError(
+                f"{folder}: expected job {job_id} in jobs.jsonl, found no such job; submit it by hand"
+            )
+        name = job.step.name
+        line = list(dropwhile(lambda later: later.step.name != name, submission.jobs))
+        if line[0].id != job.id:
+            console.print(f"{name}: goes on in job {line[0].id} already", markup=False)
+            return
+        if sum(other.step.name == name for other in submission.all_jobs) > submission.restarts:
+            raise SubmissionError(f"{name}: went on {submission.restarts} times already (restarts of the site file)")
+        if len(line) > 1:
+            _cancel(submission, [later.id for later in line[1:]])
+        commands = [(later.step, later.command) for later in line]
+        _submit_all(submission, commands, after=job.id if job.step.num_shares else "")
