@@ -10,8 +10,9 @@ BENCH := .bench/venv/bin
 demo: setup
 	$(BIN)/ainerd-hpc run configs/quickstart.yaml
 
+# Three at a time on two cores: many tests wait for a batch system, a browser or a disk.
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 3 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

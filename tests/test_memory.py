@@ -102,7 +102,7 @@ def test_projected_peak_bounds_the_measured_one(
     places = map(str, prepared(shape))
     command = [sys.executable, "-c", SCRIPT, stage, content, *places, "source.frame_time=0.1", *more]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
-    base, measured, process, planned = map(int, result.stdout.split())
+    base, measured, process, planned = map(int, result.stdout.split()[-4:])  # a long task tells how far it is, before
     print(stage, content, shape, more, *(f"{size / 1e6:.0f} MB" for size in (base, process, measured, planned)))
     assert measured < planned
     assert planned < 8 * measured + 2**27  # a bound, not a guess at infinity
