@@ -24,6 +24,12 @@ SPREAD: Mapping[System, tuple[str, ...]] = {
 }
 """What starts processes over the nodes of a job, where a site does not say otherwise."""
 
+PBS_ENDED = (35, 153)
+"""What qstat gives for a job that has finished, or that it does not know any more."""
+
+_OF_JOBS = ("SLURM_", "SBATCH_", "SRUN_", "PBS_", "AINERD_")
+_OF_SYSTEMS = ("SLURM_CONF", "SLURM_CLUSTERS", "PBS_SERVER", "PBS_CONF_FILE", "PBS_EXEC")
+
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
@@ -36,6 +42,14 @@ class Allocation:
     """Names of its hosts, each once."""
     restarts: int
     """How often it was put back into the queue; PBS does not say."""
+    cluster: str = ""
+    """Its name, where SLURM has one."""
+
+
+def outside_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment, without what the job of this process says: a command that submits would ask for it again."""
+    given = {key: value for key, value in environment.items() if not key.startswith(_OF_JOBS)}
+    return given | {key: environment[key] for key in _OF_SYSTEMS if key in environment}
 
 
 def find_allocation(environment: Mapping[str, str] = os.environ) -> Allocation | None:
@@ -44,7 +58,8 @@ def find_allocation(environment: Mapping[str, str] = os.environ) -> Allocation |
         if "SLURM_ARRAY_TASK_ID" in environment:
             job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
         nodes = _slurm_hosts(environment.get("SLURM_JOB_NODELIST", ""))
-        return Allocation("slurm", job, nodes, int(environment.get("SLURM_RESTART_COUNT", 0)))
+        cluster = environment.get("SLURM_CLUSTER_NAME", "")
+        return Allocation("slurm", job, nodes, int(environment.get("SLURM_RESTART_COUNT", 0)), cluster)
     if job := environment.get("PBS_JOBID"):
         return Allocation("pbs", job, _pbs_hosts(environment.get("PBS_NODEFILE", "")), 0)
     return None
@@ -68,6 +83,35 @@ def _pbs_hosts(path: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(Path(path).read_text(encoding="utf-8").split()))
     except OSError:
         return ()
+
+
+def has_ended(system: System, job: str) -> bool:
+    """Whether the batch system says that a job is not at work; False also where it does not answer."""
+    command = ["squeue", "--noheader", "--format=%T", f"--jobs={job}"] if system == "slurm" else ["qstat", "-f", job]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    if system == "pbs":
+        return answer.returncode in PBS_ENDED
+    if answer.returncode:
+        return "Invalid job id" in answer.stderr
+    return not {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING"} & set(answer.stdout.split())
+
+
+def cores_here(environment: Mapping[str, str] = os.environ) -> int:
+    """Cores of this machine that this process may use: those of its job, even where nothing binds it to them."""
+    given = [environment.get(name, "") for name in ("SLURM_CPUS_ON_NODE", "NCPUS")]
+    return min([len(os.sched_getaffinity(0)), *(int(number) for number in given if number.isdigit() and int(number))])
+
+
+def place_by_srun(environment: Mapping[str, str] = os.environ) -> tuple[int, int, int] | None:
+    """Of a process that srun started: its number, how many there are, its number on its node; None for others."""
+    names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+    if "SLURM_STEP_NUM_TASKS" not in environment:
+        return None
+    number, size, local = (int(environment[name]) for name in names)
+    return number, size, local
 
 
 def spread_command(template: Sequence[str], *, nodes: int, per_node: int, cores: int) -> list[str]:

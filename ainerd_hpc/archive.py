@@ -8,16 +8,12 @@ content alone (fixed dates and order inside the zip), so that two runs can be co
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import socket
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numcodecs
 import numcodecs.blosc
@@ -28,14 +24,13 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore, ZipStore
 
 from ainerd_hpc.errors import ArchiveError
+from ainerd_hpc.lock import Lock, is_locked, locked
 from ainerd_hpc.publishing import publishing
 from ainerd_hpc.types import Content, Scan
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_LOCK_ATTEMPTS, _LOCK_PAUSE = 5, 0.1
-"""Seconds between attempts."""
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _CODECS: dict[str, tuple[Any, Any]] = {
     "small": ("zstd", "bitshuffle"),
@@ -111,17 +106,12 @@ class Archive:
         from ainerd_hpc.tables import read_table
 
         table = read_table(self.catalog_path)
-        rows = table[CATALOG_COLUMNS].to_dict("records")
+        rows = table[[name for name in CATALOG_COLUMNS if name in table]].to_dict("records")
         return [Scan(**{**row, "content": Content(row["content"])}) for row in rows]  # type: ignore[arg-type]
 
     @contextlib.contextmanager
-    def locked(self, shared: bool = False) -> Iterator[None]:
-        """Keep a second run off this archive; the kernel lets go of the lock when this process ends, however it ends.
-
-        Parameters
-        ----------
-        shared : bool
-            Keep off runs only, not other processes that share it: each does some tasks of one stage.
+    def locked(self, shared: bool = False) -> Iterator[Lock]:
+        """Keep a second run off this archive; `shared`: runs only, not those that do other tasks of the same stage.
 
         Raises
         ------
@@ -129,28 +119,12 @@ class Archive:
             Another run is at work.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("a+", encoding="utf-8") as file:
-            if not _lock(file, shared):
-                file.seek(0)
-                holder = file.read().strip() or "another run"
-                raise ArchiveError(f"archive {self.root}: {holder} is at work on it; wait until it has ended") from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-            yield
+        with locked(self.root / ".lock", shared) as lock:
+            yield lock
 
     def is_locked(self) -> bool:
         """Whether a run, or a share of a stage, is at work on this archive now."""
-        path = self.root / ".lock"
-        mode, operation = ("r+", fcntl.LOCK_EX) if os.access(path, os.W_OK) else ("r", fcntl.LOCK_SH)
-        try:
-            with path.open(mode, encoding="utf-8") as file:
-                fcntl.flock(file, operation | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return is_locked(self.root / ".lock")
 
     def sweep(self) -> None:
         """Remove the temporary files that killed processes left behind; only for a run that holds the lock.
@@ -159,19 +133,6 @@ class Archive:
         """
         for path in self.root.rglob(".*@*.tmp"):
             path.unlink(missing_ok=True)
-
-
-def _lock(file: TextIO, shared: bool) -> bool:
-    """Try for a moment: who asks whether a run is at work holds the lock for an instant too."""
-    operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    for attempt in range(_LOCK_ATTEMPTS):
-        try:
-            fcntl.flock(file, operation | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_LOCK_PAUSE * (attempt + 1 < _LOCK_ATTEMPTS))
-        else:
-            return True
-    return False
 
 
 def recorded_digest(path: Path) -> str:

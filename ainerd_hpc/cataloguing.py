@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from ainerd_hpc.publishing import publishing
 from ainerd_hpc.tables import read_table, write_table
 from ainerd_hpc.types import Scan
 
-_SHOWN = ("scan_id", "format", "num_frames", "height", "width", "frame_time", "start", "detector", "state")
+_SHOWN = ("scan_id", "format", "num_frames", "height", "width", "frame_time", "start", "detector", "state", "goes with")
+_PAIRED = ("metadata_file", "partition_file", "dark", "flat")
 
 
 def make(config: RunConfig) -> None:
@@ -34,7 +35,7 @@ def make(config: RunConfig) -> None:
     archive, began = Archive(config.archive), time.perf_counter()
     with archive.locked():
         known = read_records(archive, config.source.dataset)
-        found = discover(config.source, known)
+        found = discover(config.source, known, config.correct)
         publish_records(archive, found.records, config.source.dataset)
         before = {scan.scan_id: scan for scan in archive.read_catalog()}
         scans = [scan.with_state(_state(scan, before.get(scan.scan_id))) for scan in found.scans]
@@ -69,11 +70,17 @@ def ask(archive: Archive, condition: str, limit: int, output: Path | None) -> No
         _write(chosen, output)
     start = pd.to_datetime(chosen["start_time"], unit="s", errors="coerce").dt.strftime("%Y-%m-%d %H:%M:%S")
     rows = chosen.assign(start=start).head(limit)
+    rows["goes with"] = [_names(row) for row in rows[list(_PAIRED)].itertuples(index=False)]
     print_rows(f"{len(chosen)} of {len(table)} scans", _SHOWN, rows[list(_SHOWN)].itertuples(index=False))
     for reason in rows["problems"][rows["problems"] != ""]:
         console.print(reason, style="yellow", markup=False)
     if len(chosen) > limit:
         console.print(f"... and {len(chosen) - limit} more (--limit)")
+
+
+def _names(files: Iterable[str]) -> str:
+    """Of the files that a scan is paired with; the columns have where they lie."""
+    return ", ".join(Path(path).name for path in files if path)
 
 
 def _write(table: pd.DataFrame, output: Path) -> None:

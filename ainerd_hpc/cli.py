@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     status = verbs.add_parser("status", parents=[common], help="where the archive stands, and the jobs of its stages")
     status.set_defaults(handler=_status)
     _add_submit(verbs.add_parser("submit", parents=[common], help="the whole line, or a part of it, to a batch system"))
+    _add_doctor(verbs.add_parser("doctor", help="check a site in a minute: each line says what to do"))
     _add_cancel(verbs.add_parser("cancel", help="cancel the jobs of an archive that have not ended"))
     _add_requeue(verbs.add_parser("requeue", help="for jobs: go on in another one, where PBS cannot put back a job"))
     verbs.add_parser("calibrate", help="measure this machine once, so that the fastest way is chosen").set_defaults(
@@ -97,7 +98,8 @@ def _common_options() -> argparse.ArgumentParser:
     common.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.epochs=5"
     )
-    common.add_argument("--executor", choices=("inline", "local"), help="where tasks run (executor.kind)")
+    kinds = ("inline", "local", "elastic", "allocation", "scheduler")
+    common.add_argument("--executor", choices=kinds, help="where tasks run (executor.kind)")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return common
 
@@ -119,6 +121,20 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print every command line and script, submit nothing")
     parser.add_argument("--yes", action="store_true", help="do not ask, however many node-hours it may take")
     parser.set_defaults(handler=_submit)
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "config", nargs="?", type=Path, metavar="CONFIG", help="YAML file, for its archive and its site"
+    )
+    parser.add_argument("--site", type=Path, metavar="FILE", help="also the batch system, with jobs through its queue")
+    parser.add_argument("--archive", type=Path, metavar="DIR", help="its file system is checked; default: here")
+    parser.add_argument("--wait", type=_count, default=30, metavar="SECONDS", help="for a job to answer; default: 30")
+    parser.add_argument("--two-nodes", action="store_true", help="try the network, where the site needs one node only")
+    parser.add_argument("--json", action="store_true", help="all findings as one JSON list")
+    parser.add_argument("--node", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)  # in its jobs
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(handler=_doctor)
 
 
 def _add_cancel(parser: argparse.ArgumentParser) -> None:
@@ -242,6 +258,8 @@ def _config(options: argparse.Namespace) -> RunConfig:
     from ainerd_hpc.config import SimulateConfig, load
 
     given = {"source.path": options.source, "archive": options.archive, "executor.kind": options.executor}
+    if options.verb == "submit":
+        given["executor.site"] = str(options.site)
     quoted = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items() if value)
     config = load(options.config, [*options.overrides, *quoted])
     if options.verb == "simulate" and config.simulate is None:
@@ -307,6 +325,23 @@ def _submit(options: argparse.Namespace) -> None:
 
     part, flags = (options.first, options.until), ("dry_run", "yes", "retry_failed")
     submit(_config(options), load_site(options.site), *part, **{name: getattr(options, name) for name in flags})
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from ainerd_hpc.config import load
+    from ainerd_hpc.doctor.examination import examine
+    from ainerd_hpc.doctor.node import answer
+    from ainerd_hpc.site import load_site
+
+    if options.node:
+        answer(options.node)
+        return
+    signal.signal(signal.SIGTERM, _end_in_order)
+    config = load(options.config) if options.config else None
+    site = options.site or (config.executor.site if config else None)
+    archive = options.archive or (config.archive if config else Path())
+    wanted = {"wait": options.wait, "two_nodes": options.two_nodes, "as_json": options.json}
+    examine(config, load_site(site) if site else None, archive.expanduser(), **wanted)
 
 
 def _cancel(options: argparse.Namespace) -> None:

@@ -111,8 +111,8 @@ class SourceConfig(Section):
     """Files that were changed less than this long ago are left for the next run: they may still be written."""
     partition: UserPath | dict[str, UserPath] | None = None
     """Partition (q map) file, taken for all scans, or for those whose path in the folder matches a pattern: `lambda/*:
-    lambda_qmap.hdf`; the first that matches counts. Default: `<scan>_qmap.hdf` beside the scan, else the only one found
-    that belongs to no other scan."""
+    lambda_qmap.hdf`; the first that matches counts. With {stem} it is one beside each scan, as in `metadata`. Default:
+    `<scan>_qmap.hdf` beside the scan, else the only one found that belongs to no other scan."""
     sample_log: UserPath | None = None
     """CSV with a `time` column and one column a sample quantity. Default: the only such file found."""
     frame_time: Duration | None = None
@@ -169,15 +169,16 @@ class IngestConfig(Section):
 class CorrectConfig(Section):
     """What is done to the counts before they are correlated. Nothing by default: counts stay whole numbers."""
 
-    dark: UserPath | None = None
+    dark: UserPath | dict[str, UserPath | None] | None = None
     """Dark image, or a series of dark frames, which is averaged: .npy, EDF, TIFF, CBF, HDF5 (`FILE` or `FILE:/dataset`)
-    or any raw file, kept out of the source folder, where it would be a scan. It is subtracted from every frame; counts
-    are no whole numbers then, which takes more time and memory. Pixels without a finite dark are left out."""
+    or any raw file; one for all scans, or by patterns and {stem} as in `source.partition`, where every scan of frames
+    needs a pattern (null: it has no dark). It is subtracted from every frame; counts are no whole numbers then, which
+    takes more time and memory. Pixels without a finite dark are left out."""
     dark_threshold: float | None = None
     """Counts: what is below after the dark was subtracted (of each frame, before the flat field) becomes 0. Default:
     nothing does, so that noise around 0, negative values too, averages out."""
-    flat: UserPath | None = None
-    """Flat field, in files as for `dark`: counts are divided by it, with its mean over the valid pixels taken as 1.
+    flat: UserPath | dict[str, UserPath | None] | None = None
+    """Flat field, given as for `dark`: counts are divided by it, with its mean over the valid pixels taken as 1.
     Pixels where it is 0, negative or not finite are left out."""
     hot_pixels: Annotated[float, Field(gt=0)] | None = None
     """Leave out pixels whose mean is above the median of their static bin (of their q-bin, where it has less than 8
@@ -204,11 +205,6 @@ class CorrectConfig(Section):
         if value is not None and info.data.get("dark") is None:
             raise ValueError("expected correct.dark with it")
         return value
-
-    @property
-    def has_images(self) -> bool:
-        """Whether counts are no whole numbers any more."""
-        return self.dark is not None or self.flat is not None
 
     @property
     def marks(self) -> list[str]:
@@ -287,9 +283,16 @@ class TrainConfig(Section):
     spread: tuple[str, ...] = ()
     """Words that start processes over nodes, with {nodes}, {ranks}, {per_node}, {cores}. Default: srun or mpiexec."""
     threads: PositiveInt | None = None
-    """Threads of all ranks together. Default: all cores. Another number gives other roundings."""
+    """Threads of all ranks of a node together. Default: all cores. Another number gives other roundings."""
+    checkpoint_every: Duration = 600.0
+    """A checkpoint is written after each epoch, before a training stops, and at least this often."""
     seed: Seed = 0
     """Of the first weights, the order and shifts of the maps, and which scans are held out."""
+
+
+_PLACE = ("devices", "nodes", "launcher", "spread", "threads", "checkpoint_every")
+TRAIN_PLACE: Mapping[str, Any] = {name: TrainConfig.model_fields[name].default for name in _PLACE}
+"""Options of training that say where and how it runs, with their defaults: they count in no digest."""
 
 
 class EmbedConfig(Section):
@@ -328,28 +331,52 @@ class ReportConfig(Section):
 class ExecutorConfig(Section):
     kind: Literal["inline", "local", "elastic", "allocation", "scheduler"] = "local"
     """inline: tasks one after the other in this process; the others are Dask workers: local: on this machine; elastic:
-    jobs of their own, as many as there is work for; allocation: on all nodes of the job of this process; scheduler:
+    in jobs of their own, as many as there is work for; allocation: on all nodes of the job of this process; scheduler:
     those of a scheduler that runs already."""
     workers: PositiveInt | None = None
     """Worker processes: of `local` on this machine, of `allocation` on each node, of `elastic` at most in all. Default:
     cores / threads; elastic: those of array.jobs jobs of the site."""
-    site: UserPath | None = None
-    """Site file, for `elastic`: what its jobs ask for."""
-    address: str = ""
-    """For `scheduler`: its address (tls://..., tcp://...), or its scheduler file."""
+    site: Annotated[UserPath | None, Field(validate_default=True)] = None
+    """Site file: needed for `elastic`, whose jobs ask for what it says of `array`; for `allocation`, its network
+    interface."""
+    address: Annotated[str, Field(validate_default=True)] = ""
+    """For `scheduler`: its address (tls://..., tcp://...), or its scheduler file (.json). Keys for TLS are those of
+    Dask's own configuration."""
     spread: tuple[str, ...] = ()
-    """For `allocation`: words that start processes over nodes, as in train.spread."""
+    """For `allocation`: words that start processes over nodes, as in train.spread. Default: srun or mpiexec."""
     threads: PositiveInt = 1
     """Threads of one task; with workers x threads = cores nothing is oversubscribed."""
-    memory: ByteSize | None = None
-    """Memory of one worker, e.g. "4 GB". Default: 90 % of what is free now, shared by the workers."""
+    memory: Annotated[ByteSize | None, Field(validate_default=True)] = None
+    """Memory of one worker, e.g. "4 GB". Default: 90 % of what is free now, or of what a job has, shared by the
+    workers; needed for `scheduler`."""
+    dashboard: bool | None = None
+    """Dask's dashboard during a run, and its report afterwards beside the run record. Default: where workers are on
+    other machines; it costs a run about 1.5 s and 2 MB."""
+
+    @field_validator("site", "address", "memory")
+    @classmethod
+    def _is_given(cls, value: object, info: ValidationInfo) -> object:
+        kind = {"site": "elastic", "address": "scheduler", "memory": "scheduler"}[str(info.field_name)]
+        if not value and info.data.get("kind") == kind:
+            raise ValueError(f"expected executor.{info.field_name} with executor.kind: {kind}")
+        return value
 
     @property
     def num_workers(self) -> int:
-        """Worker processes, with the default filled in."""
+        """Worker processes of one machine, with the default filled in."""
         if self.kind == "inline":
             return 1
         return self.workers or max(1, len(os.sched_getaffinity(0)) // self.threads)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether all workers share the memory of this machine."""
+        return self.kind in ("inline", "local")
+
+    @property
+    def has_dashboard(self) -> bool:
+        """Whether Dask's dashboard and report are made, with the default filled in."""
+        return not self.is_here if self.dashboard is None else self.dashboard
 
 
 class RunConfig(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -10,11 +11,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from ainerd_hpc.types import Plan, Problem, StageReport, Standing
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-_PROBLEMS_SHOWN = 10
+_KINDS_SHOWN = 5
+_SCREEN = 100
+"""Columns of a terminal on which the end of a run fits: it has 24 lines then, whatever the number of scans."""
+_ELLIPSIS = "\u2026"
 
 
 def size_text(num_bytes: float) -> str:
@@ -58,22 +63,45 @@ def print_status(plans: Sequence[Plan], last_run: str, standings: Sequence[Stand
 
 
 def print_summary(reports: Sequence[StageReport], problems: Sequence[Problem]) -> None:
-    """What a run did, stage by stage, and what is in quarantine."""
+    """What a run did, stage by stage, and what is in quarantine: one screen."""
     table = _table("Summary", "stage", "made", "kept", "quarantined", "seconds", "written", "figures")
+    table.columns[-1].no_wrap = False  # so that this one is cut where the screen is full
     for report in reports:
         figures = ", ".join(f"{name} {value:.4g}" for name, value in report.figures.items())
         counts = (str(report.num_done), str(report.num_kept), str(report.num_quarantined))
-        table.add_row(report.stage, *counts, f"{report.seconds:.1f}", size_text(report.bytes_written), figures)
-    console.print(table)
+        sizes = (f"{report.seconds:.1f}", size_text(report.bytes_written))
+        table.add_row(report.stage, *counts, *sizes, Text(figures, no_wrap=True, overflow="ellipsis"))
+    console.print(table, width=_SCREEN)
     print_problems(problems)
 
 
 def print_problems(problems: Sequence[Problem]) -> None:
-    """The first problems, a line each."""
-    for problem in problems[:_PROBLEMS_SHOWN]:
-        console.print(f"quarantined in {problem.stage}: {problem.reason}", style="yellow", markup=False)
-    if len(problems) > _PROBLEMS_SHOWN:
-        console.print(f"... and {len(problems) - _PROBLEMS_SHOWN} more", style="yellow")
+    """A line for each kind of problem, the most frequent first: the first of it, and how many more there are."""
+    kinds: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault((problem.stage, _kind(problem)), []).append(problem)
+    for alike in sorted(kinds.values(), key=len, reverse=True)[:_KINDS_SHOWN]:
+        more = f" (and {len(alike) - 1} more like this)" if len(alike) > 1 else ""
+        text = _short(f"quarantined in {alike[0].stage}: {alike[0].reason}", 2 * _SCREEN - len(more))
+        console.print(text + more, style="yellow", markup=False)
+    if len(kinds) > _KINDS_SHOWN:
+        rest = len(problems) - sum(sorted(map(len, kinds.values()), reverse=True)[:_KINDS_SHOWN])
+        console.print(f"... and {rest} more, of {len(kinds) - _KINDS_SHOWN} other kinds", style="yellow")
+
+
+def _kind(problem: Problem) -> str:
+    """Its reason without what differs from scan to scan: names, paths, numbers."""
+    return re.sub(r"\S*[\d/]\S*", "", problem.reason.replace(problem.scan_id, ""))
+
+
+def _short(text: str, length: int) -> str:
+    """The text without the folders of its paths, then without its middle, where there is no room for all of it."""
+    if len(text) > length:
+        text = re.sub(r"[^\s'\"]*/(?=[^/\s])", f"{_ELLIPSIS}/", text)
+    if len(text) <= length:
+        return text
+    half = (length - 1) // 2
+    return text[: length - 1 - half] + _ELLIPSIS + text[-half:]
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

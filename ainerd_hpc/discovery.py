@@ -7,17 +7,17 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ainerd_hpc.config import SourceConfig, digest
+from ainerd_hpc.config import CorrectConfig, SourceConfig, digest
 from ainerd_hpc.errors import ConfigError, ScanError
 from ainerd_hpc.formats import FoundScan, reader, with_metadata
 from ainerd_hpc.formats.description import Description
-from ainerd_hpc.formats.walk import FileRecord, Kind, Stamp, look_at, walk
+from ainerd_hpc.formats.walk import FileRecord, Kind, Stamp, look_at_each, looking, walk
 from ainerd_hpc.naming import is_utf8, one_line, scan_ids, stem_of
+from ainerd_hpc.pairing import IMAGES, Images, Partitions, check_given, metadata_paths, only
 from ainerd_hpc.types import Content, Problem, Scan
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 
 _MEASURED = ("count_time", "energy", "distance", "pixel_size", "beam_center_x", "beam_center_y", "detector")
-_NAMED = 5
-"""Files that a reason names."""
+_UNCORRECTED = CorrectConfig()
 _WRONG_DETECTOR = (
     "give the partition file of this detector in source.partition or, without that key, as <scan>_qmap.hdf"
 )
@@ -52,13 +51,19 @@ class Discovery:
     """As configured, when the files were looked at."""
 
 
-def discover(source: SourceConfig, known: Mapping[Path, FileRecord] = MappingProxyType({})) -> Discovery:
-    """Find the scans below the source folders with their metadata, partition files and sample log.
+def discover(
+    source: SourceConfig,
+    known: Mapping[Path, FileRecord] = MappingProxyType({}),
+    correct: CorrectConfig = _UNCORRECTED,
+) -> Discovery:
+    """Find the scans below the source folders with the files that go with them, and the sample log.
 
     Parameters
     ----------
     known : mapping
         Records of an earlier walk: files that have not changed since are not opened.
+    correct : CorrectConfig
+        Names the dark and the flat field of each scan; these are no scans, wherever they lie.
 
     Raises
     ------
@@ -69,21 +74,24 @@ def discover(source: SourceConfig, known: Mapping[Path, FileRecord] = MappingPro
     for root in source.roots:
         if not root.is_dir():
             raise ConfigError(f"source.path {root}: no such folder; give the folder that holds the scans")
-    configured = source.partition if isinstance(source.partition, dict) else {"*": source.partition}
-    keyed = [("partition", path) for path in configured.values()] + [("sample_log", source.sample_log)]
-    for key, path in keyed:
-        if path and not path.is_file():
-            raise ConfigError(f"source.{key} {path}: no such file; correct the path or leave the key out")
+    check_given(source, correct)
+    with looking():
+        found = _found(source, known, correct)
+    return select(found, source.select) if source.select else found
+
+
+def _found(source: SourceConfig, known: Mapping[Path, FileRecord], correct: CorrectConfig) -> Discovery:
     walked = walk(source.roots, known, source.dataset)
-    records = _without_results(walked)
-    results = sorted(_results(source, records), key=lambda result: result.scan.scan_id)
+    images, records = Images(correct, source.folder), _without_results(walked)
+    items, records = _without_images(images, list(_items(source, records)), records)
+    results = sorted(_results(source, items, records, images), key=lambda result: result.scan.scan_id)
     if not results:
         raise ConfigError(
             f"source.path {source.roots[0]}: no scan found; expected HDF5 files with /entry/data/data (t, y, x), "
             "or two-time maps as .npy or .h5; check the path"
         )
     sample_log, table = _sample_log(source, records, results)
-    found = Discovery(
+    return Discovery(
         scans=tuple(result.scan for result in results),
         problems=tuple(result.problem for result in results if result.problem),
         partitions=tuple(sorted({result.partition for result in results if result.partition})),
@@ -93,7 +101,6 @@ def discover(source: SourceConfig, known: Mapping[Path, FileRecord] = MappingPro
         records=tuple(walked),
         dataset=source.dataset,
     )
-    return select(found, source.select) if source.select else found
 
 
 def select(found: Discovery, condition: str) -> Discovery:
@@ -130,7 +137,7 @@ def _sample_log(
             f"source.path {source.folder}: expected one CSV with a `time` column, found {names}; "
             "name the sample log in source.sample_log"
         )
-    path = source.sample_log or _only(found)
+    path = source.sample_log or only(found)
     if path:
         return path, sample_log.read(path)
     return None, sample_log.of_scans((result.scan.start_time, result.sample) for result in results)
@@ -144,26 +151,27 @@ class _Result:
     sample: Mapping[str, float] = field(default_factory=dict)
 
 
-def _results(source: SourceConfig, records: Sequence[FileRecord]) -> Iterator[_Result]:
+def _results(
+    source: SourceConfig, items: Sequence[FoundScan], records: Sequence[FileRecord], images: Images
+) -> Iterator[_Result]:
     files = {record.path: record for record in records}
-    items = list(_items(source, files))
-    partitions, copies = _Partitions(source, items, records), _copies(items, files)
+    partitions, copies = Partitions(source, items, records), _copies(items, files)
     for item, scan_id in zip(items, scan_ids(items, source.folder), strict=True):
         if item.description is None:
             yield _broken(item, scan_id)
         else:
-            yield _Examination(source, item, item.description, files).result(scan_id, partitions, copies)
+            yield _Examination(source, item, item.description, files).result(scan_id, partitions, images, copies)
 
 
-def _items(source: SourceConfig, files: Mapping[Path, FileRecord]) -> Iterator[FoundScan]:
+def _items(source: SourceConfig, records: Sequence[FileRecord]) -> Iterator[FoundScan]:
     """All scans, and files that cannot be read and belong to no scan."""
-    scans = [scan for record in files.values() for scan in record.scans]
+    scans = [scan for record in records for scan in record.scans]
     belonging = {path for scan in scans for path in scan.companions}
-    belonging |= {path for scan in scans for path in _metadata_paths(source, scan)}
+    belonging |= {path for scan in scans for path in metadata_paths(source, scan)}
     broken = {scan.path for scan in scans if not scan.description}
-    broken |= {record.path for record in files.values() if record.kind is Kind.BROKEN}
+    broken |= {record.path for record in records if record.kind is Kind.BROKEN}
     masters = {(path.parent, path.stem.removesuffix("_master")) for path in broken}
-    for record in files.values():
+    for record in records:
         head, is_data, _ = record.path.name.rpartition("_data_")
         if record.path in belonging or (is_data and (record.path.parent, head) in masters):  # of a broken master
             continue
@@ -188,10 +196,15 @@ def _without_results(records: Sequence[FileRecord]) -> list[FileRecord]:
     return [one(record) for record in records]
 
 
-def _metadata_paths(source: SourceConfig, item: FoundScan) -> Iterator[Path]:
-    """Where the metadata of a scan may be."""
-    for pattern in source.metadata:
-        yield Path(os.path.normpath(item.path.parent / pattern.replace("{stem}", stem_of(item))))
+def _without_images(
+    images: Images, items: Sequence[FoundScan], records: Sequence[FileRecord]
+) -> tuple[list[FoundScan], list[FileRecord]]:
+    """Darks and flat fields are neither scans, nor told as files that hold none."""
+    named = images.files(items)
+    if not named:
+        return list(items), list(records)
+    others = [record for record in records if os.path.abspath(record.path) not in named]
+    return [item for item in items if os.path.abspath(item.path) not in named], others
 
 
 def _copies(items: Iterable[FoundScan], files: Mapping[Path, FileRecord]) -> dict[Path, Path]:
@@ -218,8 +231,10 @@ class _Examination:
     ) -> None:
         self.source, self.item, self.description, self.files = source, item, description, files
         self.problems: list[str] = []
+        self.paired: dict[str, Any] = {}
+        """Fields of the scan that name the files that go with it."""
 
-    def result(self, scan_id: str, partitions: _Partitions, copies: Mapping[Path, Path]) -> _Result:
+    def result(self, scan_id: str, partitions: Partitions, images: Images, copies: Mapping[Path, Path]) -> _Result:
         """The scan with its partition, or with all its problems."""
         path, where = self.item.path, str(self.item.path)
         if not is_utf8(where):
@@ -233,6 +248,8 @@ class _Examination:
         scan, partition = self._scan(scan_id), None
         if scan.content is Content.FRAMES:
             scan, partition = self._with_partition(scan, partitions)
+            self._add_images(images)
+        scan = replace(scan, **self.paired)
         sample = self.description.metadata.sample
         if not self.problems:
             return _Result(scan, None, partition, sample)
@@ -251,15 +268,23 @@ class _Examination:
             self._note(str(self.item.path), problem, "run again later, or shorten source.settle")
 
     def _add_metadata(self) -> None:
-        for path in _metadata_paths(self.source, self.item):
+        for path in metadata_paths(self.source, self.item):
             record = self.files.get(path)
             if record is None and path.is_file():  # outside of the source folders
-                record = look_at(path, Stamp(0, 0, 0))
+                (record,) = look_at_each([(path, Stamp(0, 0, 0))])
             if record is not None and record.kind is Kind.BROKEN:
                 self.problems.append(record.reason)
             if record is not None and record.metadata is not None:
+                self.paired["metadata_file"] = one_line(str(path))
                 self.description = with_metadata(self.description, path, record.metadata)
                 return
+
+    def _add_images(self, images: Images) -> None:
+        for name in IMAGES:
+            try:
+                self.paired[name] = images.of(name, self.item)
+            except ScanError as error:
+                self.problems.append(str(error))
 
     def _scan(self, scan_id: str) -> Scan:
         described, metadata, where = self.description, self.description.metadata, str(self.item.path)
@@ -281,6 +306,8 @@ class _Examination:
             width=described.width,
             itemsize=described.itemsize,
             num_q_bins=described.num_q_bins,
+            num_events=described.num_events,
+            reader_bytes=described.reader_bytes,
             frame_time=float("nan") if frame_time is None else frame_time,
             start_time=metadata.start_time,
             simulated=described.simulated,
@@ -289,12 +316,13 @@ class _Examination:
             digest=fingerprint(files, scan_id, repr(frame_time), repr(metadata.start_time)),
         )
 
-    def _with_partition(self, scan: Scan, partitions: _Partitions) -> tuple[Scan, Path | None]:
+    def _with_partition(self, scan: Scan, partitions: Partitions) -> tuple[Scan, Path | None]:
         try:
             record = partitions.of(self.item)
         except ScanError as error:
             self.problems.append(str(error))
             return scan, None
+        self.paired["partition_file"] = one_line(str(record.path))
         facts, shape = record.partition, (scan.height, scan.width)
         if facts is None:
             self.problems.append(record.reason)
@@ -324,46 +352,3 @@ def fingerprint(paths: Iterable[Path], *more: str) -> str:
     """Digest of the files' names, sizes and modification times, and of what else tells two sources apart."""
     stats = [(path.name, path.stat()) for path in paths if path.exists()]
     return digest([f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats], *more)
-
-
-class _Partitions:
-    """Which partition file a scan uses: the configured one, else its own, else the only one that is no scan's own."""
-
-    def __init__(self, source: SourceConfig, items: Sequence[FoundScan], records: Sequence[FileRecord]) -> None:
-        self.source = source
-        self.records = {record.path: record for record in records}
-        self.found = [record.path for record in records if record.kind is Kind.PARTITION]
-        scans = {(item.path.parent, f"{stem_of(item)}_qmap") for item in items}
-        kinds = (Kind.PARTITION, Kind.BROKEN)
-        named = {(one.path.parent, one.path.stem): one.path for one in records if one.kind in kinds}
-        self.own: Mapping[tuple[Path, str], Path] = {key: path for key, path in named.items() if key in scans}
-        self.shared = _only(path for path in self.found if (path.parent, path.stem) not in scans)
-
-    def of(self, item: FoundScan) -> FileRecord:
-        """The partition file of a scan.
-
-        Raises
-        ------
-        ScanError
-            There is none, or more than one.
-        """
-        chosen = self._configured(item.path) or self.own.get((item.path.parent, f"{stem_of(item)}_qmap")) or self.shared
-        if chosen is None:
-            free = [path.name for path in self.found if path not in self.own.values()]
-            names = ", ".join(free[:_NAMED]) + (f" and {len(free) - _NAMED} more" if len(free) > _NAMED else "")
-            problem = f"expected one partition file (/qmap), found {names or 'none'}"
-            raise ScanError(str(item.path), problem, "set source.partition")
-        if chosen not in self.records:  # outside of the source folders
-            self.records[chosen] = look_at(chosen, Stamp(0, 0, 0))
-        return self.records[chosen]
-
-    def _configured(self, path: Path) -> Path | None:
-        if not isinstance(self.source.partition, dict):
-            return self.source.partition
-        inside = path.relative_to(self.source.folder).as_posix()
-        return next((to for pattern, to in self.source.partition.items() if fnmatch(inside, pattern)), None)
-
-
-def _only(paths: Iterable[Path]) -> Path | None:
-    paths = list(paths)
-    return paths[0] if len(paths) == 1 else None

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -18,10 +17,10 @@ from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_summary, progress, size_text
 from ainerd_hpc.discovery import Discovery, discover
 from ainerd_hpc.errors import AinerdError, ConfigError, PlanError, QuarantinedError
-from ainerd_hpc.executors import Executor, open_executor, worker_memory
+from ainerd_hpc.executors import Workers, worker_memory
 from ainerd_hpc.formats import sample_log
-from ainerd_hpc.ledger import Ledger
-from ainerd_hpc.run_record import write_record
+from ainerd_hpc.ledger import Ledger, record
+from ainerd_hpc.run_record import RunRecord
 from ainerd_hpc.stages import Stage, create
 from ainerd_hpc.stages.ingest import publish_catalog, publish_shared
 from ainerd_hpc.types import STAGES, Plan, Problem, Scan, Shape, StageReport, Task, TaskResult
@@ -68,7 +67,7 @@ def find_scans(config: RunConfig) -> Discovery:
     """The scans of the source; files that have not changed since the last run or catalog are not opened."""
     from ainerd_hpc.catalog import read_records
 
-    return discover(config.source, read_records(Archive(config.archive), config.source.dataset))
+    return discover(config.source, read_records(Archive(config.archive), config.source.dataset), config.correct)
 
 
 def plan(
@@ -155,7 +154,8 @@ def allowed_memory(config: RunConfig, shape: Shape) -> int:
     """Bytes that one process of a stage may use: a worker's share, or the whole machine for one fat process."""
     if shape is Shape.ARRAY:
         return worker_memory(config.executor)
-    return int(config.executor.memory or 0.9 * psutil.virtual_memory().available)
+    given = config.executor.memory if config.executor.is_here else None
+    return int(given or 0.9 * psutil.virtual_memory().available)
 
 
 def _existing(path: Path) -> Path:
@@ -177,7 +177,7 @@ class Run:
     def __post_init__(self) -> None:
         self.archive = Archive(self.config.archive)
         self.reports: list[StageReport] = []
-        self._started = datetime.now(UTC)
+        self.record = RunRecord(self.config, self.reports)
 
     def execute(self) -> list[StageReport]:
         """Plan, check, run; what is done already is kept.
@@ -196,10 +196,13 @@ class Run:
             self.ledger.forget(names)
         self._check(names, survey(self.config))
         with self._at_work() as workers:
+            if self.retry_failed:
+                self.ledger.forgive(names)
             self.archive.sweep()
             problems = self._stages(names, workers)
+            self._lock.check()
             self.archive.sweep()  # workers that outlived a killed client may have left files since
-            self._record("quarantined" if problems else "done")
+            self.record.write("quarantined" if problems else "done")
         self._conclude(names, problems)
         return self.reports
 
@@ -236,24 +239,23 @@ class Run:
             planned = replace(planned, tasks=tasks, num_done=len(mine) - len(tasks))
             results = list(self._results(stage, planned, workers))
             failed = _failed(stage, results)
+            self._lock.check()
             self.ledger.note_failures(name, failed)
             self.reports.append(_report(name, planned, results, len(failed), time.perf_counter() - began))
-            self._record("quarantined" if failed else "done")
+            self.record.write("quarantined" if failed else "done")
         print_summary(self.reports, failed)
         if failed:
             raise QuarantinedError(f"{name}: {len(failed)} scans failed; the run that finishes it sets them aside")
 
     @contextlib.contextmanager
-    def _at_work(self, shared: bool = False) -> Iterator[_Workers]:
+    def _at_work(self, shared: bool = False) -> Iterator[Workers]:
         """Hold the lock, give the workers, and leave a record however the work ends."""
-        with self.archive.locked(shared), contextlib.ExitStack() as stack:
-            self._record("running")
-            try:
-                yield _Workers(self.config, stack)
-            except BaseException as error:
-                state = "failed" if isinstance(error, Exception) else "interrupted"
-                self._record(state, error=f"{type(error).__name__}: {error}")
-                raise
+        with (
+            self.archive.locked(shared) as self._lock,
+            self.record.kept(),
+            Workers(self.config.executor, self.record.folder) as workers,
+        ):
+            yield workers
 
     def _announce(self, names: Sequence[str]) -> None:
         console.print(f"ainerd-hpc {__version__}: {' -> '.join(names)}", style="bold")
@@ -267,7 +269,7 @@ class Run:
         check([planned for planned in plans if planned.stage in names], self.config)
         return plans
 
-    def _stages(self, names: Sequence[str], workers: _Workers) -> list[Problem]:
+    def _stages(self, names: Sequence[str], workers: Workers) -> list[Problem]:
         """Run the stages in order and give the problems of the whole line up to the last of them."""
         if SIMULATE in names:
             self._stage(create(SIMULATE, self.config), [], workers)
@@ -299,9 +301,7 @@ class Run:
         for _, reason in found.ignored:
             console.print(f"left aside: {reason}", style="yellow", markup=False)
 
-    def _stage(
-        self, stage: Stage, scans: list[Scan], workers: _Workers, known: Sequence[Problem] = ()
-    ) -> list[Problem]:
+    def _stage(self, stage: Stage, scans: list[Scan], workers: Workers, known: Sequence[Problem] = ()) -> list[Problem]:
         """Run one stage and give its problems, old and new."""
         began = time.perf_counter()
         console.print(f"[bold]{stage.name}[/]: {STAGES[stage.name]}")
@@ -309,6 +309,7 @@ class Run:
         check([planned], self.config)
         results = list(self._results(stage, planned, workers))
         problems = [*planned.quarantined, *known, *_failed(stage, results)]
+        self._lock.check()
         if stage.quarantines:
             self.ledger.quarantine(stage.name, problems)
         left = _without(scans, problems)
@@ -317,6 +318,7 @@ class Run:
             raise PlanError(f"{stage.name}: no scan is left, the first of {len(problems)} problems: {first}")
         stage.finish(left)
         self.reports.append(_report(stage.name, planned, results, len(problems), time.perf_counter() - began))
+        self.record.write("running")
         return problems
 
     def _conclude(self, names: Sequence[str], problems: Sequence[Problem]) -> None:
@@ -329,37 +331,35 @@ class Run:
                 f"see {self.ledger.quarantine_path}, mend the scans and run again"
             )
 
-    def _results(self, stage: Stage, planned: Plan, workers: _Workers) -> Iterator[TaskResult]:
+    def _results(self, stage: Stage, planned: Plan, workers: Workers) -> Iterator[TaskResult]:
         if not planned.tasks:
             return
+        stage.run_id = self.record.run_id
         stage.prepare(planned.tasks)
         if planned.shape is not Shape.ARRAY:
             yield stage.run_task(planned.tasks[0])
             return
-        with progress(stage.name, len(planned.tasks)) as advance:
-            for result in workers.get().map(stage.run_task, planned.tasks):
+        with progress(stage.name, len(planned.tasks)) as advance, self._ended_in_order(planned):
+            for result in workers.map(stage.run_task, planned.tasks):
+                self._lock.check()
                 advance(f"{result.key}: {result.reason}" if result.reason else "")
                 if result.trace and self.debug:
                     console.print(result.trace, markup=False)
+                if result.worker_died:
+                    record(self.archive.root, "lost", stage.name, result.key, result.digest, reason=result.reason)
                 if result.is_fatal:
                     raise AinerdError(f"{stage.name}: {result.key}: {result.reason}")
                 yield result
 
-    def _record(self, state: str, **more: str) -> None:
-        write_record(self.config, self._started, state, self.reports, **more)
-
-
-class _Workers:
-    """The executor, started when the first task needs it."""
-
-    def __init__(self, config: RunConfig, stack: contextlib.ExitStack) -> None:
-        self._config, self._stack = config, stack
-        self._executor: Executor | None = None
-
-    def get(self) -> Executor:
-        if self._executor is None:
-            self._executor = self._stack.enter_context(open_executor(self._config.executor))
-        return self._executor
+    @contextlib.contextmanager
+    def _ended_in_order(self, planned: Plan) -> Iterator[None]:
+        """Tasks of workers that end with this run, because it is asked to, do not count as killed."""
+        try:
+            yield
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.ledger.note_interrupted(planned.stage, planned.tasks)
+            raise
 
 
 def _new(problems: Sequence[Problem], known: Sequence[Problem]) -> list[Problem]:

@@ -73,6 +73,10 @@ class Scan:
     """Static bins of the partition."""
     stored_bytes: int = 0
     """Size of the source file."""
+    num_events: int = 0
+    """Events in a source file that holds such; 0 where it holds frames."""
+    reader_bytes: int = 0
+    """Memory that reading takes, besides what is read."""
     simulated: bool = False
     count_time: float = float("nan")
     """Exposure of a frame, s."""
@@ -87,6 +91,14 @@ class Scan:
     beam_center_y: float = float("nan")
     """Row of the direct beam, pixels."""
     detector: str = ""
+    metadata_file: str = ""
+    """Path of the metadata file that it is paired with; empty where its own file says all, or nothing does."""
+    partition_file: str = ""
+    """Path of its partition file."""
+    dark: str = ""
+    """Dark that its counts are corrected with, `FILE` or `FILE:/dataset`; empty: none."""
+    flat: str = ""
+    """Flat field, in the same form."""
     digest: str = ""
     """Fingerprint of the scan: its name, frame period and start, and its source files' names, sizes and dates."""
     state: str = "found"
@@ -96,6 +108,11 @@ class Scan:
     def duration(self) -> float:
         """Length of the scan, s."""
         return self.num_frames * self.frame_time
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether it has a dark or a flat field: its counts are no whole numbers any more."""
+        return bool(self.dark or self.flat)
 
     def with_state(self, state: str) -> Scan:
         """The same scan in another state."""
@@ -149,6 +166,8 @@ class TaskResult:
     """The traceback of a failure that nobody foresaw."""
     is_fatal: bool = False
     """The machine failed, not the scan: the run has to stop."""
+    worker_died: bool = False
+    """There is no product: the process that ran the task ended before the task did."""
 
     @property
     def scan_id(self) -> str:

@@ -4,33 +4,35 @@
 
 The tree is SIMULATED: small scans of all formats in 48 folders, in the page cache; what is measured is not the disk but
 what is done with each file. The floors do on it the least that finds a file, and that tells what it is: its name, size
-and date from `os.scandir`, and its first 4 kB. `opens` counts each time that Python or HDF5 opens a file, the first
-bytes included; `files` are those that were opened at all. `records` is what the second walk needs of the first, written
-and read again. It needs what the tests need: their writers make the tree.
+and date from `os.scandir`, and its first 4 kB. `opens` counts each time that a file is opened by any process, as the
+kernel tells it; `files` are those that were opened at all. `records` is what the second walk needs of the first,
+written and read again. It needs what the tests need: their writers make the tree.
 """
 
 from __future__ import annotations
 
 import argparse
-import builtins
-import io
+import ctypes
 import os
+import struct
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import h5py
-import pytest
 
 from ainerd_hpc.archive import Archive
 from ainerd_hpc.catalog import publish_records, read_records
 from ainerd_hpc.config import SourceConfig
 from ainerd_hpc.discovery import Discovery, discover
 from tests.archive_tree import KINDS, make_tree, template
+
+_IN_OPEN, _IN_Q_OVERFLOW, _IN_ISDIR = 0x20, 0x4000, 0x40000000
+_EVENT = struct.Struct("iIII")
+"""Of inotify: number of the folder, what happened, cookie, length of the name that follows."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -54,8 +56,8 @@ def compare(source: SourceConfig, archive: Archive) -> None:
     scanning = min(_timed(lambda: sum(entry.stat().st_size for entry in _entries(source.folder))) for _ in range(3))[0]
     reading = min(_timed(lambda: [_head(path) for path in paths]) for _ in range(3))[0]
 
-    def row(way: str, seconds: float, opened: Opened | None = None) -> None:
-        files, opens = (len(opened.opens), opened.opens.total()) if opened else ("-", "-")
+    def row(way: str, seconds: float, opened: Counter[Path] | None = None) -> None:
+        files, opens = (len(opened), opened.total()) if opened is not None else ("-", "-")
         ratios = f"{seconds / scanning:.1f} | {seconds / reading:.1f}"
         print(f"| {way} | {seconds:.2f} | {len(paths) / seconds:.0f} | {files} | {opens} | {ratios} |")
 
@@ -77,12 +79,10 @@ def files_per_scan() -> float:
     return sum(kind.share * len(template(letter)) for letter, kind in KINDS.items()) / 100
 
 
-def _walk(source: SourceConfig, known: Any) -> tuple[float, Discovery, Opened]:
-    opened = Opened()
-    with pytest.MonkeyPatch.context() as patch:
-        opened.watch(patch)
+def _walk(source: SourceConfig, known: Any) -> tuple[float, Discovery, Counter[Path]]:
+    with counted_opens(source.folder) as opens:
         seconds, found = _timed(lambda: discover(source, known))
-    return seconds, found, opened
+    return seconds, found, opens
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -108,41 +108,39 @@ def _head(path: str) -> bytes:
         return file.read(4096)
 
 
-@dataclass
-class Opened:
-    """How often each file is opened, by Python and by HDF5; folders that Python tries to open count, too."""
-
-    plain: Counter[Path] = field(default_factory=Counter)
-    hdf5: Counter[Path] = field(default_factory=Counter)
-
-    @property
-    def opens(self) -> Counter[Path]:
-        return self.plain + self.hdf5
-
-    def watch(self, patch: pytest.MonkeyPatch) -> None:
-        """Count from now on, until the patch is undone."""
-        create = h5py.File.__init__
-
-        def open_hdf5(file: Any, name: Any, *more: Any, **options: Any) -> None:
-            _count(self.hdf5, name)
-            create(file, name, *more, **options)
-
-        patch.setattr(h5py.File, "__init__", open_hdf5)
-        patch.setattr(io, "open", self._watched(io.open))
-        patch.setattr(builtins, "open", self._watched(builtins.open))
-
-    def _watched(self, call: Any) -> Any:
-        def open_plain(name: Any, *more: Any, **options: Any) -> Any:
-            _count(self.plain, name)
-            return call(name, *more, **options)
-
-        return open_plain
+@contextmanager
+def counted_opens(root: Path) -> Iterator[Counter[Path]]:
+    """How often each file below a folder is opened, by whatever process: as the kernel tells it (inotify)."""
+    opens: Counter[Path] = Counter()
+    with tempfile.TemporaryDirectory() as last, ThreadPoolExecutor(1) as pool:
+        (end := Path(last) / "end").touch()
+        descriptor, folders = _watched([Path(name) for name, _, _ in os.walk(root)] + [Path(last)])
+        counting = pool.submit(_count, descriptor, folders, end, opens)
+        try:
+            yield opens
+        finally:
+            end.open("rb").close()
+            counting.result()
+            os.close(descriptor)
 
 
-def _count(opens: Counter[Path], name: object) -> None:
-    """Not of a file that is open already."""
-    if isinstance(name, str | bytes | Path):
-        opens[Path(os.fsdecode(name))] += 1
+def _watched(folders: Sequence[Path]) -> tuple[int, dict[int, Path]]:
+    """Where the kernel tells who opens something in these folders, and its numbers for them."""
+    libc = ctypes.CDLL(None)
+    descriptor = libc.inotify_init1(os.O_CLOEXEC)
+    return descriptor, {libc.inotify_add_watch(descriptor, os.fsencode(path), _IN_OPEN): path for path in folders}
+
+
+def _count(descriptor: int, folders: dict[int, Path], end: Path, opens: Counter[Path]) -> None:
+    """Count the files that are opened, until the last one is."""
+    while not opens.pop(end, 0):
+        events = os.read(descriptor, 2**16)
+        while events:
+            folder, mask, _, length = _EVENT.unpack_from(events)
+            name, events = events[_EVENT.size :][:length].rstrip(b"\0"), events[_EVENT.size + length :]
+            assert not mask & _IN_Q_OVERFLOW, "expected to count as fast as files are opened"
+            if not mask & _IN_ISDIR:
+                opens[folders[folder] / os.fsdecode(name)] += 1
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ AINERD_RESTARTS=10
 job=''
 child=''
 time_is_up=''
+is_told_to_end=''
 trap 'time_is_up=yes; end_child' USR1 # from SLURM, some time before the walltime
-trap 'end_child' TERM                 # the job is cancelled, or has to make room
+trap 'is_told_to_end=yes; end_child' TERM # the job is cancelled, or has to make room
 
 # Ask the program to end in order: what it has published stays, the same command goes on from there.
 end_child() {
@@ -73,18 +74,24 @@ attend() {
     child=''
 }
 
-# conclude COMMAND...: end the job; where its time was up, COMMAND lets it go on.
+# conclude COMMAND...: end the job; where its time was up, or its program was killed, COMMAND lets it go on.
 conclude() {
+    local why=''
     if [ "$status" = 3 ]; then
         status=0 # some scans are set aside: the line goes on with the others
+    elif [ "$status" = 137 ] && [ -z "$is_told_to_end" ]; then
+        sleep 2 # who ends a whole job kills this script next
+        why='the program was killed (out of memory?)'
+    elif [ -n "$time_is_up" ] && [ "$status" != 0 ]; then
+        why='time is up'
     fi
-    if [ -n "$time_is_up" ] && [ "$status" != 0 ]; then
+    if [ -n "$why" ]; then
         if [ "${restarted:-0}" -ge "$AINERD_RESTARTS" ]; then
-            echo "ainerd-hpc: time is up, after $AINERD_RESTARTS restarts; \`ainerd-hpc submit\` goes on where it stopped"
+            echo "ainerd-hpc: $why, after $AINERD_RESTARTS restarts; \`ainerd-hpc submit\` goes on where it stopped"
         elif "$@"; then
-            echo "ainerd-hpc: time is up; goes on in another job"
+            echo "ainerd-hpc: $why; goes on in another job"
         else
-            echo "ainerd-hpc: time is up, and it cannot be submitted again; \`ainerd-hpc submit\` goes on where it stopped"
+            echo "ainerd-hpc: $why, and it cannot be submitted again; \`ainerd-hpc submit\` goes on where it stopped"
         fi
     fi
     echo "ainerd-hpc job $job: exit $status, $(date '+%F %T')"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from ainerd_hpc.config import RunConfig, SimulateConfig
+from ainerd_hpc.formats.walk import looking
 from ainerd_hpc.simulate import write_scan, write_shared_files
 
 settings.register_profile("compiled", deadline=None)  # the first call of a kernel compiles it
@@ -21,6 +22,13 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 SMALL = SimulateConfig(num_scans=6, num_frames=64, height=48, width=64, num_q_bins=2, seed=7)
 STATE = ("runs", "journal", "jobs", "checkpoints", ".lock")
 """Folders of an archive that record what happened, not what came out."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _looking() -> Iterator[None]:
+    """The processes that look at files stay from test to test."""
+    with looking():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from ainerd_hpc.site import load_site
+from ainerd_hpc.config import ExecutorConfig
+from ainerd_hpc.site import SiteConfig, load_site
 from ainerd_hpc.submission.chain import command_lines
 from ainerd_hpc.submission.steps import Step, steps
 from ainerd_hpc.types import STAGES, Plan, Shape, Task
@@ -29,16 +30,24 @@ def plans(**num_tasks: int) -> list[Plan]:
     return found
 
 
-def submitted(site_path: Path) -> tuple[list[Step], list[list[str]]]:
-    """Steps and command lines of a line whose ingest is done."""
+KINDS = ("local", "elastic", "allocation")
+
+
+def submitted(site_path: Path, kind: str) -> tuple[list[Step], list[list[str]]]:
+    """Steps and command lines of a line whose ingest is done; with `allocation`, on several nodes."""
     site = load_site(site_path)
-    line = steps(plans(ingest=0), site)
+    if kind == "allocation":
+        given = site.model_dump(exclude_unset=True)
+        more = {section: {**given.get(section, {}), "nodes": nodes} for section, nodes in (("array", 3), ("ddp", 2))}
+        site = SiteConfig.model_validate({**given, **more})
+    line = steps(plans(ingest=0), site, ExecutorConfig(kind=kind, site=site_path))  # type: ignore[arg-type]
     return line, command_lines(line, site)
 
 
 def text(site_path: Path) -> str:
-    """All command lines for a site, a line each."""
-    return "".join(f"{shlex.join(words)}\n" for words in submitted(site_path)[1])
+    """All command lines for a site, a line each, by where tasks run."""
+    blocks = ((kind, submitted(site_path, kind)[1]) for kind in KINDS)
+    return "".join(f"# {kind}\n" + "".join(f"{shlex.join(words)}\n" for words in lines) for kind, lines in blocks)
 
 
 if __name__ == "__main__":

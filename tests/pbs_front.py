@@ -7,6 +7,7 @@ their ids have the name of a server, arrays are `7[].sandbox`, qstat forgets wha
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -18,6 +19,14 @@ from tests.pbs_rules import check_command, check_script
 SERVER = "sandbox"
 REPOSITORY = Path(__file__).parents[1]
 _FINISHED = 35
+_SSH = """#!/bin/bash
+while [[ $1 == -* ]]; do shift; done
+host=$1
+shift
+job=${PBS_JOBID%%[!0-9]*}
+exec srun --jobid="$job" --overlap --mpi=none --nodes=1 --ntasks=1 --nodelist="$host" bash -c "$*"
+"""
+"""To another node of the job, by which mpiexec starts what it starts there."""
 
 
 def install(folder: Path, home: Path) -> Path:
@@ -29,6 +38,8 @@ def install(folder: Path, home: Path) -> Path:
         call = f"from tests import pbs_front\nsys.exit(pbs_front.{name}(sys.argv[1:], {str(home)!r}))\n"
         (folder / name).write_text(head + call)
         (folder / name).chmod(0o755)
+    (folder / "ssh").write_text(_SSH)
+    (folder / "ssh").chmod(0o755)
     prolog = folder / "prolog.sh"
     prolog.write_text(
         "#!/bin/bash\n"
@@ -36,6 +47,9 @@ def install(folder: Path, home: Path) -> Path:
         f'  echo "export PBS_JOBID=$SLURM_ARRAY_JOB_ID[$SLURM_ARRAY_TASK_ID].{SERVER}"\n'
         '  echo "export PBS_ARRAY_INDEX=$SLURM_ARRAY_TASK_ID"\n'
         f'else echo "export PBS_JOBID=$SLURM_JOB_ID.{SERVER}"; fi\n'
+        f"nodes={folder}/nodes.$SLURM_JOB_ID\n"
+        'scontrol show hostnames "$SLURM_JOB_NODELIST" >"$nodes"\n'
+        'echo "export PBS_NODEFILE=$nodes"\n'
         'echo "export PBS_O_WORKDIR=$SLURM_SUBMIT_DIR"\n'
         f'echo "export PATH={folder}:$PATH"\n'
         "for name in ${!SLURM_@} ${!SBATCH_@}; do [ $name = SLURM_CONF ] || echo unset $name; done\n"
@@ -46,14 +60,20 @@ def install(folder: Path, home: Path) -> Path:
 
 def qsub(words: Sequence[str], home: str) -> int:
     """Submit, after a strict check."""
-    problems = check_command(["qsub", *words]) + check_script(Path(words[-1]).read_text(encoding="utf-8"))
+    text = Path(words[-1]).read_text(encoding="utf-8")
+    if len(words) == 1:  # all that it asks for stands in the script
+        words = [*directives(text), words[0]]
+        problems = check_script(text)
+    else:
+        problems = check_command(["qsub", *words]) + check_script(text)
     output = Path.cwd() / words[words.index("-o") + 1]
-    if not output.parent.is_dir():
+    if not (output if str(words[words.index("-o") + 1]).endswith("/") else output.parent).is_dir():
         problems.append(f"-o {output}: no such folder")
     if problems:
         print(f"qsub: {'; '.join(problems)}", file=sys.stderr)
         return 2
     plain = [re.sub(rf"(\d+)(\[\])?\.{SERVER}", r"\1", word) for word in words]
+    output = output / "%j.OU" if output.is_dir() else output
     plain[plain.index("-o") + 1] = str(output).replace("^array_index^", "%a")
     result = subprocess.run(["/usr/bin/qsub", "-wd", home, *plain], capture_output=True, text=True)
     number = result.stdout.strip()
@@ -62,6 +82,12 @@ def qsub(words: Sequence[str], home: str) -> int:
         return 1
     print(f"{number}[].{SERVER}" if "-J" in words else f"{number}.{SERVER}")
     return 0
+
+
+def directives(text: str) -> list[str]:
+    """The options in the #PBS lines of a script."""
+    lines = [line for line in text.splitlines() if line.startswith("#PBS ")]
+    return [word for line in lines for word in shlex.split(line.removeprefix("#PBS "))]
 
 
 def qstat(words: Sequence[str], _home: str) -> int:

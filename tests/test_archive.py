@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -26,10 +27,10 @@ from ainerd_hpc.archive import (
 )
 from ainerd_hpc.catalog import catalog_table
 from ainerd_hpc.errors import ArchiveError
-from ainerd_hpc.ledger import Ledger, record
+from ainerd_hpc.ledger import Ledger, pace, record
 from ainerd_hpc.publishing import write_json
 from ainerd_hpc.tables import read_table, write_table
-from ainerd_hpc.types import Content, Problem, Scan
+from ainerd_hpc.types import Content, Problem, Scan, Task
 
 FRAMES = np.random.default_rng(1).poisson(0.3, (40, 12, 16)).astype(np.uint16)
 
@@ -134,21 +135,23 @@ def test_catalog_round_trip(tmp_path: Path) -> None:
             "x/a.h5",
             "aps-hdf5",
             Content.FRAMES,
-            10,
-            4,
-            5,
-            2,
-            3,
-            0.01,
-            12.5,
-            "p",
-            20,
-            9,
-            6,
-            1000,
-            True,
-            "d",
-            "ingested",
+            num_frames=10,
+            height=4,
+            width=5,
+            itemsize=2,
+            num_q_bins=3,
+            frame_time=0.01,
+            start_time=12.5,
+            partition="p",
+            num_pixels=20,
+            largest_bin=9,
+            num_static_bins=6,
+            stored_bytes=1000,
+            num_events=70,
+            simulated=True,
+            dark="dark.npy",
+            digest="d",
+            state="ingested",
         ),
         Scan("b", "x/b.npy", "c2-npy", Content.C2, 10, 0, 0, 4, 3, 0.2),
     ]
@@ -264,3 +267,57 @@ def test_bytes_that_went_bad_are_named(tmp_path: Path) -> None:
     path.write_bytes(raw)
     with pytest.raises(ArchiveError, match=r"a\.zarr\.zip: the product is damaged"), reading_group(path) as group:
         array(group, "frames")[...]
+
+
+TASK = Task("a", "d", 0, 0, 0)
+
+
+def _kill_in_the_middle(root: Path, times: int) -> None:
+    for _ in range(times):
+        record(root, "begun", "ingest", TASK.key, TASK.digest)
+
+
+def test_a_task_that_ends_its_process_again_and_again_is_set_aside(tmp_path: Path) -> None:
+    _kill_in_the_middle(tmp_path, 2)
+    assert Ledger(tmp_path).find_killer("ingest", TASK) is None
+    _kill_in_the_middle(tmp_path, 1)
+    ledger = Ledger(tmp_path)
+    problem = ledger.find_killer("ingest", TASK)
+    assert problem is not None
+    assert problem.reason.startswith("its process was killed 3 times; ")
+    assert ledger.find_killer("ingest", Task("a", "other input", 0, 0, 0)) is None
+    assert ledger.find_killer("maps", TASK) is None
+    ledger.forget(["ingest"])
+    assert ledger.find_killer("ingest", TASK) is None
+    assert Ledger(tmp_path).find_killer("ingest", TASK) is not None
+    Ledger(tmp_path).forgive(["ingest"])
+    assert Ledger(tmp_path).num_kills("ingest", TASK) == 0
+
+
+def test_tasks_that_ended_in_any_way_were_not_killed(tmp_path: Path) -> None:
+    for event in ("failed", "interrupted", "failed", "interrupted"):
+        _kill_in_the_middle(tmp_path, 1)
+        record(tmp_path, event, "ingest", TASK.key, TASK.digest)  # type: ignore[arg-type]
+    assert Ledger(tmp_path).num_kills("ingest", TASK) == 0
+    before = Ledger(tmp_path)
+    _kill_in_the_middle(tmp_path, 1)
+    before.note_interrupted("ingest", [TASK])
+    before.note_interrupted("ingest", [TASK])
+    assert Ledger(tmp_path).num_kills("ingest", TASK) == 0
+    _kill_in_the_middle(tmp_path, 4)
+    record(tmp_path, "done", "ingest", TASK.key, TASK.digest)
+    assert Ledger(tmp_path).num_kills("ingest", TASK) == 0, "it was done once: it is no killer"
+
+
+def test_rates_do_not_depend_on_the_clocks_of_hosts(tmp_path: Path) -> None:
+    now = time.time()
+    for host, skew in (("a", 0.0), ("b", 5 * 3600.0), ("c", -5 * 3600.0)):
+        path = tmp_path / "journal" / f"{host}-1.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        times = [("begun", -100.0), *(("done", float(second)) for second in range(-90, 1, 10))]
+        lines = [
+            {"event": event, "stage": "maps", "key": "k", "digest": "d", "time": now + skew + t} for event, t in times
+        ]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        os.utime(path, (now, now))
+    assert pace(tmp_path, "maps", now - 600) == pytest.approx(0.3)

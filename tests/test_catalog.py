@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -37,8 +40,13 @@ def test_only_what_changed_is_opened_again(source: Path, monkeypatch: pytest.Mon
     first = discover(SourceConfig(path=source))
     known = {record.path: record for record in first.records}
     opened: list[str] = []
-    look_at = walking.look_at
-    monkeypatch.setattr(walking, "look_at", lambda path, *more: opened.append(path.name) or look_at(path, *more))
+    look_at_each = walking.look_at_each
+
+    def look(files: Sequence[tuple[Path, Any]], dataset: str = "") -> Iterator[walking.FileRecord]:
+        opened.extend(path.name for path, _ in files)
+        return look_at_each(files, dataset)
+
+    monkeypatch.setattr(walking, "look_at_each", look)
     assert discover(SourceConfig(path=source), known).scans == first.scans
     assert opened == []
     copy_of(source, "sim_0001", "sim_0009")
@@ -195,7 +203,7 @@ def test_the_verb_makes_shows_and_asks(
     out = capsys.readouterr().out
     assert "17 files in" in out
     assert "17 of them opened" in out
-    assert f"{source / 'zero.h5'}: cannot read it: it is empty" in out
+    assert re.search(r"zero\.h5.*t: it is empty", out)
     assert main(["catalog", str(source), *archive]) == 3
     assert "0 of them opened" in capsys.readouterr().out
     assert main(["catalog", "query", "frame_time", ">", "0", *archive, "--output", str(tmp_path / "good.csv")]) == 0

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ainerd_hpc.archive import reading_group
+from ainerd_hpc.archive import Archive, reading_group
 from ainerd_hpc.config import load
 from ainerd_hpc.correlation.bad_frames import REASONS
 from ainerd_hpc.correlation.memory import Split
@@ -170,6 +170,56 @@ def test_an_image_of_another_detector_is_one_line_and_a_missing_one_stops_the_ru
         correlated(tmp_path / "source", tmp_path / "other", correct={key: tmp_path / "none.h5:/data"})
     with pytest.raises(PlanError, match="expected a finite dark and a flat field above 0"):
         correlated(tmp_path / "source", tmp_path / "zero", correct=saved(tmp_path, flat=np.zeros(SHAPE)))
+
+
+def two_detectors(root: Path) -> dict[str, Path]:
+    """A scan of each of two detectors, with the dark of each, one of them beside its scan."""
+    dark, _ = images()
+    for name, offset in (("lambda", 0), ("eiger", 20)):
+        frames = (photons(30) + offset + np.floor(dark)).astype(np.uint16)
+        write_source(root / "source" / name, frames, scan_id=f"{name}_7")
+        (root / "source" / name / "q_map.hdf").rename(root / "source" / name / f"{name}_7_qmap.hdf")
+    saved(root / "source" / "eiger", eiger_7_dark=dark + 20)
+    return saved(root / "darks", **{"lambda": dark}) | {"eiger": root / "source" / "eiger" / "eiger_7_dark.npy"}
+
+
+def test_each_scan_is_corrected_with_the_dark_of_its_detector(tmp_path: Path) -> None:
+    darks = two_detectors(tmp_path)
+    rules = {"lambda/*": darks["lambda"], "*": "{stem}_dark.npy"}
+    config = configure(tmp_path / "source", tmp_path / "both", correct={"dark": rules})
+    Run(config, until="correlate").execute()
+    scans = {scan.scan_id: scan for scan in Archive(tmp_path / "both").read_catalog()}
+    assert scans.keys() == {"lambda--lambda_7", "eiger--eiger_7"}  # the dark beside its scan is none
+    for name, dark in darks.items():
+        scan, folder = scans[f"{name}--{name}_7"], tmp_path / "source" / name
+        paired = (scan.dark, scan.flat, scan.partition_file, scan.metadata_file)
+        assert paired == (str(dark), "", str(folder / f"{name}_7_qmap.hdf"), str(folder / f"{name}_7_metadata.hdf"))
+        alone = correlated(folder, tmp_path / name, f"{name}_7", correct={"dark": dark})
+        assert_same(read_arrays(tmp_path / "both", scan.scan_id), alone)
+    one, other = (read_arrays(tmp_path / "both", scan_id)["c2"] for scan_id in scans)
+    np.testing.assert_allclose(one, other, rtol=1e-5)  # the same photons above two darks
+
+
+def test_a_scan_without_its_dark_is_told_with_all_else_and_the_others_go_on(tmp_path: Path) -> None:
+    darks = two_detectors(tmp_path)
+    darks["eiger"].rename(tmp_path / "source" / "lambda" / "lost.npy")
+
+    def reasons(**correct: Any) -> dict[str, str]:
+        config = configure(tmp_path / "source", tmp_path, correct=correct)
+        found = discover(config.source, correct=config.correct)
+        assert len(found.scans) == 2
+        return {problem.scan_id: problem.reason for problem in found.problems}
+
+    (reason,) = reasons(dark={"lambda/*": darks["lambda"]}).values()
+    assert (
+        f"{tmp_path}/source/eiger/eiger_7.h5: expected a pattern of correct.dark that matches it, found none" in reason
+    )
+    (reason,) = reasons(dark={"lambda/*": darks["lambda"], "*": "{stem}_dark.npy"}).values()
+    assert f"eiger_7.h5: expected its dark {darks['eiger']}, found no such file; copy it there" in reason
+    both = reasons(dark="{stem}_dark.npy", flat={"nobody": darks["lambda"]})
+    assert both.keys() == {"lambda--lambda_7", "eiger--eiger_7"}
+    assert all("expected its dark" in one and "; also " in one and "correct.flat" in one for one in both.values())
+    assert reasons(dark={"lambda/*": darks["lambda"], "*": None}) == {}
 
 
 def test_a_threshold_needs_a_dark() -> None:
@@ -479,7 +529,7 @@ def test_frames_are_read_as_often_as_planned(
 
     monkeypatch.setattr(ApsFrames, "read", counting)
     stage = Correlate(config)
-    for task in stage.tasks(discover(config.source).scans):
+    for task in stage.tasks(discover(config.source, correct=config.correct).scans):
         numbers.clear()
         stage.run_task(task)
         assert len(numbers) == task.read_bytes / (2 * NUM_PIXELS)
@@ -493,18 +543,23 @@ def test_what_is_corrected_is_told_and_changes_are_made_anew(tmp_path: Path) -> 
         return Correlate(configure(tmp_path / "source", tmp_path / "archive", correct=correct))
 
     paths, moved = saved(tmp_path / "a", dark=dark, flat=flat), saved(tmp_path / "b", dark=dark)
-    (scan,) = discover(stage().config.source).scans
+
+    def digest_of(**correct: Any) -> str:
+        config = stage(**correct).config
+        (scan,) = discover(config.source, correct=config.correct).scans
+        return stage(**correct).digest(scan)
+
     every = [{}, {"dark": paths["dark"]}, {"flat": paths["flat"]}, {"dark": paths["dark"], "dark_threshold": 0.0}]
     every += [{"hot_pixels": 5.0}, {"hot_pixels": 6.0}, {"bad_frames": 5.0}, {"sentinels": [5]}, {"saturation": 5}]
     every += [{"monitor": "i0"}, {"monitor": "i0.csv"}]
-    assert len({stage(**correct).digest(scan) for correct in every}) == len(every)
+    assert len({digest_of(**correct) for correct in every}) == len(every)
 
     stat = paths["dark"].stat()
-    before = stage(dark=paths["dark"]).digest(scan)
+    before = digest_of(dark=paths["dark"])
     os.utime(moved["dark"], ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert stage(dark=moved["dark"]).digest(scan) == before
+    assert digest_of(dark=moved["dark"]) == before
     os.utime(moved["dark"], ns=(0, 0))
-    assert stage(dark=moved["dark"]).digest(scan) != before
+    assert digest_of(dark=moved["dark"]) != before
 
     config = configure(tmp_path / "source", tmp_path / "archive", correct={"dark": paths["dark"], "saturation": 7000})
     Run(config, until="correlate").execute()

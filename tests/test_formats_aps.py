@@ -255,6 +255,50 @@ def test_chunks_that_lie_about_their_size_take_no_memory(tmp_path):
         source.read(3, 4)
 
 
+@pytest.mark.parametrize("claimed", [2**62, 2**31, 5])
+@pytest.mark.parametrize(
+    ("filters", "place"),
+    [
+        (hdf5plugin.Bitshuffle(cname="lz4"), (0, 8, "big")),
+        (hdf5plugin.Bitshuffle(cname="zstd"), (0, 8, "big")),
+        (hdf5plugin.LZ4(), (0, 8, "big")),
+        (hdf5plugin.Blosc(), (4, 4, "little")),
+    ],
+    ids=["bitshuffle lz4", "bitshuffle zstd", "lz4", "blosc"],
+)
+def test_chunks_of_several_frames_are_not_believed_either(filters, place, claimed, tmp_path):
+    path, (offset, size, order) = tmp_path / "scan.h5", place
+    with h5py.File(path, "w") as file:
+        file.create_dataset("entry/data/data", data=some_frames(), chunks=(2, 9, 11), **filters)
+    claim = (claimed % 256**size).to_bytes(size, order)
+    overwrite_chunk(path, 1, lambda _: path.read_bytes()[chunk_place(path, 1) :][:offset] + claim)
+    with ApsHdf5.open(path) as source:
+        np.testing.assert_array_equal(source.read(4, 7), some_frames()[4:])
+        np.testing.assert_array_equal(source.read(0, 2), some_frames()[:2])
+        for start, stop in ((0, 3), (3, 5), (2, 3)):
+            problem = rf"frames {start}\.\.{stop - 1}: cannot read it: expected a chunk of 396 bytes in frame 2"
+            with pytest.raises(ScanError, match=problem):
+                source.read(start, stop)
+
+
+def chunk_place(path, number):
+    with h5py.File(path) as file:
+        return file["entry/data/data"].id.get_chunk_info(number).byte_offset
+
+
+@pytest.mark.parametrize(
+    "compression", [{"compression": "gzip"}, hdf5plugin.Bitshuffle(cname="lz4"), hdf5plugin.Blosc()]
+)
+def test_chunks_that_would_fill_the_memory_are_refused(compression, tmp_path):
+    """Next to nothing in the file, 2 GiB as soon as a frame is read."""
+    path = tmp_path / "scan.h5"
+    with h5py.File(path, "w") as file:
+        layout = {"shape": (100, 1024, 1024), "chunks": (1024, 1024, 1024), "maxshape": (None, 1024, 1024)}
+        file.create_dataset("entry/data/data", dtype=np.uint16, **layout, **compression)
+    with pytest.raises(ScanError, match=r"expected chunks of at most 1073741824 bytes, found \(1024, 1024, 1024\)"):
+        describe(path)
+
+
 def test_frames_never_written_are_empty(tmp_path):
     with h5py.File(tmp_path / "scan.h5", "w") as file:
         data = file.create_dataset("entry/data/data", (3, 9, 11), np.uint16, **DIRECT)

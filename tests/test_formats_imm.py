@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import struct
 from pathlib import Path
@@ -277,3 +278,18 @@ def test_whatever_a_field_of_a_header_says_only_a_scan_error_comes_out(tmp_path_
     with SourceFile(path) as file:
         assert Imm.matches(file)
     try_all(Imm, path)
+
+
+@pytest.mark.parametrize("is_sparse", [True, False])
+def test_a_file_that_is_cut_while_it_is_read_is_one_line(is_sparse, tmp_path):
+    frames = np.random.default_rng(0).poisson(2.0, (40, 100, 120)).astype(np.uint16)
+    events = [(int(t), int(120 * y + x), int(frames[t, y, x])) for t, y, x in np.argwhere(frames)]
+    shape = {"rows": 100, "columns": 120}
+    content = sparse(events, 40, **shape) if is_sparse else dense_frames(frames)
+    path = tmp_path / "scan.imm"
+    path.write_bytes(content)
+    with Imm.open(path) as stored:
+        os.truncate(path, len(content) // 2)
+        np.testing.assert_array_equal(stored.read(0, 10), frames[:10])
+        with pytest.raises(ScanError, match=r"scan\.imm frames 25\.\.39: cannot read it: expected .* found a file of"):
+            stored.read(25, 40)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -421,3 +422,15 @@ def test_a_file_is_mapped_and_not_held(tmp_path):
     tracemalloc.stop()
     assert len(events.pixel) == np.count_nonzero(frame >= 2**24 - 1000)
     assert peak < 2**20
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_one_line_and_no_end_of_the_process(tmp_path):
+    path = write(tmp_path / "scan.bin", photons(50, 4000))
+    position = positions(np.arange(AREA))
+    with Rigaku.open(path) as frames:
+        assert len(found(frames, 0, 10, position)[0].pixel) > 0
+        os.truncate(path, 8 * 4000 * 20)
+        problem = r"scan\.bin frames 30\.\.39: cannot read it: expected .* bytes at .*, found a file of 640000"
+        with pytest.raises(ScanError, match=problem) as e:
+            found(frames, 30, 40, position)
+        assert "\n" not in str(e.value)

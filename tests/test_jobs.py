@@ -26,6 +26,7 @@ echo "$(pwd): $*" >> calls
 echo "$TMPDIR $GLOO_SOCKET_IFNAME $EXTRA $MODULE $ACTIVE" >> environment
 if [ "$1" = requeue ]; then exit; fi
 trap 'echo ended in order >> calls; exit 130' TERM
+if [ -f kill ]; then kill -KILL $$; fi
 if [ -f sleep ]; then sleep 30 >/dev/null 2>&1 & wait; fi
 exit "$(cat code)"
 """
@@ -229,6 +230,18 @@ def test_a_cancelled_job_is_ended_in_order_and_not_put_back(suffix: str, stage: 
     process.communicate(timeout=20)
     assert process.returncode > 128 or process.returncode == 124
     assert stage.calls()[1:] == ["ended in order"]
+
+
+@pytest.mark.parametrize("suffix", ["sbatch", "pbs"])
+def test_a_program_that_is_killed_goes_on_in_another_job(suffix: str, stage: Stage) -> None:
+    """By the kernel, say, for the memory that it takes; the script lives on."""
+    stage.write("kill", "")
+    code, text = stage.run(f"array.{suffix}")
+    assert code == 137
+    put_back = "scontrol requeue 12" if suffix == "sbatch" else f"{stage.folder}: requeue . 12.server"
+    assert stage.calls()[1:] == [put_back]
+    assert "the program was killed (out of memory?); goes on in another job" in text
+    assert stage.run(f"array.{suffix}", SLURM_RESTART_COUNT="10")[1].count("after 10 restarts") == (suffix == "sbatch")
 
 
 def test_a_job_goes_on_only_so_often(stage: Stage) -> None:

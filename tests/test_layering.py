@@ -13,14 +13,14 @@ PACKAGE = Path(__file__).parents[1] / "ainerd_hpc"
 
 LAYERS = [
     {"errors", "types"},
-    {"config", "kernels", "model_cost", "publishing", "site", "allocation"},
+    {"config", "kernels", "model_cost", "publishing", "site", "allocation", "lock", "versions"},
     {"formats", "tables"},
     {"archive", "costs", "model", "page", "console"},
-    {"simulate", "training", "ledger", "executors", "catalog", "naming", "run_record"},
+    {"simulate", "training", "ledger", "executors", "catalog", "naming", "pairing", "run_record"},
     {"discovery", "correlation"},
     {"stages"},
     {"pipeline", "cataloguing", "export", "qmap", "qmap_picture"},
-    {"submission"},
+    {"submission", "doctor"},
     {"cli"},
 ]
 """From the ground up. A module may import from lower layers and from its own."""
@@ -28,6 +28,8 @@ LAYERS = [
 DOORS = {
     "dask": {"executors"},
     "distributed": {"executors"},
+    "dask_jobqueue": {"executors"},
+    "cryptography": {"executors"},
     "zarr": {"archive", "formats.zarr_stores"},
     "h5py": {"formats"},
     "hdf5plugin": {"formats"},
@@ -38,7 +40,7 @@ DOORS = {
 }
 """Who alone may import a library, anywhere in a file: a module, or a package with all that is in it."""
 
-HEAVY = {"torch", "lightning", "dask", "distributed", "umap", "hdbscan", "numba"}
+HEAVY = {"torch", "lightning", "dask", "distributed", "dask_jobqueue", "bokeh", "umap", "hdbscan", "numba"}
 
 
 def _modules() -> dict[str, Path]:

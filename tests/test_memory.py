@@ -8,12 +8,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
-from ainerd_hpc.config import SimulateConfig
+from ainerd_hpc.config import SimulateConfig, load
+from ainerd_hpc.pipeline import Run
 from ainerd_hpc.simulate import write_scan, write_shared_files
 from ainerd_hpc.types import PROCESS_BYTES
+from tests import test_formats_imm as imm
 
 SCRIPT = """
 import ctypes, sys
@@ -106,6 +109,79 @@ def test_projected_peak_bounds_the_measured_one(
     print(stage, content, shape, more, *(f"{size / 1e6:.0f} MB" for size in (base, process, measured, planned)))
     assert measured < planned
     assert planned < 8 * measured + 2**27  # a bound, not a guess at infinity
+
+
+# Files of events
+
+EVENTS = SimulateConfig(num_scans=1, num_frames=1500, height=512, width=1024, num_q_bins=2)
+PER_FRAME = 3000
+
+
+def write_events(folder: Path, kind: str) -> None:
+    """Single photons anywhere, as many in each frame."""
+    num_frames, rows, columns = EVENTS.num_frames, EVENTS.height, EVENTS.width
+    rng = np.random.default_rng(0)
+    pixel = np.sort(rng.integers(0, rows * columns, (num_frames, PER_FRAME)), axis=1).astype(np.uint32)
+    frame = np.repeat(np.arange(num_frames), PER_FRAME)
+    if kind == "rigaku":
+        (frame.astype("<u8") << 40 | pixel.ravel().astype("<u8") << 16 | 1).tofile(folder / "scan.bin")
+    elif kind == "imm":
+        header = imm.header(PER_FRAME, True, rows=rows, columns=columns)
+        counts = np.ones(PER_FRAME, "<u2").tobytes()
+        (folder / "scan.imm").write_bytes(b"".join(header + one.tobytes() + counts for one in pixel))
+    else:
+        by_pixel = kind == "esrf by pixel"
+        order = np.argsort(pixel.ravel(), kind="stable") if by_pixel else slice(None)
+        index = frame if by_pixel else pixel.ravel()
+        sizes = np.bincount(pixel.ravel(), minlength=rows * columns) if by_pixel else np.full(num_frames, PER_FRAME)
+        names = ("time_index", "pixel_pointer") if by_pixel else ("pixel_index", "frame_pointer")
+        with h5py.File(folder / "scan.h5", "w") as file:
+            file.attrs["frames_shape"] = (num_frames, rows, columns)
+            packed = {"chunks": (2**16,), "compression": "gzip", "compression_opts": 1}
+            file.create_dataset("intensity", data=np.ones(index.size, np.uint16), **packed)
+            file.create_dataset(names[0], data=index[order].astype(np.int32), **packed)
+            file[names[1]] = np.append(0, np.cumsum(sizes))
+
+
+@pytest.fixture(scope="module")
+def prepared_events(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:
+    """By kind: a source with one file of events, and an archive that knows of it."""
+
+    @functools.cache
+    def prepare(kind: str) -> tuple[Path, Path]:
+        folder = tmp_path_factory.mktemp("events")
+        write_shared_files(folder / "source", EVENTS)
+        write_events(folder / "source", kind)
+        settings = ["executor.kind=inline", "source.frame_time=0.1", "ingest.form=none"]
+        places = [f"source.path={folder / 'source'}", f"archive={folder / 'archive'}"]
+        Run(load(None, [*places, *settings]), until="ingest").execute()
+        return folder / "source", folder / "archive"
+
+    return prepare
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind", "more"),
+    [
+        ("correlate", "rigaku", ("executor.threads=2",)),
+        ("correlate", "imm", ()),
+        ("correlate", "esrf by frame", ("executor.threads=2",)),
+        ("correlate", "esrf by pixel", ("correlate.form=events", "maps.windows=[100]")),
+        ("ingest", "esrf by pixel", ("ingest.form=auto",)),
+        ("ingest", "rigaku", ("ingest.form=events", "executor.threads=2")),
+    ],
+)
+def test_projected_peak_of_events_bounds_the_measured_one(
+    stage: str, kind: str, more: tuple[str, ...], prepared_events: Callable[[str], tuple[Path, Path]]
+) -> None:
+    places = map(str, prepared_events(kind))
+    chosen = ["source.frame_time=0.1", "ingest.form=none", *more]
+    command = [sys.executable, "-c", SCRIPT, stage, "frames", *places, *chosen]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    base, measured, process, planned = map(int, result.stdout.split()[-4:])
+    print(stage, kind, more, *(f"{size / 1e6:.0f} MB" for size in (base, process, measured, planned)))
+    assert measured < planned
+    assert planned < 8 * measured + 2**27
 
 
 def test_a_process_without_data_is_within_its_allowance() -> None:

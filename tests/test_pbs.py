@@ -13,11 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from ainerd_hpc.config import load
-from ainerd_hpc.pipeline import Run
 from ainerd_hpc.submission.record import last_submission
 from tests import pbs_front
-from tests.batch_runs import logs, queued, states, verb, wait_for, write_config, write_site
+from tests.batch_runs import (
+    begin_local_run,
+    local_digests,
+    logs,
+    queued,
+    states,
+    verb,
+    wait_for,
+    write_config,
+    write_site,
+)
 from tests.conftest import digests
 from tests.slurm_sandbox import cluster
 
@@ -56,23 +64,25 @@ def config(tmp_path: Path, simulated_source: Path) -> Path:
     return write_config(tmp_path, simulated_source)
 
 
-def test_a_line_ends_as_a_local_run(config: Path) -> None:
+def test_the_whole_line_ends_as_a_local_run(config: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     site = write_site(config.parent, "pbs", array={"jobs": 2})
-    result = verb("submit", config, "--site", site, "--until", "correlate")
+    result = verb("submit", config, "--site", site)
     assert result.returncode == 0, result.stderr
+    begin_local_run(config, tmp_path_factory)
     jobs = re.findall(r"^([\w-]+): job (\d+\S*)$", result.stdout, flags=re.MULTILINE)
-    assert [name for name, _ in jobs] == ["ingest", "ingest-end", "correlate", "correlate-end"]
-    assert all(re.fullmatch(r"\d+\[\]\.sandbox" if "end" not in name else r"\d+\.sandbox", job) for name, job in jobs)
-    assert states(config)["correlate"] == "waiting 2 waiting"
+    arrays = {"ingest", "correlate", "maps"}
+    assert [name for name, _ in jobs] == [
+        *(f"{name}{end}" for name in ("ingest", "correlate", "maps") for end in ("", "-end")),
+        *("train", "embed", "cluster", "report"),
+    ]
+    assert all(re.fullmatch(r"\d+\[\]\.sandbox" if name in arrays else r"\d+\.sandbox", job) for name, job in jobs)
+    assert states(config)["report"] == "waiting 1 waiting"
     archive = config.parent / "archive"
     wait_for(lambda: not queued(), logs(archive))
-    expected = load(config, [f"archive={config.parent / 'local'}", "executor.memory=3 GB"])
-    Run(expected, until="correlate").execute()
-    assert digests(archive) == digests(expected.archive), logs(archive)
-    found = states(config)
-    assert (found["correlate"], found["maps"]) == ("done", "to do")
-    names = sorted(re.sub(r"\d+", "N", path.name) for path in archive.glob("jobs/*/logs/*.log"))
-    assert names == ["correlate-end.N.log", *["correlate.N_N.log"] * 2, "ingest-end.N.log", *["ingest.N_N.log"] * 2]
+    assert set(states(config).values()) == {"done"}, logs(archive)
+    assert digests(archive) == local_digests(config, tmp_path_factory), logs(archive)
+    names = sorted({re.sub(r"\d+", "N", path.name) for path in archive.glob("jobs/*/logs/*.log")})
+    assert names == sorted(f"{name}.N{'_N' * (name in arrays)}.log" for name, _ in jobs)
 
 
 def test_steps_whose_time_is_up_go_on_in_new_jobs(config: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ainerd_hpc.submission.record import last_submission
 from tests.batch_runs import (
@@ -42,6 +43,10 @@ def config(tmp_path: Path, simulated_source: Path) -> Path:
     return write_config(tmp_path, simulated_source)
 
 
+def _control(action: str, job: str) -> None:
+    subprocess.run(["scontrol", action, job], check=True)
+
+
 def _same_as_a_local_run(config: Path, factory: pytest.TempPathFactory, *folders: str) -> None:
     archive = config.parent / "archive"
     expected = local_digests(config, factory)
@@ -61,24 +66,44 @@ def test_the_whole_line_ends_as_a_local_run(config: Path, tmp_path_factory: pyte
         "ingest", "ingest-end", "correlate", "correlate-end", "maps", "maps-end", "train", "embed", "cluster",
         "report",
     ]  # fmt: skip
+    held = dict(jobs)["correlate"]
+    _control("hold", held)  # so that the line stands still while it is looked at
     assert states(config)["report"] == "waiting 1 waiting"
     again = verb("submit", config, "--site", site)
     assert (again.returncode, again.stderr.count("\n")) == (1, 1)
     assert "expected no jobs of it, found" in again.stderr
     archive = config.parent / "archive"
-    wait_for(lambda: list(archive.glob("correlation/*.zip")), logs(archive))
+    wait_for(lambda: not queued("-n", "ingest-end"), logs(archive))
     during = states(config)
-    assert during["ingest"] == "done"
-    assert during["maps"] == "waiting 2 waiting"
+    assert (during["ingest"], during["correlate"], during["maps"]) == ("done", "queued 2 queued", "waiting 2 waiting")
+    _control("release", held)
     wait_for(lambda: queued("-n", "train", "-t", "R"), logs(archive))
+    _control("suspend", dict(jobs)["train"])
     during = states(config)
     assert (during["maps"], during["train"]) == ("done", "running 1 running")
+    _control("resume", dict(jobs)["train"])
     wait_for(lambda: not queued(), logs(archive))
     assert set(states(config).values()) == {"done"}
     _same_as_a_local_run(config, tmp_path_factory)
     assert digests(archive).keys() == local_digests(config, tmp_path_factory).keys()
     nothing = verb("submit", config, "--site", site)
     assert (nothing.returncode, nothing.stdout) == (0, "everything is done: nothing is submitted\n")
+
+
+@pytest.mark.parametrize(("kind", "nodes"), [("elastic", 1), ("allocation", 2)])
+def test_with_dask_workers_elsewhere(
+    kind: str, nodes: int, config: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    data = yaml.safe_load(config.read_text())
+    site = write_site(config.parent, "slurm", array={"nodes": nodes, "jobs": 2})
+    config.write_text(yaml.safe_dump({**data, "executor": {"kind": kind, "site": str(site)}}))
+    result = verb("submit", config, "--site", site, "--until", "ingest")
+    assert result.returncode == 0, result.stderr
+    archive = config.parent / "archive"
+    wait_for(lambda: not queued(), logs(archive))
+    assert states(config)["ingest"] == "done", logs(archive)
+    write_config(config.parent, yaml.safe_load(config.read_text())["source"]["path"])
+    _same_as_a_local_run(config, tmp_path_factory, "frames")
 
 
 def test_put_back_before_its_walltime_then_cancelled_then_submitted_again(
@@ -91,7 +116,9 @@ def test_put_back_before_its_walltime_then_cancelled_then_submitted_again(
     (first,) = queued("-n", "ingest")
     subprocess.run(["scancel", "--batch", "--signal=USR1", first], check=True)  # as SLURM does, `lead` before the end
     wait_for(lambda: queued("-n", "ingest", "-t", "PD"), logs(archive))
+    _control("hold", first)
     assert states(config)["ingest"].startswith("queued 1 queued")
+    _control("release", first)
     wait_for(lambda: list(archive.glob("correlation/*.zip")), logs(archive))
     log = next(archive.glob("jobs/*/logs/ingest.*.log")).read_text()
     assert re.findall(r"exit (\d+)", log) == ["130", "0"]

@@ -20,8 +20,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from ainerd_hpc.archive import Archive
-from ainerd_hpc.config import RunConfig
+from ainerd_hpc.config import ExecutorConfig, RunConfig
 from ainerd_hpc.errors import ArchiveError, ConfigError, PlanError, QuarantinedError, SubmissionError
+from ainerd_hpc.executors import worker_memory
 from ainerd_hpc.ledger import Ledger
 from ainerd_hpc.pipeline import Run, _share, plan
 from ainerd_hpc.run_record import last_run
@@ -29,17 +30,19 @@ from ainerd_hpc.site import KINDS, SiteConfig, load_site
 from ainerd_hpc.submission import pbs, slurm
 from ainerd_hpc.submission.batch import State
 from ainerd_hpc.submission.chain import cancel, requeue, submit
-from ainerd_hpc.submission.files import site_text
-from ainerd_hpc.submission.record import Submission, exit_code, last_error, last_submission
+from ainerd_hpc.submission.files import site_text, texts
+from ainerd_hpc.submission.record import Submission, exit_code, last_error, last_submission, new_folder
 from ainerd_hpc.submission.standing import duration_text, rate_text, standings
 from ainerd_hpc.submission.steps import Step, config_of, node_hours, steps
 from ainerd_hpc.types import Task
 from tests.conftest import digests
 from tests.golden_submission import GOLDEN, SITES, plans, submitted, text
+from tests.golden_submission import KINDS as GOLDEN_KINDS
 from tests.pbs_rules import check_command, check_options
 
 MakeConfig = Callable[..., RunConfig]
 COMMAND = [sys.executable, "-m", "ainerd_hpc.cli"]
+LOCAL = ExecutorConfig(kind="local")
 README = Path(__file__).parents[1] / "configs" / "sites" / "README.md"
 
 
@@ -142,7 +145,7 @@ def test_what_is_special_about_a_site_is_plain_bash(tmp_path: Path) -> None:
 
 
 def test_a_stage_of_many_tasks_is_an_array_and_a_job_that_finishes_it() -> None:
-    line = steps(plans(correlate=2, maps=1), site(array={"jobs": 3}))
+    line = steps(plans(correlate=2, maps=1), site(array={"jobs": 3}), LOCAL)
     assert [(step.name, step.kind, step.num_shares, step.needs_success) for step in line] == [
         ("ingest", "array", 3, True),
         ("ingest-end", "array", 0, False),
@@ -155,22 +158,22 @@ def test_a_stage_of_many_tasks_is_an_array_and_a_job_that_finishes_it() -> None:
         ("cluster", "single", 0, True),
         ("report", "single", 0, True),
     ]
-    assert [step.name for step in steps(plans(), site())] == [
+    assert [step.name for step in steps(plans(), site(), LOCAL)] == [
         "ingest", "correlate", "maps", "train", "embed", "cluster", "report",
     ]  # fmt: skip
 
 
 def test_what_is_done_is_finished_by_one_job() -> None:
-    line = steps(plans(ingest=0, correlate=0, maps=0), site())
+    line = steps(plans(ingest=0, correlate=0, maps=0), site(), LOCAL)
     assert (line[0].name, line[0].first, line[0].until) == ("resume", "ingest", "maps")
     assert [step.first for step in line[1:]] == ["train", "embed", "cluster", "report"]
     nothing = dict.fromkeys(("ingest", "correlate", "maps", "train", "embed", "cluster", "report"), 0)
-    assert steps(plans(**nothing), site()) == []
+    assert steps(plans(**nothing), site(), LOCAL) == []
 
 
 def test_node_hours_are_those_of_all_elements() -> None:
     found = site(array={"jobs": 4, "walltime": "2 h"}, ddp={"walltime": "30 min"})
-    line = steps(plans(), found)
+    line = steps(plans(), found, LOCAL)
     assert node_hours(line, found) == 4 * (4 * 2 + 2) + 0.5 + 2 * 0.5
 
 
@@ -184,6 +187,58 @@ def test_configs_of_jobs(simulated_source: Path, make_config: MakeConfig, monkey
     assert (one.executor.workers, one.executor.memory, one.executor.threads) == (1, 18 * 10**9, 2)
     assert config_of("ddp", config, found).train.devices == 4
     assert config_of("array", config, SiteConfig(system="slurm")).executor == config.executor
+    assert (one.executor.kind, on_workers.executor.kind) == ("inline", "local")
+
+
+def test_where_dask_workers_are_elsewhere_a_stage_is_one_job(
+    simulated_source: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text("system: slurm\narray: {cores: 8, memory: 40 GB, jobs: 5}\n", encoding="utf-8")
+    found = load_site(tmp_path / "mine.yaml")
+    elastic = make_config(simulated_source, executor={"kind": "elastic", "threads": 2, "site": tmp_path / "mine.yaml"})
+    line = steps(plans(), found, elastic.executor)
+    assert [(step.name, step.kind, step.config, step.num_shares, step.worker_jobs) for step in line[:3]] == [
+        (name, "single", "array", 0, 5) for name in ("ingest", "correlate", "maps")
+    ]
+    assert node_hours(line[:1], found) == 6  # its own, and as long those of five jobs with workers
+    asked = config_of("array", elastic, found, tmp_path / "jobs")
+    assert (asked.executor.site, asked.executor.workers) == (tmp_path / "jobs" / "site.yaml", None)
+    assert worker_memory(config_of("array", elastic, found).executor) == 9 * 10**9
+    files = texts(elastic, found, tmp_path)
+    (tmp_path / "site.yaml").write_text(files["site.yaml"], encoding="utf-8")
+    assert load_site(tmp_path / "site.yaml") == found
+    assert [
+        step.worker_jobs for step in steps(plans(), found, ExecutorConfig(kind="scheduler", address="a", memory=1))[:1]
+    ] == [0]
+
+
+def test_an_allocation_is_one_job_of_several_nodes(simulated_source: Path, make_config: MakeConfig) -> None:
+    config = make_config(simulated_source, executor={"kind": "allocation", "threads": 2})
+    nodes = {"nodes": 3, "cores": 8, "memory": "40 GB", "jobs": 5}
+    found = site(array=nodes, ddp={"nodes": 2}, environment={"spread": ["mpirun"]})
+    line = steps(plans(), found, config.executor)
+    assert [(step.name, step.kind, step.num_shares) for step in line[:2]] == [
+        ("ingest", "array", 0), ("correlate", "array", 0),
+    ]  # fmt: skip
+    assert node_hours(line[:1], found) == 1.5
+    asked = config_of("array", config, found).executor
+    assert (asked.workers, asked.memory, asked.spread) == (4, 9 * 10**9, ("mpirun",))
+    assert config_of("ddp", config, found).train.nodes == 2
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"array": {"nodes": 2}}, "array.nodes: expected 1 without executor.kind: allocation, found 2"),
+        ({"single": {"nodes": 3}}, "single.nodes: expected 1, found 3; give single.nodes: 1"),
+        ({"nodes": {"nodes": 2}}, "array.nodes: expected 1 without executor.kind: allocation, found 2"),
+    ],
+)
+def test_jobs_of_one_process_take_one_node(
+    sections: dict[str, object], words: str, simulated_source: Path, make_config: MakeConfig
+) -> None:
+    with pytest.raises(ConfigError, match=f"^site file: {words}"):
+        submit(make_config(simulated_source), SiteConfig.model_validate({"system": "slurm", **sections}), dry_run=True)
 
 
 @pytest.mark.parametrize("path", SITES, ids=lambda path: path.stem)
@@ -194,8 +249,9 @@ def test_command_lines_are_the_golden_ones(path: Path) -> None:
 @pytest.mark.parametrize(
     "path", [path for path in SITES if load_site(path).system == "pbs"], ids=lambda path: path.stem
 )
-def test_qsub_lines_keep_the_rules_of_openpbs(path: Path) -> None:
-    line, commands = submitted(path)
+@pytest.mark.parametrize("kind", GOLDEN_KINDS)
+def test_qsub_lines_keep_the_rules_of_openpbs(path: Path, kind: str) -> None:
+    line, commands = submitted(path, kind)
     ids = {f"ID_OF_{step.name}": "7[].server" if step.num_shares else "7.server" for step in line}
     for words in commands:
         told = [re.sub(r"ID_OF_[\w-]+", lambda match: ids[match[0]], word) for word in words]
@@ -318,7 +374,17 @@ def test_a_dry_run_prints_everything_and_does_nothing(
     assert [line.split()[2] for line in printed.splitlines() if line.startswith("qsub ")] == [
         "ingest", "ingest-end", "correlate", "correlate-end", "maps", "maps-end",
     ]  # fmt: skip
-    names = ["array.yaml", "ddp.yaml", "single.yaml", "site.sh", "array.pbs", "ddp.pbs", "env.sh", "single.pbs"]
+    names = [
+        "array.yaml",
+        "ddp.yaml",
+        "single.yaml",
+        "site.yaml",
+        "site.sh",
+        "array.pbs",
+        "ddp.pbs",
+        "env.sh",
+        "single.pbs",
+    ]
     assert re.findall(r"^===== (.*)$", printed, flags=re.MULTILINE) == names
     assert 'cd "$PBS_O_WORKDIR"' in printed
     assert not config.archive.exists()
@@ -375,7 +441,7 @@ def _log(submission: Submission, name: str, *lines: str) -> Path:
 
 
 def test_a_submission_is_read_as_it_was_written(tmp_path: Path) -> None:
-    written = Submission.create(tmp_path, "pbs", 3, {"array.yaml": "a"})
+    written = Submission.create(new_folder(tmp_path), "pbs", 3, {"array.yaml": "a"})
     written.note_job("7[].server", _step("maps", num_shares=4), ["qsub", "-N", "maps"])
     written.note_job("8.server", _step("maps-end", needs_success=False), ["qsub"])
     written.note_job("9[].server", _step("maps", num_shares=4), ["qsub", "-N", "maps"])
@@ -388,12 +454,12 @@ def test_a_submission_is_read_as_it_was_written(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert [job.id for job in found.all_jobs] == ["7[].server", "8.server", "9[].server"]
     assert found.all_jobs[0].step == _step("maps", num_shares=4)
-    second = Submission.create(tmp_path, "pbs", 3, {})
+    second = Submission.create(new_folder(tmp_path), "pbs", 3, {})
     assert last_submission(tmp_path).folder == second.folder != written.folder
 
 
 def test_a_log_tells_how_its_job_ended(tmp_path: Path) -> None:
-    submission = Submission.create(tmp_path, "slurm", 3, {})
+    submission = Submission.create(new_folder(tmp_path), "slurm", 3, {})
     good = _log(submission, "a", "ainerd-hpc job 7: 2026 on n1", "work", "ainerd-hpc job 7: exit 0, 2026-01-01")
     bad = _log(submission, "b", "ainerd-hpc: disk full; mend this", "Traceback", "ainerd-hpc job 7_2: exit 1, 2026")
     killed = _log(submission, "c", "ainerd-hpc job 7: 2026 on n1", "maps: 3 of 9", "slurmstepd: error: killed")
@@ -405,7 +471,7 @@ def test_a_log_tells_how_its_job_ended(tmp_path: Path) -> None:
 
 def test_standings_from_logs_and_products(no_batch_system: None, tmp_path: Path) -> None:
     """Where the batch system cannot be asked, too."""
-    submission = Submission.create(tmp_path, "slurm", 3, {})
+    submission = Submission.create(new_folder(tmp_path), "slurm", 3, {})
     for number, name in enumerate(("ingest", "correlate", "correlate-end", "maps", "train"), 1):
         stage = name.removesuffix("-end")
         shares = 3 if name == "correlate" else 0
@@ -440,7 +506,7 @@ def test_texts_of_rates_and_times() -> None:
 
 
 def test_only_jobs_of_a_submission_go_on(tmp_path: Path) -> None:
-    submission = Submission.create(tmp_path, "pbs", 0, {})
+    submission = Submission.create(new_folder(tmp_path), "pbs", 0, {})
     submission.note_job("7.server", _step("maps"), ["qsub"])
     with pytest.raises(SubmissionError, match=r"expected job 8\.server in jobs\.jsonl, found no such job"):
         requeue(submission.folder, "8.server")

@@ -1,4 +1,4 @@
-"""Training: the split, the augmentation, restarts, ranks and memory."""
+"""Training in one process: the split, the augmentation, restarts, interruptions and memory."""
 
 import contextlib
 import json
@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,6 +22,7 @@ from ainerd_hpc.model import build, embed
 from ainerd_hpc.model_cost import embedding_bytes, training_bytes
 from ainerd_hpc.training import SourceRecipe, fit
 from ainerd_hpc.training.data import augment, epoch_order, validation_scans
+from ainerd_hpc.training.interruption import Interruption
 from ainerd_hpc.training.trainee import learning_rate_factor
 
 HERE = Path(__file__)
@@ -30,11 +30,11 @@ TRAIN = TrainConfig(epochs=3, batch_size=3, validation_share=0.4, seed=1)
 
 
 class SimulatedMaps:
-    """Maps with decays of random times, one to three a scan; can end its process at the n-th read."""
+    """Maps with decays of random times, one to three a scan; can send its process a signal at the n-th read."""
 
-    def __init__(self, num_maps=7, level=1.0, die_at_read=0):
+    def __init__(self, num_maps=7, level=1.0, die_at_read=0, die_by=signal.SIGKILL):
         self.scan_ids = [f"scan{i * 3 // num_maps}" for i in range(num_maps)]
-        self.level, self.die_at_read, self.num_reads = level, die_at_read, 0
+        self.level, self.die_at_read, self.die_by, self.num_reads = level, die_at_read, die_by, 0
 
     def __len__(self):
         return len(self.scan_ids)
@@ -42,7 +42,7 @@ class SimulatedMaps:
     def __getitem__(self, index):
         self.num_reads += 1
         if self.num_reads == self.die_at_read:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.die_by)
         lag = np.abs(np.subtract.outer(np.arange(256), np.arange(256)))
         tau = np.random.default_rng(index).uniform(5, 200)
         return (self.level * np.exp(-lag / tau)).astype(np.float32)
@@ -185,6 +185,69 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(undistur
     assert bytes_of(again.weights) == bytes_of(undisturbed.weights)
 
 
+def reached(folder):
+    found = torch.load(folder / "last.ckpt", weights_only=True)
+    return len(found["history"]), found["step"]
+
+
+def test_a_signal_stops_it_after_the_step_at_work(undisturbed, tmp_path):
+    """Each start reads 5 maps; an epoch 3 and 2 to train, and 2 to validate: three steps."""
+    handled = (signal.SIGTERM, signal.SIGINT)
+    handlers = [signal.getsignal(number) for number in handled]
+    for number, (read, place) in enumerate([(7, (0, 1)), (6, (0, 2)), (6, (1, 0)), (9, (1, 2)), (2, (2, 0))]):
+        by = handled[number % 2]
+        with pytest.raises(KeyboardInterrupt, match="stopped"):
+            fit(SimulatedMaps(die_at_read=read, die_by=by), "ainerd2024", TRAIN, tmp_path, "maps")
+        assert reached(tmp_path) == place
+    assert handlers == [signal.getsignal(number) for number in handled]
+    result = fit(SimulatedMaps(), "ainerd2024", TRAIN, tmp_path, "maps")
+    assert bytes_of(result.weights) == bytes_of(undisturbed.weights)
+    for ours, theirs in zip(result.history, undisturbed.history, strict=True):
+        assert {key: ours[key] for key in ours if key != "seconds"} == {
+            key: theirs[key] for key in theirs if key != "seconds"
+        }
+
+
+def test_signalled_in_its_last_step_it_still_stops_the_run(undisturbed, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(SimulatedMaps(die_at_read=26, die_by=signal.SIGTERM), "ainerd2024", TRAIN, tmp_path, "maps")
+    source = SimulatedMaps()
+    result = fit(source, "ainerd2024", TRAIN, tmp_path, "maps")
+    assert source.num_reads == 0
+    assert bytes_of(result.weights) == bytes_of(undisturbed.weights)
+
+
+def test_a_second_ctrl_c_does_not_wait():
+    with Interruption(every=1.0) as interruption:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.is_asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.slow
+def test_killed_within_an_epoch_it_goes_on_from_the_last_checkpoint(undisturbed, tmp_path):
+    train = TRAIN.model_copy(update={"checkpoint_every": 1e-6})
+    assert start_fit(tmp_path, train, die_at_read=10).wait(timeout=120) == -signal.SIGKILL
+    assert reached(tmp_path) == (0, 1)
+    source = SimulatedMaps()
+    result = fit(source, "ainerd2024", TRAIN, tmp_path, "maps")
+    assert source.num_reads == 5 + 4 + 2 * 7
+    assert bytes_of(result.weights) == bytes_of(undisturbed.weights)
+
+
+def test_validation_is_done_in_float32_whatever_training_is_done_in(tmp_path):
+    train = TRAIN.model_copy(update={"precision": "bf16-mixed", "epochs": 1})
+    result = fit(SimulatedMaps(), "ainerd2024", train, tmp_path, "maps")
+    network = build("ainerd2024")
+    network.load_state_dict(result.weights)
+    source = SimulatedMaps()
+    held_out = [i for i, scan_id in enumerate(source.scan_ids) if scan_id in result.validation_scans]
+    _, errors = embed(network, np.stack([source[i] for i in held_out]))
+    assert errors.mean() == pytest.approx(result.history[0]["valid_l1"], rel=1e-6)
+
+
 @pytest.mark.parametrize("what", ["other maps", "other config", "junk"])
 def test_a_checkpoint_of_another_training_is_not_continued(undisturbed, tmp_path, what):
     if what == "junk":
@@ -238,12 +301,7 @@ def test_no_maps_is_an_error(tmp_path):
         fit(SimulatedMaps(0), "ainerd2024", TRAIN, tmp_path, "maps")
 
 
-@pytest.fixture
-def tests_importable(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]))
-
-
-def _start_fit(folder, train=TRAIN, **death):
+def start_fit(folder, train=TRAIN, **death):
     """A process that trains with `train`'s devices in `folder`; `death` says when it kills itself."""
     arguments = {"folder": str(folder), "train": train.model_dump(mode="json")} | death
     return subprocess.Popen([sys.executable, str(HERE), json.dumps(arguments)])
@@ -259,57 +317,10 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights(undisturbed, tmp_pat
     points += [{"die_after_epoch": 2}, {"die_at_read": 7}]
     (tmp_path / "last.part").write_bytes(b"half a checkpoint")
     for point in points:
-        assert _start_fit(tmp_path, **point).wait(timeout=120) == -signal.SIGKILL
+        assert start_fit(tmp_path, **point).wait(timeout=120) == -signal.SIGKILL
     result = fit(SimulatedMaps(), "ainerd2024", TRAIN, tmp_path, "maps")
     assert bytes_of(result.weights) == bytes_of(undisturbed.weights)
     assert [record["epoch"] for record in result.history] == [1, 2, 3]
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("tests_importable")
-def test_two_ranks_train_like_one(undisturbed, tmp_path):
-    """The last batch and the validation set have odd sizes: no map may count twice."""
-    epochs = []
-    train = TRAIN.model_copy(update={"devices": 2})
-    arguments = {"progress": lambda *x: epochs.append(x[0]), "recipe": RECIPE}
-    result = fit(SimulatedMaps(), "ainerd2024", train, tmp_path, "maps", **arguments)
-    assert epochs == [1, 2, 3]
-    for ours, theirs in zip(result.history, undisturbed.history, strict=True):
-        for key in ("train_l1", "valid_l1", "learning_rate"):
-            assert ours[key] == pytest.approx(theirs[key], rel=1e-4)
-    for key, value in result.weights.items():  # Adam turns a rounding error of a tiny gradient into a step
-        torch.testing.assert_close(value, undisturbed.weights[key], rtol=0, atol=2e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("tests_importable")
-def test_a_rank_that_fails_is_reported_in_one_line(tmp_path):
-    recipe = SourceRecipe("test_training:no_such_function", {})
-    train = TRAIN.model_copy(update={"devices": 2})
-    with pytest.raises(AinerdError, match="no_such_function") as error:
-        fit(SimulatedMaps(), "ainerd2024", train, tmp_path, "maps", recipe=recipe)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("tests_importable")
-def test_the_ranks_end_with_the_process_that_started_them(tmp_path):
-    process = _start_fit(tmp_path, train=TRAIN.model_copy(update={"devices": 2, "epochs": 1000}))
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "last.ckpt").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    ranks = psutil.Process(process.pid).children(recursive=True)
-    assert len(ranks) >= 3  # the launcher and two ranks
-    process.kill()
-    process.wait()
-    _, alive = psutil.wait_procs(ranks, timeout=20)
-    assert not alive
-
-
-def test_ranks_without_a_recipe_are_refused(tmp_path):
-    with pytest.raises(AinerdError, match="2 ranks need a recipe"):
-        fit(SimulatedMaps(), "ainerd2024", TRAIN.model_copy(update={"devices": 2}), tmp_path, "maps")
 
 
 def _peak_code(call):

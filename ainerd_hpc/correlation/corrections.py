@@ -42,9 +42,9 @@ def load_corrections(config: CorrectConfig, scan: Scan, layout: Layout) -> tuple
     ScanError
         An image cannot be read, has another shape than the frames, or leaves no pixel.
     """
-    if not config.has_images:
+    if not scan.is_corrected:
         return None, np.zeros(len(layout.order), dtype=bool)
-    dark, flat = load_image("dark", config.dark, scan), load_image("flat", config.flat, scan)
+    dark, flat = load_image("dark", scan.dark, scan), load_image("flat", scan.flat, scan)
     shape = (scan.height, scan.width)
     dark = (np.zeros(shape) if dark is None else dark).ravel()
     flat = (np.ones(shape) if flat is None else flat).ravel()

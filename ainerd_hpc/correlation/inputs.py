@@ -28,24 +28,24 @@ class Monitor(NamedTuple):
     """(t,) whether it is above 0 and finite in all frames of the file that make this one."""
 
 
-def images_digest(config: CorrectConfig) -> str:
-    """Of the corrections and their images, known by name, size and date; not of where they lie.
+def images_digest(config: CorrectConfig, scan: Scan) -> str:
+    """Of the corrections and the images of a scan, known by name, size and date; not of where they lie.
 
     Raises
     ------
     ConfigError
-        An image does not exist.
+        An image does not exist any more.
     """
-    images = [_fingerprint("dark", config.dark), _fingerprint("flat", config.flat)]
+    images = [_fingerprint("dark", scan.dark), _fingerprint("flat", scan.flat)]
     return digest(config.model_copy(update={"dark": None, "flat": None}), images)
 
 
-def _fingerprint(key: str, text: Path | None) -> str:
-    if text is None:
+def _fingerprint(key: str, text: str) -> str:
+    if not text:
         return ""
-    place = place_of(text)
+    place = place_of(Path(text))
     if not place.path.is_file():
-        raise ConfigError(f"correct.{key} {place.path}: no such file; correct the path, or leave the key out")
+        raise ConfigError(f"correct.{key} {place.path}: no such file; correct the path or leave the key out")
     return fingerprint((place.path,), place.dataset)
 
 
@@ -56,14 +56,14 @@ def monitor_digest(config: CorrectConfig, scan: Scan) -> str:
     return fingerprint((monitors.file_of(config.monitor, Path(scan.source)),))
 
 
-def described(config: CorrectConfig) -> dict[str, object]:
+def described(config: CorrectConfig, scan: Scan) -> dict[str, object]:
     """The corrections as a product records them: with the names of files, not with where they lie."""
-    images = {key: place_of(text) for key, text in (("dark", config.dark), ("flat", config.flat)) if text}
+    images = {key: place_of(Path(text)) for key, text in (("dark", scan.dark), ("flat", scan.flat)) if text}
     names = {key: ":/".join([place.path.name, place.dataset]).removesuffix(":/") for key, place in images.items()}
-    return {**config.model_dump(mode="json"), **names}
+    return {**config.model_dump(mode="json"), "dark": None, "flat": None, **names}
 
 
-def load_image(key: str, text: Path | None, scan: Scan) -> np.ndarray | None:
+def load_image(key: str, text: str, scan: Scan) -> np.ndarray | None:
     """A dark or a flat field, (y, x) float64; None where none is given.
 
     Raises
@@ -71,9 +71,9 @@ def load_image(key: str, text: Path | None, scan: Scan) -> np.ndarray | None:
     ScanError
         It cannot be read, or has another shape than the frames of the scan.
     """
-    if text is None:
+    if not text:
         return None
-    place = place_of(text)
+    place = place_of(Path(text))
     try:
         stat = place.path.stat()
     except OSError as error:

@@ -14,6 +14,8 @@ STORED_BYTES_PER_EVENT = 2
 """Least bytes of a sparse event in a compressed source file (bitshuffle/LZ4 takes 4 to 7)."""
 BYTES_PER_EVENT = 10
 """5 as found, frame by frame, and 5 sorted by pixel."""
+_BYTES_PER_EVENT_READ, _BURST = 48, 4
+"""Of a block of a file of events; by which the fullest block may exceed the mean."""
 _SHARE_OF_EVENTS = {"events": 1.0, "auto": 0.1}
 """Most pixels with a photon, where counts are copied as events."""
 BLOCK_BYTES = 2**22
@@ -38,20 +40,20 @@ class Split(NamedTuple):
     peak_bytes: int
     """Projected peak of a task, beyond that of the process."""
 
-    def num_reads(self, config: RunConfig) -> int:
+    def num_reads(self, config: RunConfig, scan: Scan) -> int:
         """How often a task reads all frames: at most twice to look at them as a whole, where the scan is split or has
         to be known before, and twice more for hot pixels; then once, or each block of pixels once for its intensities
         and once for its products."""
         blocks = 1 if self.num_blocks == 1 else 2 * self.num_blocks
-        looks = 2 if self.num_parts > 1 or self.num_blocks > 1 or is_surveyed(config) else 0
+        looks = 2 if self.num_parts > 1 or self.num_blocks > 1 or is_surveyed(config, scan) else 0
         return blocks + looks + (2 if config.correct.hot_pixels else 0)
 
 
-def is_surveyed(config: RunConfig) -> bool:
+def is_surveyed(config: RunConfig, scan: Scan) -> bool:
     """Whether a scan is looked at as a whole before its q-bins are correlated, even where it is not split."""
     correct = config.correct
     return bool(
-        config.correlate.frame_normalisation is True or correct.has_images or correct.hot_pixels or correct.bad_frames
+        config.correlate.frame_normalisation is True or scan.is_corrected or correct.hot_pixels or correct.bad_frames
     )
 
 
@@ -83,7 +85,7 @@ def peak_bytes(config: RunConfig, scan: Scan, tiles: Tiles, num_q_bins: int, num
     num_lags = len(delays(chosen.num_frames, config.correlate.lag_scheme, config.correlate.delays_per_level)[0])
     static_sums = 8 * scan.num_static_bins * (3 * chosen.num_frames + 8 * num_lags)
     lines = chosen.num_frames * (96 * num_q_bins + 200 * threads)
-    products = threads * 8 * _PIXELS_PER_PRODUCT * chosen.num_frames if config.correct.has_images else 0
+    products = threads * 8 * _PIXELS_PER_PRODUCT * chosen.num_frames if scan.is_corrected else 0
     return _BASE + reading + counts + rows + strips + blocks + static_sums + lines + products
 
 
@@ -94,17 +96,26 @@ def reading_bytes(config: RunConfig, scan: Scan) -> int:
     # A block as stored, decoded and flat, with room for its events; the sums of averaged frames.
     block = per_block * area * (3 * scan.itemsize + 5 + (12 if chosen.average > 1 else 0))
     sample = SAMPLES * SAMPLE_FRAMES * area * (4 * max(scan.itemsize, 4 if chosen.average > 1 else 1) + 4)
-    return config.executor.threads * block + sample + 12 * area + _correction_bytes(config, scan, per_block)
+    if scan.num_events:  # more in some blocks than in others; three modules of a detector, once more put together
+        share = min(1.0, _BURST * max(per_block, SAMPLES * SAMPLE_FRAMES) / scan.num_frames)
+        block += int(share * scan.num_events) * _BYTES_PER_EVENT_READ
+    more = scan.reader_bytes + _correction_bytes(config, scan, per_block)
+    return config.executor.threads * block + sample + 12 * area + more
+
+
+def most_events(scan: Scan) -> float:
+    """Events of a scan: as many as its file holds, or as could be in a file of frames of its size."""
+    return scan.num_events or scan.stored_bytes / STORED_BYTES_PER_EVENT
 
 
 def _correction_bytes(config: RunConfig, scan: Scan, per_block: int) -> int:
     """More of it where counts are corrected: dark, flat field and what is made of them; the counts of a block as
     measured, corrected and added up; sums of each pixel; marks of what is no count."""
     correct, area = config.correct, scan.height * scan.width
-    looked = scan.itemsize + 8 if correct.has_images or correct.hot_pixels else 0
+    looked = scan.itemsize + 8 if scan.is_corrected or correct.hot_pixels else 0
     marks = scan.itemsize + 2 if correct.sentinels or correct.saturation else 0
-    block = per_block * area * (looked + (9 if correct.has_images else 0) + marks)
-    images = 64 * area if correct.has_images else 0
+    block = per_block * area * (looked + (9 if scan.is_corrected else 0) + marks)
+    images = 64 * area if scan.is_corrected else 0
     return (
         config.executor.threads * (block + (16 * area if correct.hot_pixels else 0)) + images + 16 * area * bool(looked)
     )
@@ -117,18 +128,18 @@ def counts_bytes(config: RunConfig, scan: Scan, num_pixels: int) -> int:
     is small for its number of counts holds few events, which bounds both.
     """
     chosen = selection(config.correlate, scan.num_frames)
-    if config.correct.has_images:
+    if scan.is_corrected:
         return chosen.num_frames * num_pixels * 8 + _copied_bytes(config, scan, chosen.num_frames * num_pixels)
     size = max(scan.itemsize, 4) if chosen.average > 1 else scan.itemsize
     dense = chosen.num_frames * num_pixels * max(size, BYTES_PER_EVENT if config.correlate.form == "events" else 1)
     if config.correlate.form == "dense":
         return dense
+    if scan.num_events:
+        return min(dense, (12 if config.correlate.form == "events" else 40) * scan.num_events)
     return min(dense, (30 if config.correlate.form == "events" else 4) * scan.stored_bytes)
 
 
 def _copied_bytes(config: RunConfig, scan: Scan, num_counts: int) -> int:
     """Of the events in the archive that corrected counts are made of: those of the q-bins, and a copy of them."""
-    num_events = min(
-        _SHARE_OF_EVENTS.get(config.ingest.form, 0) * num_counts, scan.stored_bytes / STORED_BYTES_PER_EVENT
-    )
+    num_events = min(_SHARE_OF_EVENTS.get(config.ingest.form, 0) * num_counts, most_events(scan))
     return int(2 * BYTES_PER_EVENT * num_events)

@@ -104,7 +104,7 @@ class _Line:
         first, stop = task.args["q_bins"]
         layout, photons = self.layout.part(first, stop), None
         reading = self._reading(first, stop)
-        if "/" in task.key or task.args["blocks"] > 1 or memory.is_surveyed(self.config):
+        if "/" in task.key or task.args["blocks"] > 1 or memory.is_surveyed(self.config, self.scan):
             photons = self._survey()
             layout = self.layout.part(first, stop)
         c2 = create_c2(self.group, stop - first, self.tiles, self.chosen.num_frames)

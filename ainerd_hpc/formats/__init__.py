@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.suffixes import HDF5_SUFFIXES, RAW_SUFFIXES
 from ainerd_hpc.types import Content
 
 if TYPE_CHECKING:
@@ -43,9 +44,6 @@ _ARRAYS = {
     "zarr-array": "ainerd_hpc.formats.zarr_arrays:ZarrArray",
 }
 """Readers of an array whose path is given, `hdf5-array:<path>`."""
-_HDF5_SUFFIXES = {".h5", ".hdf", ".hdf5", ".nxs", ".cxi"}
-RAW_SUFFIXES = _HDF5_SUFFIXES | {".npy", ".bin", ".imm", ".edf", ".cbf", ".tif", ".tiff"}
-"""Files that are expected to hold something by these: where they do not, this is said."""
 
 
 def reader(name: str) -> Any:
@@ -140,6 +138,6 @@ def _fault(file: SourceFile) -> str:
         return ""
     if suffix == ".npy" and file.fault:
         return file.fault
-    wrong = "it is empty" if not file.head and not file.fault else "it is not HDF5" if suffix in _HDF5_SUFFIXES else ""
+    wrong = "it is empty" if not file.head and not file.fault else "it is not HDF5" if suffix in HDF5_SUFFIXES else ""
     problem = file.fault or wrong
     return str(ScanError(str(file.path), f"cannot read it: {problem}", NEXT_STEP)) if problem else ""

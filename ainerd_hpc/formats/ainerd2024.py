@@ -12,6 +12,7 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
+from ainerd_hpc.formats.opening import opened
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
@@ -82,7 +83,8 @@ def _companions(path: Path) -> tuple[Path, ...]:
 
 def _load(path: Path, name: str) -> np.ndarray:
     try:
-        return np.asarray(np.load(path.with_name(name), allow_pickle=False))
+        with opened(path.with_name(name)) as file:
+            return np.asarray(np.load(file.buffered(), allow_pickle=False))
     except (OSError, ValueError) as error:
         where = str(path.with_name(name))
         raise ScanError(where, f"cannot be read ({error})", "copy it again from its origin") from None

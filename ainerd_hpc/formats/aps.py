@@ -15,7 +15,8 @@ import numpy as np
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
 from ainerd_hpc.formats.frames import Hdf5Frames, num_written
-from ainerd_hpc.formats.hdf5 import READ_ERRORS, need_dataset, open_hdf5, reading, route
+from ainerd_hpc.formats.hdf5 import need_dataset, open_hdf5, reading, route
+from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.partition import Geometry
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content

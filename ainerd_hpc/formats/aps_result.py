@@ -19,7 +19,6 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
 from ainerd_hpc.formats.hdf5 import (
     NEXT_STEP,
-    READ_ERRORS,
     get_dataset,
     get_inner,
     number,
@@ -28,6 +27,7 @@ from ainerd_hpc.formats.hdf5 import (
     reading,
 )
 from ainerd_hpc.formats.metadata import metadata_of
+from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.result_writing import Lines, empty_map, iso_time, stored, write_detector, write_extra
 from ainerd_hpc.formats.results import (
     check_labels,

@@ -12,9 +12,10 @@ import h5py
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, number, reading, text
+from ainerd_hpc.formats.hdf5 import NEXT_STEP, number, reading, text
 from ainerd_hpc.formats.located import LocatedFrames, holds_frames, locate, open_located
 from ainerd_hpc.formats.metadata import epoch
+from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from numpy.lib.format import MAGIC_PREFIX
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
-from ainerd_hpc.formats.hdf5 import READ_ERRORS, need_dataset, open_hdf5, reading
+from ainerd_hpc.formats.hdf5 import need_dataset, open_hdf5, reading
+from ainerd_hpc.formats.npy import NpyArray, open_npy
+from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.results import no_maps, read_stack
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
@@ -34,19 +36,15 @@ def _read(path: Path, maps: Sequence[Any] | np.ndarray) -> np.ndarray:
     return read_stack(len(maps), length, lambda q_bin: (f"{path}: q_bin {q_bin}", maps[q_bin][...]))
 
 
-def _open_npy(path: Path) -> np.ndarray:
-    """The array, mapped from disk; nothing is unpickled."""
+@contextmanager
+def _open(path: Path) -> Iterator[NpyArray]:
     try:
-        with path.open("rb") as file:
-            magic = file.read(len(MAGIC_PREFIX))
-        if magic != MAGIC_PREFIX:
-            raise ValueError(f"expected a .npy file, found one that starts with {magic!r}")
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except Exception as error:  # a damaged header is parsed as Python text, which can fail in any way
-        reason = " ".join(str(error).split())
-        if "Python objects in dtype" in reason:
-            reason = "it holds Python objects, and unpickling these could run any program"
-        raise ScanError(str(path), f"cannot read it: {reason}", _NEXT_STEP) from None
+        with open_npy(path) as array:
+            yield array
+    except ScanError:
+        raise
+    except Exception as error:
+        raise ScanError(str(path), f"cannot read it: {' '.join(str(error).split())}", _NEXT_STEP) from None
 
 
 class C2Npy:
@@ -61,11 +59,11 @@ class C2Npy:
         if file.path.suffix.lower() != ".npy":
             return False
         try:
-            array = _open_npy(file.path)
+            with _open(file.path) as array:
+                return _is_square(array.shape, array.dtype)
         except ScanError as error:
             file.fault = str(error)
             return False
-        return _is_square(array.shape, array.dtype)
 
     @staticmethod
     def describe(file: SourceFile) -> Description:
@@ -76,9 +74,9 @@ class C2Npy:
         ScanError
             The file is damaged.
         """
-        array = _open_npy(file.path)
-        num_q_bins = array.shape[0] if array.ndim == 3 else 1
-        return Description(num_frames=array.shape[-1], itemsize=array.itemsize, num_q_bins=num_q_bins)
+        with _open(file.path) as array:
+            num_q_bins = array.shape[0] if len(array.shape) == 3 else 1
+            return Description(array.shape[-1], array.dtype.itemsize, num_q_bins=num_q_bins)
 
     @staticmethod
     def read_c2(path: Path) -> np.ndarray:
@@ -89,9 +87,10 @@ class C2Npy:
         ScanError
             The file is damaged, or a map holds no finite number or is neither symmetric nor one triangle.
         """
-        stored = _open_npy(path)
-        if not _is_square(stored.shape, stored.dtype):
-            raise no_maps(path, f"{stored.dtype} {stored.shape}")
+        with _open(path) as array:
+            if not _is_square(array.shape, array.dtype):
+                raise no_maps(path, f"{array.dtype} {array.shape}")
+            stored = array[()]
         return _read(path, stored.reshape(-1, *stored.shape[-2:]))
 
 

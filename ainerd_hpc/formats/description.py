@@ -57,6 +57,10 @@ class Description:
     width: int = 0
     num_q_bins: int = 0
     """Known for sources of two-time maps; for frames it comes from the partition file."""
+    num_events: int = 0
+    """In a file of events; 0 where it holds frames."""
+    reader_bytes: int = 0
+    """Memory that its reader takes, besides what is asked of it."""
     metadata: Metadata = Metadata()
     simulated: bool = False
     stem: str = ""

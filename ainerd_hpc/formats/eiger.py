@@ -12,9 +12,10 @@ import h5py
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, get_inner, number, open_hdf5, reading, text
+from ainerd_hpc.formats.hdf5 import NEXT_STEP, get_inner, number, open_hdf5, reading, text
 from ainerd_hpc.formats.located import LocatedFrames, holds_frames, locate, open_located
-from ainerd_hpc.formats.metadata import epoch
+from ainerd_hpc.formats.metadata import check_period, epoch
+from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.kernels.partitioning import HC
 from ainerd_hpc.types import Content
@@ -60,9 +61,8 @@ class EigerHdf5:
         if located.num_frames != expected and not isnan(expected):
             problem = f"expected {expected:.0f} frames (nimages x ntrigger), found {located.num_frames}"
             raise ScanError(str(file.path), problem, "copy all data files beside the master file")
-        if metadata.has_frame_time and not 0.0 < metadata.frame_time < float("inf"):
-            problem = f"expected a period above 0 s, found {metadata.frame_time}"
-            raise ScanError(f"{file.path}:/{_DETECTOR}/frame_time", problem, "correct it, or set source.frame_time")
+        if metadata.has_frame_time:
+            check_period(metadata.frame_time, f"{file.path}:/{_DETECTOR}/frame_time")
         return located.description(file.path, metadata, stem=file.path.stem.removesuffix("_master"))
 
     @staticmethod

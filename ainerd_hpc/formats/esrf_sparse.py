@@ -18,8 +18,9 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
-from ainerd_hpc.formats.events import EventFrames, EventsByPixel, GroupedEvents
-from ainerd_hpc.formats.hdf5 import MOST_PIXELS, NEXT_STEP, READ_ERRORS, check_inside, need_dataset, open_hdf5, reading
+from ainerd_hpc.formats.events import EventFrames, EventsByPixel, GroupedEvents, group_bytes
+from ainerd_hpc.formats.hdf5 import MOST_PIXELS, NEXT_STEP, check_inside, need_dataset, open_hdf5, reading
+from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
@@ -62,8 +63,15 @@ class EsrfSparse:
             arrays = _Arrays.of(file.hdf5)
             companions = {path for one in arrays[:3] for path in _sources(one)} - {file.path}
         num_frames, height, width = arrays.shape
-        itemsize = EventFrames.dtype.itemsize
-        return Description(num_frames, itemsize, height, width, companions=tuple(sorted(companions)))
+        return Description(
+            num_frames,
+            EventFrames.dtype.itemsize,
+            height,
+            width,
+            num_events=int(arrays.index.size),
+            reader_bytes=arrays.reader_bytes,
+            companions=tuple(sorted(companions)),
+        )
 
     @staticmethod
     @contextmanager
@@ -121,6 +129,14 @@ class _Arrays(NamedTuple):
         if (pointer[0], pointer[-1]) != (0, index.size):
             arrays.refuse_pointer()
         return arrays
+
+    @property
+    def reader_bytes(self) -> int:
+        """Groups of events; what of them is read at a time, in the types of the file and in ours; the pointers."""
+        num_events, most = int(self.index.size), EventsByPixel.most if self.is_by_pixel else _ByFrame.most
+        chunk = self.index.chunks[0] if self.index.chunks else 1
+        read = 32 * min(num_events, max(_SPAN, chunk) if self.is_by_pixel else most)
+        return group_bytes(num_events, most) + read + 32 * (int(self.pointer.size) + self.shape[0])
 
     def read_pointer(self) -> np.ndarray:
         """The pointer, int64."""

@@ -175,6 +175,11 @@ class GroupedEvents(EventFrames):
             return self._groups[number]
 
 
+def group_bytes(num_events: int, most: int) -> int:
+    """Memory of the groups that are kept, of so many events at most."""
+    return 8 * _KEPT * min(num_events, most)
+
+
 class EventsAsStored(Protocol):
     """Events by pixel, in the order in which a file has them."""
 

@@ -9,10 +9,12 @@ import hdf5plugin  # noqa: F401  registers the filters with h5py
 import numpy as np
 from dectris.compression import decompress
 
+from ainerd_hpc.formats.chunks import BITSHUFFLE, Chunks
+
 if TYPE_CHECKING:
     from ainerd_hpc.kernels.gather import FrameEvents
 
-_BITSHUFFLE, _LZ4 = 32008, 2
+_LZ4 = 2
 _HEADER = 12
 """Bytes of a chunk before its first block."""
 
@@ -30,10 +32,12 @@ class Hdf5Frames:
         self.dtype: np.dtype[Any] = dataset.dtype.newbyteorder("=")
         self.per_chunk = dataset.chunks[0] if dataset.chunks else 1
         self._is_direct = dataset.dtype == self.dtype and _is_frame_a_chunk(dataset)
+        self._chunks = Chunks(dataset, is_size_checked=self._is_direct)
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
         """Frames start, start + step, ... below stop, (n, y, x)."""
         if not self._is_direct:
+            self._chunks.check(start, stop)
             block: np.ndarray = self._dataset[start:stop:step]
             return block.astype(self.dtype, copy=False)
         numbers = range(start, min(stop, self.shape[0]), step)
@@ -67,6 +71,7 @@ class Hdf5Frames:
 
     def _chunk(self, number: int) -> bytes:
         """A frame as it is stored; empty where it has to be left to HDF5."""
+        self._chunks.check(number, number + 1)
         try:
             skipped, chunk = self._dataset.id.read_direct_chunk((number, 0, 0))
         except (OSError, RuntimeError):  # never written, which HDF5 fills in, or damaged, which it tells
@@ -101,4 +106,4 @@ def _is_frame_a_chunk(dataset: h5py.Dataset) -> bool:
     if dataset.chunks != (1, *dataset.shape[1:]) or filters.get_nfilters() != 1:
         return False
     code, _, options, _ = filters.get_filter(0)
-    return bool(code == _BITSHUFFLE and len(options) > 4 and options[4] == _LZ4)
+    return bool(code == BITSHUFFLE and len(options) > 4 and options[4] == _LZ4)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from math import prod
@@ -15,6 +14,8 @@ import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.chunks import LARGEST_CHUNK, Chunks
+from ainerd_hpc.formats.opening import READ_ERRORS, opened
 
 MOST_PIXELS = 2**26
 """Of a detector; more is a damaged shape."""
@@ -23,10 +24,10 @@ _LONGEST_VALUE = _LONGEST_TEXT = 2**16
 _MOST_LINKS = 16
 _LARGEST_SEARCHED = 2**28
 """Bytes of a file that is searched for damaged texts."""
+_SEARCHED = 2**22
+"""Bytes of it at a time."""
 _HEAP = b"GCOL\x01\0\0\0"
 """What a heap of texts begins with in HDF5."""
-READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, OverflowError)
-"""What h5py and NumPy make of damaged files."""
 NEXT_STEP = "copy the file again from where it was measured, or take it out of the source folder"
 
 
@@ -48,10 +49,10 @@ def open_hdf5(path: Path, next_step: str = NEXT_STEP) -> Iterator[h5py.File]:
     ScanError
         It cannot be opened.
     """
-    with reading(str(path), next_step):
-        file = h5py.File(path, "r")
-    with file:
-        yield file
+    with opened(path) as file:
+        with reading(str(path), next_step):
+            hdf5 = file.hdf5
+        yield hdf5
 
 
 def get_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
@@ -61,7 +62,7 @@ def get_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
     ------
     ScanError
         A link, a virtual source or an external storage leads out of the folder of the file, or to a file that is
-        missing.
+        missing; or its chunks are too large.
     """
     place, link = route(file, name)
     if link:
@@ -70,6 +71,9 @@ def get_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
     found = file.get(place) if place else None
     if not isinstance(found, h5py.Dataset):
         return None
+    if found.chunks and prod(found.chunks) * found.dtype.itemsize > LARGEST_CHUNK:
+        problem = f"expected chunks of at most {LARGEST_CHUNK} bytes, found {found.chunks} of {found.dtype}"
+        raise ScanError(f"{file.filename}:/{name}", problem, "write it again with smaller chunks")
     if link or found.is_virtual or found.external:
         _check_sources(file, name, found)
     return found
@@ -179,6 +183,9 @@ def _single(file: h5py.File, name: str) -> Any:
         return None
     if np.prod(found.shape or (1,), dtype=float) != 1 or found.dtype.itemsize > _LONGEST_VALUE:
         raise ScanError(f"{file.filename}:/{name}", f"expected one value, found {found.dtype} {found.shape}", NEXT_STEP)
+    if found.chunks:
+        with reading(f"{file.filename}:/{name}"):
+            Chunks(found).check(0, 1)
     return read_texts(found, 1)[0] if _is_text(found) else np.asarray(found[()]).item()
 
 
@@ -200,7 +207,32 @@ def read_array(file: h5py.File, name: str) -> np.ndarray:
     if found.shape is None or prod(found.shape) > MOST_PIXELS or found.dtype.kind not in "buif":
         problem = f"expected at most {MOST_PIXELS} numbers, found {found.dtype} {found.shape}"
         raise ScanError(f"{file.filename}:/{name}", problem, "write the file again, or name another one")
-    return np.asarray(found[()])
+    with reading(f"{file.filename}:/{name}"):
+        if found.chunks:
+            Chunks(found).check(0, found.shape[0])
+        return np.asarray(found[()])
+
+
+def only_dataset(file: h5py.File, dimensions: Mapping[int, str], next_step: str) -> str:
+    """The name of the single dataset of numbers with so many dimensions: number -> as a word.
+
+    Raises
+    ------
+    ScanError
+        There is none, or there are several.
+    """
+    found: list[str] = []
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and len(item.shape or ()) in dimensions and item.dtype.kind in "buif":
+            found.append(name)
+
+    file.visititems(visit)
+    if len(found) != 1:
+        names = ", ".join(found[:5]) or "none"
+        problem = f"expected one dataset of {' or '.join(dimensions.values())} dimensions, found {len(found)}: {names}"
+        raise ScanError(str(file.filename), problem, next_step)
+    return found[0]
 
 
 def read_texts(dataset: h5py.Dataset, count: int) -> list[str]:
@@ -214,14 +246,13 @@ def read_texts(dataset: h5py.Dataset, count: int) -> list[str]:
         They are damaged.
     """
     if _is_text(dataset):
-        path = Path(dataset.file.filename)
-        stat = path.stat()
+        descriptor = int(dataset.file.id.get_vfd_handle())
+        stat = os.fstat(descriptor)
         if stat.st_size <= _LARGEST_SEARCHED:
-            _check_heaps(path, stat.st_size, stat.st_mtime_ns)
+            _check_heaps(descriptor, stat.st_ino, stat.st_size, stat.st_mtime_ns)
         if (offset := dataset.id.get_offset()) is not None:
-            with path.open("rb") as file:
-                file.seek(offset + dataset.file.userblock_size)
-                lengths = np.frombuffer(file.read(16 * count), "<u4")[::4]
+            stored = os.pread(descriptor, 16 * count, offset + dataset.file.userblock_size)
+            lengths = np.frombuffer(stored[: len(stored) // 16 * 16], "<u4")[::4]
             if lengths.max(initial=0) > _LONGEST_TEXT:
                 raise ValueError(f"expected texts of at most {_LONGEST_TEXT} bytes, found {lengths.max()}")
     texts = np.atleast_1d(dataset.asstr(errors="replace")[()] if dataset.shape == () else dataset.asstr()[:count])
@@ -229,20 +260,32 @@ def read_texts(dataset: h5py.Dataset, count: int) -> list[str]:
 
 
 @lru_cache(maxsize=64)
-def _check_heaps(path: Path, size: int, modified: int) -> None:
+def _check_heaps(descriptor: int, inode: int, size: int, modified: int) -> None:
     """Refuse a file with a damaged heap of texts.
 
     Source: HDF5 file format, III.E, global heap: after 16 bytes each object has its number (2 bytes), 6 others, its
     size (8 bytes) and its data, padded to 8; number 0 is the free rest, whose size is that of all.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        start = content.find(_HEAP)
+    for start in _places_of(_HEAP, descriptor):
+        place, stop = start + 16, start + _number_at(descriptor, start + 8)
+        while place + 16 <= min(stop, size):
+            is_free = os.pread(descriptor, 2, place) == b"\0\0"
+            length = _number_at(descriptor, place + 8)
+            place += length if is_free else 16 + -(-length // 8) * 8
+            if (is_free and length < 16) or place > stop:
+                raise ValueError(f"its texts at byte {start} are damaged")
+
+
+def _number_at(descriptor: int, offset: int) -> int:
+    return int.from_bytes(os.pread(descriptor, 8, offset), "little")
+
+
+def _places_of(words: bytes, descriptor: int) -> Iterator[int]:
+    """Where these bytes stand in a file, which is read block by block."""
+    offset = 0
+    while block := os.pread(descriptor, _SEARCHED + len(words) - 1, offset):
+        start = block.find(words)
         while start >= 0:
-            place, stop = start + 16, start + int.from_bytes(content[start + 8 : start + 16], "little")
-            while place + 16 <= min(stop, len(content)):
-                is_free = content[place : place + 2] == b"\0\0"
-                size = int.from_bytes(content[place + 8 : place + 16], "little")
-                place += size if is_free else 16 + -(-size // 8) * 8
-                if (is_free and size < 16) or place > stop:
-                    raise ValueError(f"its texts at byte {start} are damaged")
-            start = content.find(_HEAP, start + len(_HEAP))
+            yield offset + start
+            start = block.find(words, start + 1)
+        offset += _SEARCHED

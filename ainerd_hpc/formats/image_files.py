@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ainerd_hpc.formats.hdf5 import reading
+from ainerd_hpc.formats.opening import opened
 
 _HEAD, _LONGEST_HEADER = 2**12, 2**18
 """Bytes."""
@@ -92,7 +93,8 @@ def images_of(path: Path) -> Iterator[Image]:
     ScanError
         The file is none of these, its header or one of the next makes no sense, or it ends before its pixels do.
     """
-    with reading(str(path)), path.open("rb") as file:
+    with reading(str(path)), opened(path) as one:
+        file = one.buffered()
         size = file.seek(0, SEEK_END)
         kind = kind_of(_bytes(file, 0, min(size, _HEAD)))
         if not kind:

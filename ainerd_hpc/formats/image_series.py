@@ -18,15 +18,19 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5 import READ_ERRORS, reading
+from ainerd_hpc.formats.hdf5 import reading
 from ainerd_hpc.formats.image_files import Image, fill, images_of, kind_of
 from ainerd_hpc.formats.metadata import epoch
+from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.formats.suffixes import HDF5_SUFFIXES
 from ainerd_hpc.kernels.partitioning import HC
 from ainerd_hpc.types import Content
 
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)", re.DOTALL)
 """Prefix, last number and rest of a file's name without suffix."""
+_OTHERS = HDF5_SUFFIXES | {".npy", ".bin", ".imm", ".csv", ".log", ".txt", ".json", ".yaml"}
+"""Files that have never been images, however damaged they are."""
 _NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?")
 
 
@@ -134,10 +138,10 @@ class _Series:
             self.starts.append(self.starts[-1] + count)
             self.last = last
         if place == 0 and len(self.files) > 1:
-            self.stem = _split(path.name)[0].rstrip("_-. ") or path.stem
+            self.stem = split_name(path.name)[0].rstrip("_-. ") or path.stem
 
     def _check_next(self, path: Path, number: int, first: Image) -> None:
-        expected = _split(self.files[-1].name)[1] + 1
+        expected = split_name(self.files[-1].name)[1] + 1
         if number != expected:
             problem = f"expected number {expected} after {self.files[-1].name}, found {number}"
             raise ScanError(str(path), problem, "copy all files of the series again")
@@ -158,9 +162,13 @@ class _Series:
 
 
 def _is_first(file: SourceFile) -> bool:
-    kind, (names, place) = kind_of(file.head), _siblings(file.path)
+    kind = kind_of(file.head)
+    if not kind and file.path.suffix.lower() in _OTHERS:
+        return False
+    names, place = _siblings(file.path)
     if place == 0 and len(names) > 1:  # if it is damaged, which is to be told, the next one shows what it was
-        return bool(kind or kind_of(SourceFile(file.path.with_name(names[1][1])).head))
+        with SourceFile(file.path.with_name(names[1][1])) as following:
+            return bool(kind or kind_of(following.head))
     if not kind or kind == "cbf":
         return False
     first, count = _look(file.path)
@@ -183,7 +191,7 @@ def _begins_anew(first: Image, count: int, before: Image | None) -> bool:
     return first.number == 0 and before is not None and bool(before.number)
 
 
-def _split(name: str) -> tuple[str, int, str]:
+def split_name(name: str) -> tuple[str, int, str]:
     """Prefix, last number and rest of a file's name; -1 where there is no number."""
     stem, dot, suffix = name.rpartition(".")
     match = _NUMBERED.fullmatch(stem or name)
@@ -192,7 +200,7 @@ def _split(name: str) -> tuple[str, int, str]:
 
 def _siblings(path: Path) -> tuple[list[tuple[int, str]], int]:
     """(number, name) of the files whose names differ in the last number alone, in order, and the place of this one."""
-    prefix, number, rest = _split(path.name)
+    prefix, number, rest = split_name(path.name)
     if number < 0:
         return [(number, path.name)], 0
     with reading(str(path)):
@@ -206,7 +214,7 @@ def _folder(folder: Path, modified: int) -> Mapping[tuple[str, str], list[tuple[
     found: dict[tuple[str, str], list[tuple[int, str]]] = {}
     with scandir(folder) as entries:
         for entry in entries:
-            prefix, number, rest = _split(entry.name)
+            prefix, number, rest = split_name(entry.name)
             if number >= 0 and not entry.name.startswith(".") and entry.is_file():
                 found.setdefault((prefix, rest), []).append((number, entry.name))
     return {key: sorted(names) for key, names in found.items()}

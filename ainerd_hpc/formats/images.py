@@ -8,18 +8,17 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats import reader, scans_of
-from ainerd_hpc.formats.hdf5 import need_dataset
+from ainerd_hpc.formats.hdf5 import MOST_PIXELS, need_dataset, only_dataset
+from ainerd_hpc.formats.npy import MAGIC, open_npy
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
-MOST_PIXELS = 2**26
 _BLOCK_BYTES = 2**25
-_NPY_MAGIC = b"\x93NUMPY"
+_NAME_IT = "name the one that is meant: FILE:/dataset"
 _NEXT_STEP = "write the image again as .npy, EDF, TIFF or HDF5, or name the dataset: FILE:/dataset"
 
 
@@ -104,12 +103,15 @@ def _opened(place: ImagePlace) -> Iterator[_Frames]:
         if place.dataset and file.hdf5 is None:
             problem = f"expected HDF5 with the dataset /{place.dataset}, found {file.fault or 'another file'}"
             raise ScanError(str(place.path), problem, _NEXT_STEP)
-        if file.head.startswith(_NPY_MAGIC):
-            yield _Array(np.load(place.path, mmap_mode="r", allow_pickle=False))
+        if file.head.startswith(MAGIC):
+            with open_npy(place.path) as array:
+                yield _Array(array)
             return
         name = "" if place.dataset else _known_format(file)
         if not name and file.hdf5 is not None:
-            yield _Array(need_dataset(file.hdf5, place.dataset or _only_array(file.hdf5)))
+            yield _Array(
+                need_dataset(file.hdf5, place.dataset or only_dataset(file.hdf5, {2: "two", 3: "three"}, _NAME_IT))
+            )
             return
     if name:
         with reader(name).open(place.path) as frames:
@@ -140,18 +142,3 @@ class _Array:
         values = np.asarray(self._stored[()] if self._is_single else self._stored[start:stop:step])
         native = values.astype(values.dtype.newbyteorder("="), copy=False)
         return native[np.newaxis] if self._is_single else native
-
-
-def _only_array(file: h5py.File) -> str:
-    """The single dataset that can be an image or a series of them."""
-    found: list[str] = []
-
-    def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and item.shape and len(item.shape) in (2, 3) and item.dtype.kind in "buif":
-            found.append(name)
-
-    file.visititems(visit)
-    if len(found) != 1:
-        problem = f"expected one dataset of two or three dimensions, found {len(found)}: {', '.join(found[:5])}"
-        raise ScanError(str(file.filename), problem, "name the one that is meant: FILE:/dataset")
-    return found[0]

@@ -8,6 +8,7 @@ dlen counts (uint16); a dense one dlen = rows x cols counts (uint16).
 from __future__ import annotations
 
 import math
+import os
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.events import EventFrames
 from ainerd_hpc.formats.hdf5 import MOST_PIXELS, NEXT_STEP, reading
+from ainerd_hpc.formats.opening import OpenFile, opened
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
@@ -69,7 +71,15 @@ class Imm:
             numbers = sorted({0, num_frames // 2, num_frames - 1})
             headers = [frames.header(number) for number in numbers]
             metadata = Metadata(frame_time=_period(numbers, headers), count_time=_seconds(headers[0].preset))
-            return Description(num_frames, frames.dtype.itemsize, height, width, metadata=metadata)
+            return Description(
+                num_frames,
+                frames.dtype.itemsize,
+                height,
+                width,
+                num_events=frames.num_events,
+                reader_bytes=frames.reader_bytes,
+                metadata=metadata,
+            )
 
     @staticmethod
     @contextmanager
@@ -119,38 +129,49 @@ class _Header(NamedTuple):
 
 
 class SparseFrames(EventFrames):
-    """Frames of a sparse file, mapped from disk, with a list of where each begins (16 bytes a frame)."""
+    """Frames of a sparse file, with a list of where each begins (16 bytes a frame)."""
 
-    def __init__(self, path: Path, content: np.ndarray, first: _Header) -> None:
-        self._content = content
-        self._halves = content[: len(content) // 2 * 2].view("<u2")
-        self._starts, self._sizes = _hop(path, content, first)
-        super().__init__(str(path), (len(self._starts), first.rows, first.columns))
+    def __init__(self, file: OpenFile, first: _Header) -> None:
+        self._file = file
+        self._starts, self._sizes = _hop(file, first)
+        super().__init__(str(file.path), (len(self._starts), first.rows, first.columns))
+
+    @property
+    def num_events(self) -> int:
+        return int(self._sizes.sum())
+
+    @property
+    def reader_bytes(self) -> int:
+        return 32 * len(self._sizes)  # both lists, while they grow
 
     def events(self, start: int, stop: int) -> EventBlock:
         from ainerd_hpc.kernels.event_frames import unpack_imm
 
-        return unpack_imm(self._halves, (self._starts[start:stop] + _BYTES) // 2, self._sizes[start:stop])
+        starts, sizes = self._starts[start:stop], self._sizes[start:stop]
+        begin = int(starts[0]) if len(starts) else 0
+        end = int(starts[-1] + _BYTES + 6 * sizes[-1]) if len(starts) else 0
+        halves = self._file.read_array(np.dtype("<u2"), (end - begin) // 2, begin)
+        return unpack_imm(halves, (starts - begin + _BYTES) // 2, sizes)
 
     def header(self, number: int) -> _Header:
         """The header of a frame."""
-        return _Header(*_FIELDS.unpack_from(self._content.data, self._starts[number]))
+        return _header(self._file, int(self._starts[number]))
 
 
 class DenseFrames:
-    """Frames of a dense file, mapped from disk; any number of threads may read."""
+    """Frames of a dense file; any number of threads may read."""
 
     dtype = np.dtype(np.uint16)
     per_chunk = 1
+    num_events = reader_bytes = 0
 
-    def __init__(self, path: Path, content: np.ndarray, first: _Header) -> None:
-        self._path, self._first = path, first
-        size = _BYTES + first.stored
-        num_frames, rest = divmod(len(content), size)
+    def __init__(self, file: OpenFile, first: _Header) -> None:
+        self._file, self._first = file, first
+        self._stored = _BYTES + first.stored
+        num_frames, rest = divmod(file.size, self._stored)
         if rest:
-            _refuse(path, num_frames, f"frames of {size} bytes, found {rest} bytes at the end of the file")
+            _refuse(file.path, num_frames, f"frames of {self._stored} bytes, found {rest} bytes at the end of the file")
         self.shape = (num_frames, first.rows, first.columns)
-        self._frames = content.reshape(num_frames, size)
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
         """Frames start, start + step, ... below stop, (n, y, x) uint16.
@@ -161,10 +182,13 @@ class DenseFrames:
             A frame has another shape than the first.
         """
         numbers = range(start, min(stop, self.shape[0]), step)
-        for number in numbers:
-            self.header(number)
-        counts = self._frames[numbers.start : numbers.stop : step, _BYTES:].copy().view("<u2")
-        return counts.reshape(len(numbers), *self.shape[1:]).astype(self.dtype, copy=False)
+        frames = np.empty((len(numbers), *self.shape[1:]), dtype=self.dtype)
+        with reading(f"{self._file.path} frames {start}..{stop - 1}"):
+            for frame, number in zip(frames, numbers, strict=True):
+                stored = self._file.read_array(np.dtype(np.uint8), self._stored, number * self._stored)
+                self._check(number, _Header(*_FIELDS.unpack_from(stored.data)))
+                frame[...] = stored[_BYTES:].view("<u2").reshape(frame.shape)
+        return frames
 
     def header(self, number: int) -> _Header:
         """The header of a frame.
@@ -174,33 +198,40 @@ class DenseFrames:
         ScanError
             It makes no sense, or is of another shape than the first.
         """
-        header = _Header(*_FIELDS.unpack_from(self._frames[number].data))
-        if not header.is_like(self._first):
-            _refuse(self._path, number, _difference(header, self._first))
+        header = _header(self._file, number * self._stored)
+        self._check(number, header)
         return header
+
+    def _check(self, number: int, header: _Header) -> None:
+        if not header.is_like(self._first):
+            _refuse(self._file.path, number, _difference(header, self._first))
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[SparseFrames | DenseFrames]:
-    with reading(str(path)):
-        if path.stat().st_size < _BYTES:
-            _refuse(path, 0, f"a header of {_BYTES} bytes, found {path.stat().st_size} bytes")
-        content = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
-        first = _Header(*_FIELDS.unpack_from(content.data))
-        if first.fault:
-            _refuse(path, 0, first.fault)
-        frames = (SparseFrames if first.compression == _SPARSE else DenseFrames)(path, content, first)
-    yield frames
+    with opened(path) as file:
+        with reading(str(path)):
+            if file.size < _BYTES:
+                _refuse(path, 0, f"a header of {_BYTES} bytes, found {file.size} bytes")
+            first = _header(file, 0)
+            if first.fault:
+                _refuse(path, 0, first.fault)
+            frames = (SparseFrames if first.compression == _SPARSE else DenseFrames)(file, first)
+        yield frames
 
 
-def _hop(path: Path, content: np.ndarray, first: _Header) -> tuple[np.ndarray, np.ndarray]:
+def _header(file: OpenFile, start: int) -> _Header:
+    return _Header(*_FIELDS.unpack(os.pread(file.descriptor, _FIELDS.size, start)))
+
+
+def _hop(file: OpenFile, first: _Header) -> tuple[np.ndarray, np.ndarray]:
     """Where the header of each frame begins, and how many events follow, from header to header."""
-    starts, sizes, start, stop = array("q"), array("q"), 0, len(content)
-    buffer = content.data
+    starts, sizes, start, stop = array("q"), array("q"), 0, file.size
+    path = file.path
     while start < stop:
         if start + _BYTES > stop:
             _refuse(path, len(starts), f"a header of {_BYTES} bytes, found {stop - start} bytes to the end of the file")
-        header = _Header(*_FIELDS.unpack_from(buffer, start))
+        header = _header(file, start)
         if not header.is_like(first):
             _refuse(path, len(starts), _difference(header, first))
         after = start + _BYTES + header.stored

@@ -16,7 +16,9 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5 import NEXT_STEP, READ_ERRORS, get_inner, number, open_hdf5, reading, text
+from ainerd_hpc.formats.hdf5 import NEXT_STEP, get_inner, number, open_hdf5, reading, text
+from ainerd_hpc.formats.metadata import check_period
+from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.results import (
     check_labels,
     need_maps,
@@ -115,11 +117,8 @@ def _q_list(file: h5py.File, places: Sequence[int]) -> np.ndarray:
 
 def _metadata(file: h5py.File, span: int) -> Metadata:
     period = number(file, f"{_DETECTOR}/exposure_period")
-    if f"{_DETECTOR}/exposure_period" in file and not 0.0 < period < float("inf"):
-        problem = f"expected a period above 0 s, found {period}"
-        raise ScanError(
-            f"{file.filename}:/{_DETECTOR}/exposure_period", problem, "correct it, or set source.frame_time"
-        )
+    if f"{_DETECTOR}/exposure_period" in file:
+        check_period(period, f"{file.filename}:/{_DETECTOR}/exposure_period")
     return Metadata(
         frame_time=period * span,
         count_time=number(file, f"{_DETECTOR}/exposure_time"),

@@ -16,7 +16,8 @@ import numpy as np
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.frames import Hdf5Frames, num_written
-from ainerd_hpc.formats.hdf5 import READ_ERRORS, check_inside, need_dataset, open_hdf5, reading
+from ainerd_hpc.formats.hdf5 import check_inside, need_dataset, open_hdf5, reading
+from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.formats.virtual_frames import Block, whole_frames
 

@@ -12,16 +12,16 @@ from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 
-import h5py
 import numpy as np
-from numpy.lib.format import MAGIC_PREFIX
 
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.hdf5 import MOST_PIXELS, read_array
+from ainerd_hpc.formats.hdf5 import MOST_PIXELS, only_dataset, read_array
 from ainerd_hpc.formats.image_files import edf_header, edf_image, kind_of
+from ainerd_hpc.formats.npy import MAGIC, open_npy
 from ainerd_hpc.formats.partition import is_partition, read_qmap
 from ainerd_hpc.formats.source_file import SourceFile
 
+_NAME_IT = "name the one that is the mask: FILE::DATASET"
 _NEXT_STEP = "write the mask again as EDF, .npy, TIFF or HDF5, whole numbers or true and false, of the detector's shape"
 
 
@@ -72,32 +72,17 @@ def _is_logical(values: np.ndarray) -> bool:
 
 def _values(file: SourceFile, dataset: str) -> np.ndarray:
     if file.hdf5 is not None:
-        return read_array(file.hdf5, dataset or _only_image(file.hdf5))
-    if file.head.startswith(MAGIC_PREFIX):
-        values = np.load(file.path, mmap_mode="r", allow_pickle=False)
-        if values.size > MOST_PIXELS:
-            raise ValueError(f"expected at most {MOST_PIXELS} pixels, found the shape {values.shape}")
-        return np.asarray(values)
+        return read_array(file.hdf5, dataset or only_dataset(file.hdf5, {2: "two"}, _NAME_IT))
+    if file.head.startswith(MAGIC):
+        with open_npy(file.path) as array:
+            if prod(array.shape) > MOST_PIXELS:
+                raise ValueError(f"expected at most {MOST_PIXELS} pixels, found the shape {array.shape}")
+            return array[()]
     if kind_of(file.head) == "tiff":
         return _read_tiff(file.path)
     if file.head.lstrip().startswith(b"{"):
         return _read_edf(file.path)
     raise ValueError(file.fault or f"expected EDF, .npy, TIFF or HDF5, found a file that starts with {file.head[:8]!r}")
-
-
-def _only_image(file: h5py.File) -> str:
-    """The single dataset that can be a mask."""
-    found: list[str] = []
-
-    def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim == 2 and item.dtype.kind in "buif":
-            found.append(name)
-
-    file.visititems(visit)
-    if len(found) != 1:
-        problem = f"expected one dataset of two dimensions, found {len(found)}: {', '.join(found[:5]) or 'none'}"
-        raise ScanError(str(file.filename), problem, "name the one that is the mask: FILE::DATASET")
-    return found[0]
 
 
 def _read_tiff(path: Path) -> np.ndarray:

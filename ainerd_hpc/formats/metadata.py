@@ -75,11 +75,22 @@ def metadata_of(file: h5py.File) -> Metadata:
             num_frames=_num_frames(file),
             sample=_numbers(file, "entry/sample"),
         )
-    if any(route(file, _FRAME_TIME)) and not 0.0 < found.frame_time < float("inf"):
-        problem = f"expected a period above 0 s, found {found.frame_time}"
+    if any(route(file, _FRAME_TIME)):
         step = "correct it, or set source.frame_time and take this file away"
-        raise ScanError(f"{file.filename}:/{_FRAME_TIME}", problem, step)
+        check_period(found.frame_time, f"{file.filename}:/{_FRAME_TIME}", step)
     return found
+
+
+def check_period(seconds: float, where: str, next_step: str = "correct it, or set source.frame_time") -> None:
+    """Refuse a frame period that cannot be one.
+
+    Raises
+    ------
+    ScanError
+        It is not above 0, or not finite.
+    """
+    if not 0.0 < seconds < float("inf"):
+        raise ScanError(where, f"expected a period above 0 s, found {seconds}", next_step)
 
 
 def epoch(moment: str) -> float:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.hdf5 import READ_ERRORS, get_dataset, reading
+from ainerd_hpc.formats.hdf5 import get_dataset, reading
+from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.source_file import SourceFile
 
 COLUMN = "monitor"

@@ -18,7 +18,6 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5 import (
     NEXT_STEP,
-    READ_ERRORS,
     get_dataset,
     get_inner,
     need_dataset,
@@ -27,7 +26,8 @@ from ainerd_hpc.formats.hdf5 import (
     reading,
     text,
 )
-from ainerd_hpc.formats.metadata import epoch
+from ainerd_hpc.formats.metadata import check_period, epoch
+from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.result_writing import Lines, empty_map, iso_time, stored, write_detector, write_extra
 from ainerd_hpc.formats.results import (
     check_map,
@@ -214,9 +214,8 @@ def _metadata(file: h5py.File, entry: str) -> Metadata:
     detector = _detector(file, instrument)
     start = text(file, f"{entry}/start_time")
     frame_time = _quantity(file, f"{detector}/frame_time", _SECONDS)
-    if get_dataset(file, f"{detector}/frame_time") is not None and not 0.0 < frame_time < float("inf"):
-        problem = f"expected a period above 0 s, found {frame_time}"
-        raise ScanError(f"{file.filename}:/{detector}/frame_time", problem, "correct it, or set source.frame_time")
+    if get_dataset(file, f"{detector}/frame_time") is not None:
+        check_period(frame_time, f"{file.filename}:/{detector}/frame_time")
     pixel_size = _quantity(file, f"{detector}/x_pixel_size", _METRES)
     x, y = (_beam_center(file, f"{detector}/beam_center_{axis}", pixel_size) for axis in "xy")
     return Metadata(

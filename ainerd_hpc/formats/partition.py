@@ -19,7 +19,8 @@ import numpy as np
 
 from ainerd_hpc import __version__
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.hdf5 import READ_ERRORS, get_dataset, get_inner, number, read_array, read_texts
+from ainerd_hpc.formats.hdf5 import get_dataset, get_inner, number, read_array, read_texts
+from ainerd_hpc.formats.opening import READ_ERRORS, opened
 from ainerd_hpc.formats.partition_legacy import is_legacy, legacy_datasets, legacy_root, read_legacy
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.kernels.partitioning import (
@@ -125,7 +126,8 @@ def read_qmap(path: Path) -> QMap:
         The file is damaged or lacks a dataset; shapes disagree; labels are not compact; a static label lies in two
         dynamic ones; a q is not finite; the bins are not bins of q in 1/angstrom.
     """
-    with _reading(path), h5py.File(path, "r") as file:
+    with _reading(path), opened(path) as one:
+        file = one.hdf5
         root = next((name for name in ("qmap", "xpcs/qmap") if f"{name}/dynamic_roi_map" in file), "")
         if root:
             labels, geometry = _read_current(file, root), _read_geometry(file, root)

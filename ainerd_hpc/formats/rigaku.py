@@ -9,10 +9,13 @@ boost_corr reads them, but for counts above 255 and for several events of one pi
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +23,7 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
 from ainerd_hpc.formats.events import EventFrames
 from ainerd_hpc.formats.hdf5 import NEXT_STEP, reading
+from ainerd_hpc.formats.opening import OpenFile, opened
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
@@ -43,6 +47,8 @@ _ENOUGH = 64
 """Words that are no events by chance, whatever the file is called."""
 _SHARE = 0.75
 """Of good words that make a damaged file, not another format, of one that is called .bin."""
+_BLOCK = 2**12
+"""Words that are searched at a time."""
 _LOST = 100
 """Events that a module lacks at its end beyond chance: exp(-100) that it just saw none."""
 
@@ -85,7 +91,9 @@ class Rigaku:
             name = _NAME.search(file.path.name)
             stem = file.path.name[: name.start()] if name else ""
             others = tuple(sorted(module.path for module in frames.modules if module.path != file.path))
-            return Description(frames.shape[0], frames.dtype.itemsize, *frames.shape[1:], stem=stem, companions=others)
+            num_events = sum(module.num_words for module in frames.modules)
+            shape, itemsize = frames.shape, frames.dtype.itemsize
+            return Description(shape[0], itemsize, *shape[1:], num_events=num_events, stem=stem, companions=others)
 
     @staticmethod
     @contextmanager
@@ -102,7 +110,7 @@ class Rigaku:
 
 
 class RigakuFrames(EventFrames):
-    """Frames of one module or six, mapped from disk; that all words are events in order is seen as they are read."""
+    """Frames of one module or six, read as they are asked for; that all words are events in order is seen then."""
 
     def __init__(self, path: Path, modules: list[_Module]) -> None:
         self.modules = modules
@@ -119,37 +127,49 @@ class RigakuFrames(EventFrames):
         from ainerd_hpc.kernels.event_frames import BadEventError, unpack_rigaku
 
         module = self.modules[number]
-        first, last = module.place(start), module.place(stop) if stop < self.shape[0] else len(module.words)
+        first, last = module.place(start), module.place(stop) if stop < self.shape[0] else module.num_words
         corner = (number // 2 * (_ROWS + _GAP_ROWS), number % 2 * (_COLUMNS + _GAP_COLUMNS))
         if last < first:
             raise module.refusal(last, f"frames {start}..{stop - 1}")
         try:
-            return unpack_rigaku(module.words[first:last], (start, stop), module.first_pixel, corner, self.shape[2])
+            return unpack_rigaku(module.words(first, last), (start, stop), module.first_pixel, corner, self.shape[2])
         except BadEventError as error:
             raise module.refusal(first + error.index, f"frames {start}..{stop - 1}") from None
 
 
-class _Module(NamedTuple):
+@dataclass(frozen=True)
+class _Module:
     """One file."""
 
-    path: Path
-    words: np.ndarray
-    """(n,) uint64, mapped."""
+    file: OpenFile
+    num_words: int
+    num_frames: int
     first_pixel: int
 
     @property
-    def num_frames(self) -> int:
-        return int(self.words[-1] >> 40) + 1
+    def path(self) -> Path:
+        return self.file.path
+
+    def words(self, first: int, last: int) -> np.ndarray:
+        """Events [first, last), uint64."""
+        return _words(self.file, first, last)
 
     def place(self, frame: int) -> int:
         """Number of the first event of a frame."""
         if frame == 0 or frame >= 2**24:
-            return len(self.words) if frame else 0
-        return int(np.searchsorted(self.words, np.uint64(frame << 40)))
+            return self.num_words if frame else 0
+        block = max(0, bisect_left(self._index, frame) - 1) * _BLOCK
+        words = self.words(block, min(block + _BLOCK, self.num_words))
+        return block + int(np.searchsorted(words, np.uint64(frame << 40)))
+
+    @cached_property
+    def _index(self) -> list[int]:
+        """Frame of every so many-th event."""
+        return [int(self.words(event, event + 1)[0]) >> 40 for event in range(0, self.num_words, _BLOCK)]
 
     def refusal(self, index: int, expected: str) -> ScanError:
         """What is wrong with an event."""
-        word, first = int(self.words[index]), self.first_pixel
+        word, first = int(self.words(index, index + 1)[0]), self.first_pixel
         found = f"frame {word >> 40}, pixel {word >> 16 & 0x1FFFFF}, unused bits {word & _UNUSED:#x}"
         problem = f"expected {expected} in order, pixels {first}..{first + _AREA - 1}, unused bits 0, found {found}"
         return ScanError(f"{self.path} event {index}", problem, NEXT_STEP)
@@ -159,18 +179,19 @@ class _Module(NamedTuple):
 def _open(path: Path) -> Iterator[RigakuFrames]:
     name = _NAME.search(path.name)
     is_3m = name is not None and name[1] is not None
-    with reading(str(path)):
-        modules = [_open_module(one) for one in (_module_paths(path, _ORDER) if is_3m else [path])]
-    if is_3m:
-        _check_ends(modules)
-    yield RigakuFrames(path, modules)
+    with ExitStack() as files:
+        with reading(str(path)):
+            modules = [_open_module(one, files) for one in (_module_paths(path, _ORDER) if is_3m else [path])]
+        if is_3m:
+            _check_ends(modules)
+        yield RigakuFrames(path, modules)
 
 
 def _module_paths(path: Path, order: tuple[int, ...] = tuple(range(6))) -> list[Path]:
     return [path.with_name(f"{path.name[:-1]}{number}") for number in order]
 
 
-def _open_module(path: Path) -> _Module:
+def _open_module(path: Path, files: ExitStack) -> _Module:
     """One file, looked at from both ends."""
     if not path.is_file():
         raise ScanError(
@@ -180,16 +201,21 @@ def _open_module(path: Path) -> _Module:
     if size == 0 or size % _WORD:
         problem = f"expected events of {_WORD} bytes each, found {size} bytes"
         raise ScanError(str(path), problem, NEXT_STEP)
-    words = np.asarray(np.memmap(path, dtype="<u8", mode="r"))
-    first_pixel = _HIGH if np.median(_pixel(words[:_SAMPLE])) >= _HIGH else 0
-    module = _Module(path, words, first_pixel)
-    for start in {0, max(0, len(words) - _SAMPLE)}:
-        sample = words[start : start + _SAMPLE]
+    file, num_words = files.enter_context(opened(path)), size // _WORD
+    first_pixel = _HIGH if np.median(_pixel(_words(file, 0, min(_SAMPLE, num_words)))) >= _HIGH else 0
+    num_frames = int(_words(file, num_words - 1, num_words)[0] >> 40) + 1
+    module = _Module(file, num_words, num_frames, first_pixel)
+    for start in {0, max(0, num_words - _SAMPLE)}:
+        sample = module.words(start, min(start + _SAMPLE, num_words))
         outside = (_pixel(sample) < first_pixel) | (_pixel(sample) >= first_pixel + _AREA)
         wrong = np.flatnonzero(outside | ~_is_event(sample))
         if len(wrong):
             raise module.refusal(start + int(wrong[0]), "frames")
     return module
+
+
+def _words(file: OpenFile, first: int, last: int) -> np.ndarray:
+    return file.read_array(np.dtype("<u8"), last - first, first * _WORD)
 
 
 def _pixel(words: np.ndarray) -> np.ndarray:
@@ -208,8 +234,8 @@ def _check_ends(modules: list[_Module]) -> None:
     for module in modules:
         others = [other for other in modules if other is not module]
         before = sum(other.place(module.num_frames) for other in others)
-        after = sum(len(other.words) for other in others) - before
-        lacking = len(module.words) * after / max(1, before)
+        after = sum(other.num_words for other in others) - before
+        lacking = module.num_words * after / max(1, before)
         if lacking > _LOST:
             last = max(other.num_frames for other in others)
             problem = (

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ainerd_hpc.errors import ConfigError
 from ainerd_hpc.formats.source_file import SourceFile
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TIME = "time"
 
@@ -20,7 +24,7 @@ def matches(source: SourceFile) -> bool:
     if source.path.suffix.lower() != ".csv":
         return False
     try:
-        with source.path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        with io.TextIOWrapper(source.buffered(), encoding="utf-8-sig", errors="replace", newline="") as file:
             return TIME in map(_plain, next(csv.reader(file), []))
     except (OSError, csv.Error):
         return False
@@ -39,6 +43,8 @@ def read(path: Path) -> pd.DataFrame:
     ConfigError
         The file cannot be read, two columns have one name, or there is no `time` column of numbers or ISO dates.
     """
+    import pandas as pd
+
     try:
         raw = pd.read_csv(path, encoding="utf-8-sig", index_col=False).rename(columns=_plain)
         if list(raw.columns).count(TIME) != 1 or not raw.columns.is_unique:
@@ -54,11 +60,15 @@ def read(path: Path) -> pd.DataFrame:
 
 def empty() -> pd.DataFrame:
     """The log of scans without one."""
+    import pandas as pd
+
     return pd.DataFrame({TIME: np.empty(0)})
 
 
 def of_scans(samples: Iterable[tuple[float, Mapping[str, float]]]) -> pd.DataFrame:
     """The log that the metadata of scans make: a row at the start (s) of each that says something of its sample."""
+    import pandas as pd
+
     rows = [{TIME: start, **sample} for start, sample in samples if sample and np.isfinite(start)]
     if not rows:
         return empty()
@@ -78,6 +88,8 @@ def seconds(times: pd.Series) -> pd.Series:
     ValueError
         One is neither.
     """
+    import pandas as pd
+
     if pd.api.types.is_numeric_dtype(times):
         return times.astype(np.float64)
     stamps = pd.to_datetime(times, utc=True, format="ISO8601")
@@ -86,6 +98,8 @@ def seconds(times: pd.Series) -> pd.Series:
 
 def at_times(log: pd.DataFrame, times: np.ndarray) -> pd.DataFrame:
     """The log's columns interpolated linearly at `times` (n,), s; NaN outside the log."""
+    import pandas as pd
+
     columns = [name for name in log.columns if name != TIME]
     known = {
         name: np.interp(times, log[TIME], log[name], left=np.nan, right=np.nan)

@@ -1,14 +1,16 @@
-"""A file that may be anything: opened once, however many readers look at it."""
+"""A file that may be anything, however many readers look at it."""
 
 from __future__ import annotations
 
+import io
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
 import h5py
 
-from ainerd_hpc.formats.hdf5 import READ_ERRORS
+from ainerd_hpc.formats.opening import READ_ERRORS, OpenFile, opened
 
 _HEAD = 4096
 """Bytes of the beginning that tell formats apart."""
@@ -22,6 +24,7 @@ class SourceFile:
         self.path = path
         self.fault = ""
         """Why it cannot be read, as far as somebody tried."""
+        self._open = ExitStack()
 
     def __enter__(self) -> SourceFile:
         return self
@@ -29,15 +32,17 @@ class SourceFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.__dict__.get("hdf5") is not None:
-            self.__dict__.pop("hdf5").close()
+        self._open.close()
+
+    @cached_property
+    def _file(self) -> OpenFile:
+        return self._open.enter_context(opened(self.path))
 
     @cached_property
     def head(self) -> bytes:
         """The first bytes, at most 4096."""
         try:
-            with self.path.open("rb") as file:
-                return file.read(_HEAD)
+            return self._file.read(_HEAD)
         except OSError as error:
             self.fault = str(error)
             return b""
@@ -48,7 +53,11 @@ class SourceFile:
         if not self.head.startswith(_HDF5_MAGIC):
             return None
         try:
-            return h5py.File(self.path, "r")
+            return self._file.hdf5
         except READ_ERRORS as error:
             self.fault = " ".join(str(error).split())
             return None
+
+    def buffered(self) -> io.BufferedReader:
+        """Its bytes; raises OSError where they cannot be read."""
+        return self._file.buffered()

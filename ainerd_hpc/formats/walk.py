@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -14,10 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats import RAW_SUFFIXES, FoundScan, reader, scans_of
+from ainerd_hpc.formats import FoundScan, reader, scans_of
+from ainerd_hpc.formats.companions import parts_of_others
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5 import NEXT_STEP
+from ainerd_hpc.formats.looking import Death, Lookers, lookers
+from ainerd_hpc.formats.opening import keeping_open, opened
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.formats.suffixes import RAW_SUFFIXES
 from ainerd_hpc.types import Content
 
 _SAMPLES, _SAMPLE_BYTES = 16, 1024
@@ -37,6 +42,8 @@ class Kind(Enum):
     IGNORED = "ignored"
     """In good order, of a format that may hold scans, without one."""
     OTHER = "other"
+    COMPANION = "companion"
+    """Belongs to the scan of another file, with which it was read."""
 
 
 _DEPENDENT = {Kind.BROKEN, Kind.IGNORED, Kind.OTHER}
@@ -101,7 +108,7 @@ def walk(roots: Iterable[Path], known: Mapping[Path, FileRecord], dataset: str =
 
     Hidden files and folders are left out, links to folders are not followed.
     """
-    found = {}
+    found, fresh = {}, {}
     for root in roots:
         for path, stamp, reason in _entries(root):
             old = known.get(path)
@@ -111,17 +118,53 @@ def walk(roots: Iterable[Path], known: Mapping[Path, FileRecord], dataset: str =
             elif old is not None and old.is_current(stamp):
                 found[path] = old
             else:
-                found[path] = look_at(path, stamp, dataset)
+                fresh[path] = stamp
+    found |= _look_at_all(fresh, found, dataset)
     return [found[path] for path in sorted(found)]
 
 
-def look_at(path: Path, stamp: Stamp, dataset: str = "") -> FileRecord:
-    """Open a file and say what it is; whatever it holds, this does not fail. `dataset` as for `scans_of`."""
-    with SourceFile(path) as file:
+def _look_at_all(fresh: Mapping[Path, Stamp], found: Mapping[Path, FileRecord], dataset: str) -> dict[Path, FileRecord]:
+    """Records of files that are new; what belongs to the scan of another file is read with it, and not again."""
+    waiting = parts_of_others(fresh)
+    first = [(path, stamp) for path, stamp in fresh.items() if path not in waiting]
+    records = {one.path: one for one in look_at_each(first, dataset)}
+    taken = {path for one in (*found.values(), *records.values()) for scan in one.scans for path in scan.companions}
+    records |= {path: FileRecord(path, fresh[path], Kind.COMPANION) for path in waiting & taken}
+    left = [(path, fresh[path]) for path in sorted(waiting - taken)]
+    left += [(path, one.stamp) for path, one in found.items() if one.kind is Kind.COMPANION and path not in taken]
+    return records | {one.path: one for one in look_at_each(left, dataset)}
+
+
+def look_at_each(files: Sequence[tuple[Path, Stamp]], dataset: str = "") -> Iterator[FileRecord]:
+    """What each file is; whatever it holds, this does not fail: other processes look. `dataset` as for `scans_of`."""
+    with looking() as lookers:
+        results = lookers.map([(path, stamp, dataset) for path, stamp in files])
+        for (path, _), record in zip(files, results, strict=True):
+            yield _fatal(path, record.reason) if isinstance(record, Death) else record
+
+
+def looking() -> AbstractContextManager[Lookers]:
+    """Processes that look at files, as long as the block: starting one takes some tenths of a second."""
+    return lookers(f"{__name__}:look_at")
+
+
+def _fatal(path: Path, reason: str) -> FileRecord:
+    """Of a file over which a process died; it is looked at again in the next walk."""
+    problem = ScanError(str(path), f"expected a file that can be read, found that this {reason}", NEXT_STEP)
+    return FileRecord(path, Stamp(0, 0, 0), Kind.BROKEN, reason=str(problem))
+
+
+def look_at(given: tuple[Path, Stamp, str]) -> FileRecord:
+    """Open a file once and say what it is: path, stamp, and `dataset` as for `scans_of`."""
+    path, stamp, dataset = given
+    with keeping_open(), SourceFile(path) as file:
         try:
             return _look_at(file, FileRecord(path, stamp, Kind.OTHER), dataset)
         except ScanError as error:
             return FileRecord(path, stamp, Kind.BROKEN, reason=str(error))
+        except Exception as error:  # that nobody foresaw: it must not stop the walk
+            problem = f"cannot read it: unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+            return FileRecord(path, stamp, Kind.BROKEN, reason=str(ScanError(str(path), problem, NEXT_STEP)))
 
 
 def _stamps(paths: Iterable[Path]) -> tuple[int, ...]:
@@ -208,41 +251,49 @@ def _content(path: Path, scans: Sequence[FoundScan]) -> str:
         return ""
     digest = hashlib.blake2b(digest_size=16)
     files = [path, *(one for scan in scans for one in scan.companions if one.exists())]
-    for one in (files[0], files[len(files) // 2], files[-1]):
-        size = one.stat().st_size
-        digest.update(f"{len(files)} {size}".encode())
-        with one.open("rb") as file:
+    for one in (files[0], *files[1:][-2:]):  # those that a look at a long series still has open
+        with opened(one) as file:
+            digest.update(f"{len(files)} {file.size}".encode())
             for number in range(_SAMPLES):
-                file.seek(max(0, size - _SAMPLE_BYTES) * number // (_SAMPLES - 1))
-                digest.update(file.read(_SAMPLE_BYTES))
+                offset = max(0, file.size - _SAMPLE_BYTES) * number // (_SAMPLES - 1)
+                digest.update(file.read(_SAMPLE_BYTES, offset))
     return digest.hexdigest()
 
 
 def _entries(root: Path) -> Iterator[tuple[Path, Stamp, str]]:
     """Files and stores below a folder, with the reason why one cannot be looked at."""
-    try:
-        folder_modified = root.stat().st_mtime_ns
-        with os.scandir(root) as entries:
-            listed = [entry for entry in entries if not entry.name.startswith(".") or entry.name in _STORES]
-    except OSError as error:
-        yield root, Stamp(0, 0, 0), _unreadable(root, error)
-        return
-    if _STORES & {entry.name for entry in listed}:
-        yield root, Stamp(0, folder_modified, folder_modified), ""
-        return
-    for entry in listed:
-        path = Path(entry.path)
+    folders = [root]
+    while folders:
+        folder = folders.pop()
         try:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _entries(path)
-            elif entry.is_file():
-                stat = entry.stat()
-                yield path, Stamp(stat.st_size, stat.st_mtime_ns, folder_modified), ""
-            elif entry.is_symlink() and not path.exists() and path.suffix.lower() in RAW_SUFFIXES:
-                problem = ScanError(str(path), "expected a file behind the link, found none", NEXT_STEP)
-                yield path, Stamp(0, 0, folder_modified), str(problem)
+            modified = folder.stat().st_mtime_ns
+            with os.scandir(folder) as entries:
+                listed = [entry for entry in entries if not entry.name.startswith(".") or entry.name in _STORES]
         except OSError as error:
-            yield path, Stamp(0, 0, folder_modified), _unreadable(path, error)
+            yield folder, Stamp(0, 0, 0), _unreadable(folder, error)
+            continue
+        if _STORES & {entry.name for entry in listed}:
+            yield folder, Stamp(0, modified, modified), ""
+            continue
+        for entry in listed:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(Path(entry.path))
+            else:
+                yield from _entry(entry, modified)
+
+
+def _entry(entry: os.DirEntry[str], folder_modified: int) -> Iterator[tuple[Path, Stamp, str]]:
+    """A file, if it is one; a link that leads to none, if it is called like data."""
+    path = Path(entry.path)
+    try:
+        if entry.is_file():
+            stat = entry.stat()
+            yield path, Stamp(stat.st_size, stat.st_mtime_ns, folder_modified), ""
+        elif entry.is_symlink() and not path.exists() and path.suffix.lower() in RAW_SUFFIXES:
+            problem = ScanError(str(path), "expected a file behind the link, found none", NEXT_STEP)
+            yield path, Stamp(0, 0, folder_modified), str(problem)
+    except OSError as error:
+        yield path, Stamp(0, 0, folder_modified), _unreadable(path, error)
 
 
 def _unreadable(path: Path, error: OSError) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.events import EventFrames
 from ainerd_hpc.formats.source_file import SourceFile
-from ainerd_hpc.formats.zarr_events import ZarrEvents, event_shape
+from ainerd_hpc.formats.zarr_events import ZarrEvents, event_shape, event_sizes
 from ainerd_hpc.formats.zarr_stores import (
     ZIP_MAGIC,
     Documents,
@@ -135,13 +135,15 @@ class AinerdFrames:
         """
         with reading_store(str(file.path)), open_documents(file.path) as documents:
             attributes, metadata = attributes_of(documents), _metadata(documents)
+            events: dict[str, Any] = {}
             if attributes.get("form") == "events":
                 (num_frames, height, width), itemsize = event_shape(file.path, documents), EventFrames.dtype.itemsize
+                events = event_sizes(documents, (num_frames, height, width))
             else:
                 layout = read_layout(documents, "frames", 3)
                 (num_frames, height, width), itemsize = layout.shape, layout.dtype.itemsize
         simulated = attributes.get("simulated") is True
-        return Description(num_frames, itemsize, height, width, metadata=metadata, simulated=simulated)
+        return Description(num_frames, itemsize, height, width, **events, metadata=metadata, simulated=simulated)
 
     @staticmethod
     @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.events import EventsByPixel
+from ainerd_hpc.formats.events import EventsByPixel, group_bytes
 from ainerd_hpc.formats.hdf5 import MOST_PIXELS, NEXT_STEP
 from ainerd_hpc.formats.zarr_stores import Documents, attributes_of, open_array, read_layout, reading_store
 
@@ -104,34 +104,27 @@ def _check_dead(where: str, dead: np.ndarray, num_pixels: int) -> None:
         raise ScanError(where, problem, NEXT_STEP)
 
 
+def event_sizes(documents: Documents, shape: tuple[int, int, int]) -> dict[str, int]:
+    """Number of events, and memory of their reader: groups of them, what of them is read at a time, the pointers."""
+    (num,) = read_layout(documents, "time", 1).shape
+    read = 32 * min(num, _SPAN) + 32 * (shape[0] + shape[1] * shape[2])
+    return {"num_events": num, "reader_bytes": group_bytes(num, ZarrEvents.most) + read}
+
+
 def event_shape(path: Path, documents: Documents) -> tuple[int, int, int]:
-    """Frames, rows and columns of a product that holds events; its archive knows what it does not say itself.
+    """Frames, rows and columns of a product that holds events.
 
     Raises
     ------
     ScanError
-        Neither says it, or it does not fit the events.
+        It does not say them, or they do not fit the events.
     """
     attributes = attributes_of(documents)
     frames = int(attributes["num_frames"])
     height, width = (int(attributes.get(name, 0)) for name in ("height", "width"))
-    if not height:
-        height, width = _rows_and_columns(path, str(attributes.get("scan_id")))
     (num_pointers,) = read_layout(documents, "pixel_pointer", 1).shape
     is_frame = height > 0 and width > 0 and height * width == num_pointers - 1
     if not (is_frame and 0 < frames <= _MOST_FRAMES and height * width <= MOST_PIXELS):
         problem = f"expected frames of {num_pointers - 1} pixels, found {(frames, height, width)}"
-        raise ScanError(str(path), problem, "leave the file in its archive, whose catalog says how many rows it has")
+        raise ScanError(str(path), problem, "ingest the scan again")
     return frames, height, width
-
-
-def _rows_and_columns(path: Path, scan_id: str) -> tuple[int, int]:
-    """As the catalog of the archive has them; 0 where there is none."""
-    from ainerd_hpc.tables import read_table
-
-    catalog = path.parent.parent / "catalog.parquet"
-    if not catalog.is_file():
-        return 0, 0
-    table = read_table(catalog, ["scan_id", "height", "width"])
-    rows = table[table["scan_id"] == scan_id]
-    return (int(rows["height"].iloc[0]), int(rows["width"].iloc[0])) if len(rows) else (0, 0)

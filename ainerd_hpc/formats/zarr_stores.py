@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-import zarr
-from zarr.storage import LocalStore, ZipStore
 
 from ainerd_hpc.errors import AinerdError, ScanError
 from ainerd_hpc.formats.hdf5 import NEXT_STEP
+from ainerd_hpc.formats.opening import opened
 
 ZIP_MAGIC = b"PK\x03\x04"
 _LARGEST_DOCUMENT = 2**20
@@ -47,6 +46,8 @@ def open_store(path: Path) -> Iterator[tuple[Documents, Any]]:
     ScanError
         It cannot be opened.
     """
+    from zarr.storage import LocalStore, ZipStore
+
     with ExitStack() as stack:
         with reading_store(str(path)):
             documents = stack.enter_context(open_documents(path))
@@ -71,15 +72,22 @@ def open_documents(path: Path) -> Iterator[Documents]:
         document holds that is no metadata leads to errors of any kind.
     """
     if path.is_dir():
-        yield lambda name: _document((path / name).open, "rb") if (path / name).is_file() else {}
+        yield lambda name: _document_in(path / name)
         return
-    with zipfile.ZipFile(path) as file:
+    with opened(path) as stored, zipfile.ZipFile(stored.buffered()) as file:
         known = set(file.namelist())
-        yield lambda name: _document(file.open, name) if name in known else {}
+        yield lambda name: _document(file.open(name)) if name in known else {}
 
 
-def _document(opener: Callable[[str], IO[bytes]], argument: str) -> dict[str, Any]:
-    with opener(argument) as file:
+def _document_in(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    with opened(path) as file:
+        return _document(file.buffered())
+
+
+def _document(file: IO[bytes]) -> dict[str, Any]:
+    with file:
         text = file.read(_LARGEST_DOCUMENT + 1)
     found = json.loads(text)
     if len(text) > _LARGEST_DOCUMENT or not isinstance(found, dict):
@@ -189,6 +197,8 @@ def open_array(store: Any, dataset: str, layout: Layout) -> Any:
     ValueError
         It is not what its document said.
     """
+    import zarr
+
     found = zarr.open_array(store, path=dataset, mode="r")
     if (found.shape, found.dtype) != (layout.shape, layout.dtype):
         raise ValueError(f"expected {layout.dtype} {layout.shape}, found {found.dtype} {found.shape}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import resource
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +14,8 @@ from typing import ClassVar
 from ainerd_hpc.archive import Archive
 from ainerd_hpc.config import ModelConfig, RunConfig, digest
 from ainerd_hpc.discovery import fingerprint
-from ainerd_hpc.errors import ConfigError
-from ainerd_hpc.ledger import Ledger, record
+from ainerd_hpc.errors import AinerdError, ConfigError
+from ainerd_hpc.ledger import Ledger, record, start
 from ainerd_hpc.types import Plan, Problem, Scan, Shape, Task, TaskResult
 
 _CLASSES = {
@@ -40,6 +42,8 @@ class Stage(ABC):
     """Raised whenever the same input would give another product."""
     quarantines: ClassVar[bool] = False
     """Whether a task is one scan, which may fail without stopping the others."""
+    run_id: str = ""
+    """Of the run that it is a part of, for the journal."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -70,23 +74,41 @@ class Stage(ABC):
         num_done = 0
         for task in self.tasks(scans):
             problem = ledger.find_problem(self.name, task.scan_id, task.digest)
+            if self.quarantines:
+                problem = problem or ledger.find_killer(self.name, task)
             if problem:
                 quarantined[task.scan_id] = problem  # of all its tasks
             elif ledger.is_done(self.name, task.key, task.digest, self.product(task.key)):
                 num_done += 1
             else:
                 todo.append(task)
+        todo.sort(key=lambda task: ledger.num_kills(self.name, task))  # what may end the process comes last
         return Plan(self.name, self.shape, tuple(todo), num_done, tuple(quarantined.values()))
 
     def run_task(self, task: Task) -> TaskResult:
         """Do one task and note it in the journal."""
         began = time.perf_counter()
-        entry = (self.name, task.key, task.digest)
-        record(self.archive.root, "begun", *entry)
-        figures = self.work(task)
-        seconds, size = time.perf_counter() - began, self.product(task.key).stat().st_size
-        record(self.archive.root, "done", *entry, seconds=round(seconds, 3), bytes=size)
+        root, entry = self.archive.root, (self.name, task.key, task.digest)
+        start(root, self.run_id, "worker", self.config.executor.threads)
+        record(root, "begun", *entry)
+        try:
+            figures = self.work(task)
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # the disk may be full
+                if isinstance(error, Exception):
+                    record(root, "failed", *entry, reason=_reason(error))
+                else:
+                    record(root, "interrupted", *entry)
+            raise
+        seconds, size = round(time.perf_counter() - began, 3), self.product(task.key).stat().st_size
+        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        record(root, "done", *entry, seconds=seconds, bytes_read=task.read_bytes, bytes_written=size, peak_bytes=peak)
         return TaskResult(task.key, task.digest, seconds, size, figures)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, AinerdError) else f"{type(error).__name__}: {text}"
 
 
 def weights_digest(model: ModelConfig) -> str:

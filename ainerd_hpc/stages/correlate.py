@@ -71,7 +71,7 @@ class Correlate(Stage):
         for number, q_bins in enumerate(np.array_split(np.arange(scan.num_q_bins), split.num_parts)):
             part = f"/{number}of{split.num_parts}" if split.num_parts > 1 else ""
             args = {"scan": scan, "q_bins": (int(q_bins[0]), int(q_bins[-1]) + 1), "blocks": split.num_blocks}
-            read_bytes = split.num_reads(self.config) * scan.num_frames * area * scan.itemsize
+            read_bytes = split.num_reads(self.config, scan) * scan.num_frames * area * scan.itemsize
             share = write_bytes // split.num_parts
             yield Task(scan.scan_id + part, self.digest(scan), split.peak_bytes, read_bytes, share, args)
 
@@ -93,7 +93,8 @@ class Correlate(Stage):
         if any(task.args["scan"].content is Content.FRAMES for task in tasks):
             from ainerd_hpc.correlation.warm import compile_kernels
 
-            compile_kernels(self.config.correct.has_images)
+            scans = [task.args["scan"] for task in tasks]
+            compile_kernels(any(one.is_corrected for one in scans), any(one.num_events for one in scans))
 
     def tiles(self, scan: Scan) -> Tiles:
         """The tiles of C2 that the maps of a scan of frames need."""
@@ -112,17 +113,23 @@ class Correlate(Stage):
         baseline = str(self.config.source.baseline_reference)
         options = self.config.correlate.model_copy(update={"form": "auto", "device": "cpu"})
         ends = [str(end) for end in self.tiles(scan).ends] if scan.content is Content.FRAMES else []
-        more = [self._images, monitor_digest(self.config.correct, scan)] if scan.content is Content.FRAMES else []
+        more = [self._images(scan), monitor_digest(self.config.correct, scan)] if scan.content is Content.FRAMES else []
         return digest(self.name, self.version, options, decoder, baseline, scan.digest, scan.partition, ends, more)
 
-    @cached_property
-    def _images(self) -> str:
-        """Digest of the corrections that all scans share."""
+    def _images(self, scan: Scan) -> str:
+        """Digest of the corrections, which most scans share."""
         if self.config.correlate.frame_normalisation == "monitor" and self.config.correct.monitor is None:
             raise ConfigError(
                 "correlate.frame_normalisation: monitor: expected correct.monitor with it; give its dataset"
             )
-        return images_digest(self.config.correct)
+        key = scan.dark, scan.flat
+        if key not in self._known_images:
+            self._known_images[key] = images_digest(self.config.correct, scan)
+        return self._known_images[key]
+
+    @cached_property
+    def _known_images(self) -> dict[tuple[str, str], str]:
+        return {}
 
     def _adopted_bytes(self, scan: Scan) -> int:
         """Projected peak memory of a scan of maps, beyond that of the process."""
@@ -148,7 +155,7 @@ class Correlate(Stage):
             "input_digest": scan.digest,
             "config_digest": digest(self.config.correlate),
             "options": self.config.correlate.model_dump(mode="json"),
-            "corrections": described(self.config.correct),
+            "corrections": described(self.config.correct, scan),
             "partition": scan.partition,
             "simulated": scan.simulated,
             "frame_time": as_correlated(self.config.correlate, scan).frame_time,

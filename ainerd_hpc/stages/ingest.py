@@ -10,7 +10,7 @@ import numpy as np
 
 from ainerd_hpc.archive import Archive, GroupWriter, writing_group
 from ainerd_hpc.config import digest
-from ainerd_hpc.correlation.memory import BYTES_PER_EVENT, STORED_BYTES_PER_EVENT, reading_bytes
+from ainerd_hpc.correlation.memory import BYTES_PER_EVENT, most_events, reading_bytes
 from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.discovery import Discovery
 from ainerd_hpc.stages import Stage
@@ -84,17 +84,29 @@ class Ingest(Stage):
                 )
                 yield Task(scan.scan_id, task_digest, self._peak_bytes(scan), size, size, {"scan": scan})
 
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """Compile the kernels once, here, before every worker does it for itself."""
+        from ainerd_hpc.correlation.warm import compile_reading
+
+        compile_reading(any(task.args["scan"].num_events for task in tasks))
+
     def _peak_bytes(self, scan: Scan) -> int:
         """Projected peak memory of one scan, beyond that of the process."""
         frame = scan.height * scan.width * scan.itemsize
         shard = min(self.config.ingest.frames_per_shard, scan.num_frames) * frame
         # A block as read, its copy in Zarr, its compressed chunks, and the shard put together from them.
-        as_frames = 4 * shard + 2**26
+        as_frames = 4 * shard + 2**26 if self._may_be_frames(scan) else 0
         num_counts = scan.num_frames * scan.height * scan.width
         share = 1.0 if self.config.ingest.form == "events" else _SPARSE
-        num_events = min(share * num_counts, scan.stored_bytes / STORED_BYTES_PER_EVENT)
+        num_events = min(share * num_counts, most_events(scan))
         as_events = 2**26 + 1.2 * BYTES_PER_EVENT * num_events + reading_bytes(self.config, scan) + 50 * frame
         return int(max(as_frames, as_events))
+
+    def _may_be_frames(self, scan: Scan) -> bool:
+        """Not where the file is known to hold few events, by their sample too."""
+        density = scan.num_events / (scan.num_frames * scan.height * scan.width)
+        is_sparse = self.config.ingest.form == "events" or (self.config.ingest.form == "auto" and density < _SPARSE / 2)
+        return not (scan.num_events and is_sparse)
 
     def work(self, task: Task) -> Mapping[str, float]:
         from ainerd_hpc.correlation.marked import marked

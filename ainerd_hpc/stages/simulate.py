@@ -11,7 +11,9 @@ from ainerd_hpc import simulate
 from ainerd_hpc.archive import recorded_digest
 from ainerd_hpc.config import RunConfig, SimulateConfig, digest
 from ainerd_hpc.errors import PlanError
+from ainerd_hpc.formats import FoundScan
 from ainerd_hpc.ledger import Ledger
+from ainerd_hpc.pairing import Images
 from ainerd_hpc.publishing import write_json
 from ainerd_hpc.stages import Stage
 from ainerd_hpc.types import Content, Plan, Scan, Task
@@ -87,10 +89,12 @@ def projected_scans(config: RunConfig) -> list[Scan]:
     settings = config.simulate or SimulateConfig()
     partition = simulate.instrument(settings).rings.partition
     sizes = np.bincount(partition.dynamic_roi_map.ravel())[1:]
+    folder = config.source.folder
+    images = Images(config.correct, folder)
     return [
         Scan(
             scan_id=scan_id,
-            source=str(config.source.folder / f"{scan_id}.h5"),
+            source=str(folder / f"{scan_id}.h5"),
             format="aps-hdf5",
             content=Content.FRAMES,
             num_frames=settings.num_frames,
@@ -106,6 +110,8 @@ def projected_scans(config: RunConfig) -> list[Scan]:
             num_static_bins=len(partition.static_q_list),
             stored_bytes=2 * settings.num_frames * settings.height * settings.width,
             simulated=True,
+            dark=images.of("dark", FoundScan(folder / f"{scan_id}.h5", "aps-hdf5")),
+            flat=images.of("flat", FoundScan(folder / f"{scan_id}.h5", "aps-hdf5")),
         )
         for index, scan_id in enumerate(simulate.scan_ids(settings))
     ]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ainerd_hpc.archive import Archive, MapReader
-from ainerd_hpc.config import digest
+from ainerd_hpc.config import TRAIN_PLACE, digest
 from ainerd_hpc.console import progress
 from ainerd_hpc.model_cost import training_bytes
 from ainerd_hpc.publishing import publishing, write_json
@@ -22,10 +22,6 @@ from ainerd_hpc.types import PROCESS_BYTES, Scan, Shape, Task
 WEIGHTS = "weights.safetensors"
 _CACHE_BYTES = 4 * 2**30
 """Maps stay in memory during training if all of them fit into this, in each rank."""
-
-
-_PLACE: Mapping[str, Any] = {"devices": 1, "nodes": 1, "launcher": "torchrun", "spread": (), "threads": None}
-"""Options of training that say where it runs, which counts in no digest."""
 
 
 class Train(Stage):
@@ -47,7 +43,7 @@ class Train(Stage):
         model = self.config.model
         if model.weights:
             return digest(self.name, self.version, weights_digest(model))
-        options = self.config.train.model_copy(update=_PLACE)
+        options = self.config.train.model_copy(update=TRAIN_PLACE)
         maps = [Maps(self.config).digest(scan) for scan in scans]
         return digest(self.name, self.version, model.variant, options, maps)
 
@@ -57,8 +53,8 @@ class Train(Stage):
         size = num_maps * SIZE**2 * 4
         cache = size if size <= _CACHE_BYTES else 0
         rank = training_bytes(self.config.model.variant, config.batch_size, config.precision) + cache
-        # Several ranks are processes of their own, beside the one that starts them.
-        peak = rank if config.devices == 1 else config.devices * (rank + PROCESS_BYTES)
+        # Several ranks are processes of their own, beside the one that starts them on the first node.
+        peak = rank if config.devices * config.nodes == 1 else config.devices * (rank + PROCESS_BYTES)
         yield Task(self.config.model.name, self.digest(scans), peak, size, 2**23, {"cache_bytes": cache})
 
     def work(self, task: Task) -> Mapping[str, float]:
@@ -94,7 +90,7 @@ class Train(Stage):
             "history": [{key: row[key] for key in row if key != "seconds"} for row in result.history],
             "validation_scans": list(result.validation_scans),
             "validated_on_training": result.validated_on_training,
-            "train": config.model_dump(mode="json", exclude=set(_PLACE)),
+            "train": config.model_dump(mode="json", exclude=set(TRAIN_PLACE)),
         }
         self._publish(task, result.weights, facts)
         best = min(result.history, key=lambda row: row["valid_l1"])

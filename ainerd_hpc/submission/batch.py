@@ -106,6 +106,12 @@ def clock(seconds: float) -> str:
 
 def variables(step: Step, **more: str) -> str:
     """What a job is told, for --export and -v: words without spaces, commas or quotes."""
-    told = {"JOBS": ".", "STEP": step.name, "STAGE": step.first, "UNTIL": step.until, "CONFIG": f"{step.kind}.yaml"}
+    told = {
+        "JOBS": ".",
+        "STEP": step.name,
+        "STAGE": step.first,
+        "UNTIL": step.until,
+        "CONFIG": f"{step.config or step.kind}.yaml",
+    }
     told |= {"SHARES": str(step.num_shares)} if step.num_shares else {}
     return ",".join(f"AINERD_{key}={value}" for key, value in {**told, **more}.items())

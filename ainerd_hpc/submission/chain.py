@@ -20,8 +20,8 @@ from ainerd_hpc.site import SiteConfig
 from ainerd_hpc.stages.ingest import publish_shared
 from ainerd_hpc.submission.batch import ACTIVE, BatchSystem, batch_system, call, clock
 from ainerd_hpc.submission.files import texts
-from ainerd_hpc.submission.record import Submission, last_submission
-from ainerd_hpc.submission.steps import Step, config_of, kind_of, node_hours, steps
+from ainerd_hpc.submission.record import Submission, last_submission, new_folder
+from ainerd_hpc.submission.steps import Step, check_nodes, config_of, hours_of, kind_of, node_hours, steps
 from ainerd_hpc.types import Plan
 
 
@@ -56,16 +56,18 @@ def submit(
     AinerdError
         The line cannot run.
     """
+    check_nodes(config, site)
     on_workers, names = config_of("array", config, site), stage_names(config, first, until)
     found, ledger = survey(on_workers), Ledger(config.archive)
     if retry_failed:
         ledger.forget(names)
-    line = steps(_plans(config, site, names, found, ledger), site)
+    line = steps(_plans(config, site, names, found, ledger), site, config.executor)
     if not line:
         console.print("everything is done: nothing is submitted")
         return
     print_steps(line, site)
-    files = texts(config, site)
+    folder = new_folder(config.archive)
+    files = texts(config, site, folder)
     if dry_run:
         _print_all(line, site, files)
         return
@@ -75,9 +77,10 @@ def submit(
         if found.records:  # none while the source is still to be simulated
             publish_shared(Archive(config.archive), found)
         if retry_failed:
+            ledger.forgive(names)
             for name in names:
                 ledger.quarantine(name, ())
-    _submit_line(Submission.create(config.archive, site.system, site.restarts, files), line, site)
+    _submit_line(Submission.create(folder, site.system, site.restarts, files), line, site)
 
 
 def _plans(config: RunConfig, site: SiteConfig, names: Sequence[str], found: Discovery, ledger: Ledger) -> list[Plan]:
@@ -111,11 +114,16 @@ def print_steps(line: Sequence[Step], site: SiteConfig) -> None:
         nodes = site.of(step.kind)
         stages = step.first if step.first == step.until else f"{step.first} to {step.until}"
         memory = size_text(nodes.memory) if nodes.memory else "-"
-        hours = step.num_jobs * nodes.walltime / 3600
-        asked = (step.num_jobs, nodes.cores or "-", memory, nodes.gpus or "-", clock(nodes.walltime), f"{hours:.1f}")
+        hours, jobs = (
+            f"{hours_of(step, site):.1f}",
+            str(step.num_jobs) + f" + {step.worker_jobs}" * bool(step.worker_jobs),
+        )
+        asked = (jobs, nodes.nodes, nodes.cores or "-", memory, nodes.gpus or "-", clock(nodes.walltime), hours)
         rows.append((step.name, stages, step.kind, *asked))
     title = f"Steps: {len(line)}, {node_hours(line, site):.1f} node-hours at most, without restarts"
-    print_rows(title, ("step", "stages", "shape", "jobs", "cores", "memory", "GPUs", "walltime", "node-h <="), rows)
+    print_rows(
+        title, ("step", "stages", "shape", "jobs", "nodes", "cores", "memory", "GPUs", "walltime", "node-h <="), rows
+    )
 
 
 def command_lines(line: Sequence[Step], site: SiteConfig) -> list[list[str]]:

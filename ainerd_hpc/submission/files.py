@@ -8,29 +8,33 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.site import KINDS, SiteConfig
 from ainerd_hpc.submission.batch import batch_system
-from ainerd_hpc.submission.steps import config_of
+from ainerd_hpc.submission.steps import SITE_FILE, absolute, config_of
 
-_OWN_COMMAND = (sys.executable, "-m", "ainerd_hpc.cli")
+OWN_COMMAND = (sys.executable, "-m", "ainerd_hpc.cli")
 
 
-def texts(config: RunConfig, site: SiteConfig) -> dict[str, str]:
+def texts(config: RunConfig, site: SiteConfig, folder: Path) -> dict[str, str]:
     """By name: a config for each kind of job, what is special about the site, and the scripts as they are in `jobs/`.
 
-    The configs are whole: changes of the file that they came from reach no job that is submitted.
+    The configs are whole: changes of the file that they came from reach no job that is submitted. `folder` is where
+    they will lie.
     """
     suffix = batch_system(site.system).SUFFIX
-    configs = {f"{kind}.yaml": _config_text(config_of(kind, config, site)) for kind in KINDS}
+    configs = {f"{kind}.yaml": _yaml(config_of(kind, config, site, folder).model_dump(mode="json")) for kind in KINDS}
+    whole = SiteConfig.model_validate(absolute(site.model_dump(exclude_unset=True)))
+    configs[SITE_FILE] = _yaml(whole.model_dump(mode="json", exclude_unset=True))
     return {**configs, "site.sh": site_text(site), **scripts(suffix)}
 
 
-def _config_text(config: RunConfig) -> str:
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def _yaml(data: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
 def scripts(suffix: str) -> dict[str, str]:
@@ -44,7 +48,7 @@ def site_text(site: SiteConfig) -> str:
     """What `env.sh` reads."""
     environment, program = site.environment, {"slurm": "scontrol", "pbs": "qsub"}[site.system]
     lists: Mapping[str, Sequence[str]] = {
-        "COMMAND": environment.command or _OWN_COMMAND,
+        "COMMAND": environment.command or OWN_COMMAND,
         "LAUNCHER": environment.launcher,
         "MODULES": environment.modules,
         "VARIABLES": [f"{name}={value}" for name, value in environment.variables.items()],

@@ -6,12 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from ainerd_hpc.allocation import PBS_ENDED
 from ainerd_hpc.site import NodesConfig, SiteConfig
 from ainerd_hpc.submission.batch import State, States, call, clock, variables
 from ainerd_hpc.submission.steps import Step
 
 SUFFIX = "pbs"
-_ANSWERS = (0, 35, 153)
+_ANSWERS = (0, *PBS_ENDED)
 """Of qstat: all known, some have finished, some are unknown."""
 _STATES = {
     "Q": State.QUEUED,
@@ -37,7 +38,7 @@ def command(step: Step, site: SiteConfig) -> list[str]:
         *("qsub", "-N", step.name),
         *(["-q", nodes.queue] if nodes.queue else []),
         *(["-A", nodes.account] if nodes.account else []),
-        *("-l", f"select={_chunk(nodes)},walltime={clock(nodes.walltime)}"),
+        *("-l", f"select={_chunk(nodes)},walltime={clock(nodes.walltime)}{_place(nodes)}"),
         *array,
         *("-j", "oe", "-o", f"logs/{step.name}{index}.out"),  # what the script prints goes into a log of its own
         *("-v", told),
@@ -45,9 +46,15 @@ def command(step: Step, site: SiteConfig) -> list[str]:
     ]
 
 
+def _place(nodes: NodesConfig) -> str:
+    """Chunks are nodes, where the site does not say otherwise."""
+    is_given = any("place=" in word for word in nodes.options)
+    return ",place=scatter" if nodes.nodes > 1 and not is_given else ""
+
+
 def _chunk(nodes: NodesConfig) -> str:
     asked = [
-        "1",
+        str(nodes.nodes),
         f"ncpus={nodes.cores}" if nodes.cores else "",
         f"mem={int(nodes.memory) // 2**20}mb" if nodes.memory else "",
         f"ngpus={nodes.gpus}" if nodes.gpus else "",

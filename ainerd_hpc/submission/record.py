@@ -51,11 +51,8 @@ class Submission:
         self._entries = list(json_lines(folder / "jobs.jsonl"))
 
     @classmethod
-    def create(cls, root: Path, system: str, restarts: int, texts: Mapping[str, str]) -> Submission:
-        """One without jobs yet, below the root of an archive, with its files by name."""
-        name = f"{datetime.now():%Y%m%dT%H%M%S}"
-        taken = len(list((root / "jobs").glob(f"{name}*")))
-        folder = root / "jobs" / (f"{name}-{taken + 1}" if taken else name)
+    def create(cls, folder: Path, system: str, restarts: int, texts: Mapping[str, str]) -> Submission:
+        """One without jobs yet, with its files by name."""
         (folder / "logs").mkdir(parents=True)
         for file_name, text in texts.items():
             write_text(folder / file_name, text)
@@ -121,6 +118,13 @@ class Submission:
         """Of its elements that have begun."""
         index = "_*" if job.step.num_shares else ""
         return sorted((self.folder / "logs").glob(f"{job.step.name}.{job.number}{index}.log"))
+
+
+def new_folder(root: Path) -> Path:
+    """Where the next submission of an archive goes: `jobs/<date>`."""
+    name = f"{datetime.now():%Y%m%dT%H%M%S}"
+    taken = len(list((root / "jobs").glob(f"{name}*")))
+    return root / "jobs" / (f"{name}-{taken + 1}" if taken else name)
 
 
 def last_submission(root: Path) -> Submission | None:

@@ -8,12 +8,15 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from ainerd_hpc.config import RunConfig
-from ainerd_hpc.site import DdpConfig, Kind, NodesConfig, SiteConfig
+from ainerd_hpc.config import ExecutorConfig, RunConfig
+from ainerd_hpc.errors import ConfigError
+from ainerd_hpc.site import KINDS, DdpConfig, Kind, SiteConfig
 from ainerd_hpc.types import Plan, Shape
 
 RESUME = "resume"
 """Name of the step that finishes what is done already."""
+SITE_FILE = "site.yaml"
+"""In the folder of a submission, for jobs that start others."""
 _KINDS: dict[Shape, Kind] = {Shape.ARRAY: "array", Shape.DDP: "ddp", Shape.SINGLE: "single"}
 _OF_MEMORY = 0.9
 """Share of a job's memory that its tasks may use: the rest is for the process that hands them out."""
@@ -34,20 +37,39 @@ class Step:
     """Elements of the job array, each a share of the stage's tasks; 0: one job, which also finishes the stage."""
     needs_success: bool = True
     """Whether the step before has to end well. What finishes a stage starts in any case: it does what is left."""
+    config: Kind | None = None
+    """Kind of jobs whose config it takes; None: its own."""
+    worker_jobs: int = 0
+    """Jobs of the kind `array` that it submits itself at a time, at most: those of its Dask workers."""
 
     @property
     def num_jobs(self) -> int:
         return max(1, self.num_shares)
 
 
-def steps(plans: Sequence[Plan], site: SiteConfig) -> list[Step]:
+def check_nodes(config: RunConfig, site: SiteConfig) -> None:
+    """Refuse jobs of several nodes for what runs on one.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key of the site file.
+    """
+    for kind in KINDS:
+        is_spread = kind == "ddp" or (kind == "array" and config.executor.kind == "allocation")
+        if (found := site.of(kind).nodes) > 1 and not is_spread:
+            with_it = " without executor.kind: allocation" if kind == "array" else ""
+            raise ConfigError(f"site file: {kind}.nodes: expected 1{with_it}, found {found}; give {kind}.nodes: 1")
+
+
+def steps(plans: Sequence[Plan], site: SiteConfig, executor: ExecutorConfig) -> list[Step]:
     """The steps of a line of stages, each to begin after the one before; none where there is nothing to do."""
     done = [planned.stage for planned in takewhile(lambda planned: not planned.tasks, plans)]
     if len(done) == len(plans) and done[-1] == "report":
         return []
     line = [Step(RESUME, "single", done[0], done[-1])] if done else []
     for planned in plans[len(done) :]:
-        line += _steps_of(planned, site)
+        line += _steps_of(planned, site, executor)
     return line
 
 
@@ -56,10 +78,13 @@ def kind_of(planned: Plan) -> Kind:
     return _KINDS[planned.shape]
 
 
-def _steps_of(planned: Plan, site: SiteConfig) -> list[Step]:
+def _steps_of(planned: Plan, site: SiteConfig, executor: ExecutorConfig) -> list[Step]:
     stage, kind = planned.stage, kind_of(planned)
+    if kind == "array" and executor.kind in ("elastic", "scheduler"):  # its workers are elsewhere
+        num_jobs = site.array.jobs if executor.kind == "elastic" else 0
+        return [Step(stage, "single", stage, stage, config="array", worker_jobs=num_jobs)]
     num_shares = min(site.array.jobs, len(planned.tasks)) if kind == "array" else 0
-    if num_shares < 2:
+    if num_shares < 2 or executor.kind == "allocation":
         return [Step(stage, kind, stage, stage)]
     shared = Step(stage, kind, stage, stage, num_shares)
     return [shared, Step(f"{stage}-end", kind, stage, stage, needs_success=False)]
@@ -67,15 +92,29 @@ def _steps_of(planned: Plan, site: SiteConfig) -> list[Step]:
 
 def node_hours(line: Sequence[Step], site: SiteConfig) -> float:
     """What the steps take at most, if none goes on in another job."""
-    return sum(step.num_jobs * site.of(step.kind).walltime for step in line) / 3600
+    return sum(hours_of(step, site) for step in line)
 
 
-def config_of(kind: Kind, config: RunConfig, site: SiteConfig) -> RunConfig:
-    """The config of jobs of a kind: its paths absolute, workers and memory those of the job."""
+def hours_of(step: Step, site: SiteConfig) -> float:
+    """Node-hours of one step, with those of the jobs that it submits itself."""
+    nodes = step.num_jobs * site.of(step.kind).nodes + step.worker_jobs
+    return nodes * site.of(step.kind).walltime / 3600
+
+
+def config_of(kind: Kind, config: RunConfig, site: SiteConfig, folder: Path | None = None) -> RunConfig:
+    """The config of jobs of a kind: its paths absolute, workers and memory those of the job.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Of the submission, where the site file will lie, for jobs that start others.
+    """
     train = config.train.model_copy(update=_training(config, site))
-    executor = config.executor.model_copy(update=_executor(kind, config, site.of(kind)))
-    absolute = RunConfig.model_validate(_absolute(config.model_dump()))
-    return absolute.model_copy(update={"executor": executor, "train": train})
+    executor = config.executor.model_copy(update=_executor(kind, config.executor, site))
+    if folder and executor.kind in ("elastic", "allocation"):
+        executor = executor.model_copy(update={"site": folder.absolute() / SITE_FILE})
+    resolved = RunConfig.model_validate(absolute(config.model_dump()))
+    return resolved.model_copy(update={"executor": executor, "train": train})
 
 
 def _training(config: RunConfig, site: SiteConfig) -> dict[str, Any]:
@@ -86,20 +125,28 @@ def _training(config: RunConfig, site: SiteConfig) -> dict[str, Any]:
     return {"devices": ranks, "nodes": ddp.nodes, "launcher": launcher, "spread": site.environment.spread}
 
 
-def _executor(kind: Kind, config: RunConfig, nodes: NodesConfig) -> dict[str, int]:
+def _executor(kind: Kind, executor: ExecutorConfig, site: SiteConfig) -> dict[str, Any]:
     """Of `executor`, what follows from the cores and the memory of a job."""
-    if kind == "array" and nodes.cores is None:
+    nodes = site.of(kind)
+    if kind != "array":  # one process
+        return {"kind": "inline", "workers": 1, **_memory(nodes.memory, 1)}
+    if executor.kind in ("elastic", "scheduler"):
         return {}
-    is_spread = kind == "array" and config.executor.kind == "local"
-    num_workers = max(1, (nodes.cores or 1) // config.executor.threads) if is_spread else 1
-    memory = {"memory": int(_OF_MEMORY * nodes.memory / num_workers)} if nodes.memory else {}
-    return {"workers": num_workers, **memory}
+    spread = {"spread": site.environment.spread} if executor.kind == "allocation" else {}
+    if nodes.cores is None:
+        return spread
+    num_workers = 1 if executor.kind == "inline" else max(1, nodes.cores // executor.threads)
+    return {"workers": num_workers, **_memory(nodes.memory, num_workers), **spread}
 
 
-def _absolute(value: Any) -> Any:
+def _memory(of_node: int | None, num_workers: int) -> dict[str, int]:
+    return {"memory": int(_OF_MEMORY * of_node / num_workers)} if of_node else {}
+
+
+def absolute(value: Any) -> Any:
     """The same, with every path made absolute: jobs start in other folders."""
     if isinstance(value, Path):
         return value.absolute()
     if isinstance(value, dict):
-        return {key: _absolute(one) for key, one in value.items()}
-    return tuple(map(_absolute, value)) if isinstance(value, tuple) else value
+        return {key: absolute(one) for key, one in value.items()}
+    return tuple(map(absolute, value)) if isinstance(value, tuple) else value

@@ -9,9 +9,11 @@ The parts, in the order of their imports:
 
 - `data`: which maps there are, the split by scans, the order of an epoch, the shifts, the batches
 - `job`: what is to be trained, its checkpoint, and what it gives
+- `interruption`: when it leaves a checkpoint, and when it stops
 - `trainee`: the network with its first weights, learning rate, optimiser steps and validation
 - `trainer`: a training in this process
-- `ranks`: a training in several processes, which `python -m ainerd_hpc.training` starts
+- `ranks`: a training in several processes, on one node or several, as seen from the one that starts them
+- `rank`: one of these, which `python -m ainerd_hpc.training` runs
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ainerd_hpc import config
-from ainerd_hpc.config import TrainConfig
+from ainerd_hpc.config import TRAIN_PLACE, TrainConfig
 from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.training.data import MapSource, SourceRecipe
+from ainerd_hpc.training.interruption import Interruption
 from ainerd_hpc.training.job import FitResult, Job, Progress, Record
 from ainerd_hpc.training.ranks import train_in_ranks
 from ainerd_hpc.training.trainer import train_here
@@ -49,17 +52,18 @@ def fit(
     variant : str
         Name of the network.
     train : TrainConfig
-        With `devices` > 1, that many ranks train in processes of their own, which end with this one.
+        With `devices` x `nodes` > 1, that many ranks train in processes of their own, which end with this one.
     folder : Path
-        For `last.ckpt`, written after each epoch. An existing one is continued if it belongs to the same training.
+        For `last.ckpt`. An existing one is continued if it belongs to the same training, at the very step and with the
+        same weights in the end; on another number of ranks, too, with other roundings from there on.
     digest : str
-        Of the maps. With the variant and `train` it decides whether `last.ckpt` belongs to this training.
+        Of the maps. With the variant and the options it decides whether `last.ckpt` belongs to this training.
     progress : callable, optional
         Called after each epoch.
     cache_bytes : int
         Memory in which the maps may be kept, in each rank, if all of them fit.
     recipe : SourceRecipe, optional
-        Needed for `devices` > 1.
+        Needed for more than one rank.
 
     Returns
     -------
@@ -69,14 +73,20 @@ def fit(
     ------
     AinerdError
         If there are no maps, a map is not finite, the training diverges or a rank fails.
+    KeyboardInterrupt
+        After SIGTERM or Ctrl-C, when a checkpoint was written of the step that was at work.
     """
     if not len(source):
         raise AinerdError("train: expected at least one map, found none; check the maps stage")
     folder.mkdir(parents=True, exist_ok=True)
-    job = Job(variant, train, folder, config.digest(digest, variant, train), cache_bytes)
+    options = train.model_copy(update=TRAIN_PLACE)
+    job = Job(variant, train, folder, config.digest(digest, variant, options), cache_bytes)
     if not job.is_complete():
-        if train.devices == 1:
-            train_here(job, source, progress)
-        else:
-            train_in_ranks(job, recipe, progress)
+        with Interruption(train.checkpoint_every) as interruption:
+            if job.ranks == 1:
+                train_here(job, source, progress, interruption)
+            else:
+                train_in_ranks(job, recipe, progress, interruption)
+        if interruption.is_asked:
+            raise KeyboardInterrupt(f"stopped; {job.checkpoint_path} goes on")
     return job.result(source.scan_ids)

@@ -1,9 +1,9 @@
-"""Entry point of the launcher and, with "rank", of one rank: JOB_JSON PARENT_PID [rank]."""
+"""Entry point of the processes that `ranks` starts: agent|rank JOB_JSON HOST:PORT."""
 
 import sys
 from pathlib import Path
 
-from ainerd_hpc.training.ranks import launch, rank
+from ainerd_hpc.training.rank import agent, rank, run
 
 if __name__ == "__main__":
-    (rank if sys.argv[3:] == ["rank"] else launch)(Path(sys.argv[1]), int(sys.argv[2]))
+    run({"agent": agent, "rank": rank}[sys.argv[1]], Path(sys.argv[2]), sys.argv[3])

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -115,27 +114,71 @@ class Maps:
         return image
 
 
-class TrainBatches:
-    """The optimiser steps of an epoch, as one rank sees them: every `world`-th map of the global batch."""
+class Steps:
+    """What is left of a training, as one rank sees it: of each epoch the optimiser steps, then those of its validation.
+
+    Parameters
+    ----------
+    maps : Maps
+    train_indices, valid_indices : sequence of int
+        Of the maps to train on, and to validate on.
+    train : TrainConfig
+    rank, world : int
+        Number of this rank, and of all ranks. A rank takes every `world`-th map of each global batch.
+    epoch, step : int
+        Where to begin: how many epochs are done, and how many steps of the next one.
+    """
 
     def __init__(
-        self, maps: Maps, indices: Sequence[int], train: TrainConfig, module: lightning.LightningModule
+        self,
+        maps: Maps,
+        train_indices: Sequence[int],
+        valid_indices: Sequence[int],
+        train: TrainConfig,
+        rank: int,
+        world: int,
+        epoch: int,
+        step: int,
     ) -> None:
-        self.maps, self.indices, self.train, self.module = maps, indices, train, module
+        self._maps, self._config, self._rank, self._world = maps, train, rank, world
+        self._train_indices, self._valid_indices = train_indices, valid_indices[rank::world]
+        self._epoch, self._step = epoch, step
+        self.in_training = training_steps(len(train_indices), train)
+        longest = math.ceil(len(valid_indices) / world)  # every rank has to take part in every step
+        self.in_epoch = self.in_training + math.ceil(longest / train.batch_size)
 
     def __len__(self) -> int:
-        return math.ceil(len(self.indices) / self.train.batch_size)
+        return (self._config.epochs - self._epoch) * self.in_epoch - self._step
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields (maps (n, 1, 256, 256), weight of each map in the gradient)."""
-        epoch, trainer = self.module.current_epoch, self.module.trainer
-        order = epoch_order(self.train.seed, epoch, len(self.indices))
-        for start in range(0, len(order), self.train.batch_size):
-            batch = order[start : start + self.train.batch_size]
-            mine, weight = batch[trainer.global_rank :: trainer.world_size], 1.0 / len(batch)
-            if not len(mine):  # every rank has to take part in every step
-                mine, weight = batch[:1], 0.0
-            yield torch.stack([self._map(epoch, self.indices[i]) for i in mine]), torch.tensor(weight)
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor] | NDArray[np.float32]]:
+        """Yields (maps (n, 1, 256, 256), weight of each map in the gradient), or maps (n, 256, 256) to validate on."""
+        first = self._step
+        for epoch in range(self._epoch, self._config.epochs):
+            order = epoch_order(self._config.seed, epoch, len(self._train_indices))
+            for step in range(first, self.in_epoch):
+                if step < self.in_training:
+                    yield self._to_train(epoch, order, step)
+                else:
+                    yield self._to_validate(step - self.in_training)
+            first = 0
 
-    def _map(self, epoch: int, index: int) -> Tensor:
-        return torch.from_numpy(augment(self.maps[index], self.train.seed, epoch, index))[None]
+    def _to_train(self, epoch: int, order: NDArray[np.int64], step: int) -> tuple[Tensor, Tensor]:
+        size = self._config.batch_size
+        batch = order[step * size : (step + 1) * size]
+        mine, weight = batch[self._rank :: self._world], 1.0 / len(batch)
+        if not len(mine):
+            mine, weight = batch[:1], 0.0
+        return torch.stack([self._shifted(epoch, self._train_indices[i]) for i in mine]), torch.tensor(weight)
+
+    def _shifted(self, epoch: int, index: int) -> Tensor:
+        return torch.from_numpy(augment(self._maps[index], self._config.seed, epoch, index))[None]
+
+    def _to_validate(self, step: int) -> NDArray[np.float32]:
+        size = self._config.batch_size
+        mine = self._valid_indices[step * size : (step + 1) * size]
+        return np.array([self._maps[index] for index in mine], np.float32).reshape(-1, MAP_SIZE, MAP_SIZE)
+
+
+def training_steps(num_maps: int, train: TrainConfig) -> int:
+    """Optimiser steps in an epoch."""
+    return math.ceil(num_maps / train.batch_size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ainerd_hpc.allocation import cores_here
 from ainerd_hpc.config import TrainConfig
 from ainerd_hpc.errors import ArchiveError
 from ainerd_hpc.training.data import SourceRecipe, validation_scans
@@ -45,13 +45,18 @@ class Job:
     cache_bytes: int
 
     @property
+    def ranks(self) -> int:
+        """On all nodes."""
+        return self.train.nodes * self.train.devices
+
+    @property
     def threads(self) -> int:
         """Threads of one rank."""
-        return max(1, (self.train.threads or len(os.sched_getaffinity(0))) // self.train.devices)
+        return max(1, (self.train.threads or cores_here()) // self.train.devices)
 
     @property
     def checkpoint_path(self) -> Path:
-        """Written after each epoch."""
+        """Written after each epoch, every `train.checkpoint_every`, and before a training stops."""
         return self.folder / "last.ckpt"
 
     def checkpoint(self) -> dict[str, Any] | None:
@@ -77,11 +82,12 @@ class Job:
         return FitResult(checkpoint["best_weights"], checkpoint["history"], tuple(held_out), not held_out)
 
     def write(self, path: Path, recipe: SourceRecipe) -> None:
-        """For the ranks, as JSON."""
+        """For the ranks, as JSON. All cores are those of this process: a rank may be given fewer."""
+        train = self.train.model_copy(update={"threads": self.train.threads or cores_here()})
         plain = {
             "variant": self.variant,
-            "train": self.train.model_dump(mode="json"),
-            "folder": str(self.folder),
+            "train": train.model_dump(mode="json"),
+            "folder": str(self.folder.absolute()),
             "digest": self.digest,
             "cache_bytes": self.cache_bytes,
             "factory": recipe.factory,

@@ -14,13 +14,15 @@ import numpy as np
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ParallelStrategy
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.model import Ainerd2024, build, embed
 from ainerd_hpc.model_cost import MAPS_PER_PASS
-from ainerd_hpc.training.data import Maps, MapSource, TrainBatches, validation_scans
+from ainerd_hpc.training.data import Maps, MapSource, Steps, training_steps, validation_scans
+from ainerd_hpc.training.interruption import Interruption, Wish
 from ainerd_hpc.training.job import Job, Progress, Record
 
 _WARM_UP = 0.2
@@ -32,10 +34,10 @@ _DARKEST_START = 0.05
 class Trainee(lightning.LightningModule):
     """The network with its optimiser, its validation and its checkpoints."""
 
-    def __init__(self, job: Job, source: MapSource, progress: Progress | None) -> None:
+    def __init__(self, job: Job, source: MapSource, progress: Progress | None, interruption: Interruption) -> None:
         super().__init__()
         self.automatic_optimization = False  # a batch goes through the network in parts that fit the cache
-        self.job, self.train_config, self.progress = job, job.train, progress
+        self.job, self.train_config, self.progress, self.interruption = job, job.train, progress, interruption
         self.maps = Maps(source, job.cache_bytes)
         held_out = validation_scans(source.scan_ids, job.train.validation_share, job.train.seed)
         self.train_indices = [i for i, scan_id in enumerate(source.scan_ids) if scan_id not in held_out]
@@ -44,23 +46,57 @@ class Trainee(lightning.LightningModule):
         self.network = _initial_network(job, self.maps, self.train_indices)
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[Record] = []
-
-    def train_dataloader(self) -> TrainBatches:
-        return TrainBatches(self.maps, self.train_indices, self.train_config, self)
+        self.step = 0
+        """Steps of this epoch that are done."""
+        self.seconds = 0.0
+        """Time that these took before this process began."""
+        self.rank_sums = torch.zeros(1, 2, dtype=torch.float64)
+        """Of each rank, as loaded: sums of L1 over the maps of this epoch so far, in training and in validation."""
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.network.parameters(), lr=self.train_config.learning_rate)
-        steps = len(self.train_dataloader()) * self.train_config.epochs
+        steps = training_steps(len(self.train_indices), self.train_config) * self.train_config.epochs
         schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def on_train_epoch_start(self) -> None:
-        self.started = time.monotonic()
-        self.train_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+    def on_fit_start(self) -> None:
+        """Another number of ranks than before takes over the training part of an epoch, and validates anew."""
+        world = self.trainer.world_size
+        if len(self.rank_sums) != world:
+            self.step = min(self.step, training_steps(len(self.train_indices), self.train_config))
+            total = self.rank_sums[:, 0].sum()
+            self.rank_sums = torch.zeros(world, 2, dtype=torch.float64)
+            self.rank_sums[0, 0] = total
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def train_dataloader(self) -> Steps:
+        self.steps = Steps(
+            self.maps,
+            self.train_indices,
+            self.valid_indices,
+            self.train_config,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
+            epoch=len(self.history),
+            step=self.step,
+        )
+        return self.steps
+
+    def on_train_start(self) -> None:
+        self.interruption.listen()  # Lightning has taken SIGTERM
+        if self.trainer.world_size > 1:
+            self.interruption.join_ranks()
+        self.started = time.monotonic() - self.seconds
+        self.sums = self.rank_sums[self.trainer.global_rank].to(self.device)
+
+    def training_step(self, batch: tuple[Tensor, Tensor] | NDArray[np.float32], _: int) -> None:
+        if isinstance(batch, np.ndarray):
+            self._validate(batch)
+        else:
+            self._optimise(*batch)
+
+    def _optimise(self, maps: Tensor, weight: Tensor) -> None:
         """One optimiser step: the gradient is that of the mean L1 over the maps of all ranks."""
-        (maps, weight), optimizer, schedule = batch, self.optimizers(), self.lr_schedulers()
+        optimizer, schedule = self.optimizers(), self.lr_schedulers()
         assert isinstance(optimizer, LightningOptimizer)
         assert isinstance(schedule, LRScheduler)
         optimizer.zero_grad()
@@ -70,9 +106,16 @@ class Trainee(lightning.LightningModule):
             error = (self.network(part).float() - part).abs().mean(dim=(1, 2, 3)).sum()
             with self._synchronised(number == len(parts) - 1):
                 self.manual_backward(error * weight * self.trainer.world_size)  # DDP divides by the world size
-            self.train_sum += error.detach() * (weight > 0)
+            self.sums[0] += error.detach() * (weight > 0)
         optimizer.step()
         schedule.step()
+
+    def _validate(self, maps: NDArray[np.float32]) -> None:
+        """L1 of maps as they are, in evaluation mode and float32."""
+        with torch.autocast(self.device.type, enabled=False):
+            errors = embed(self.network, maps, max(1, len(maps)))[1]
+        self.sums[1] += float(errors.sum(dtype=np.float64))
+        self.network.train()
 
     def _synchronised(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
         strategy = self.trainer.strategy
@@ -80,10 +123,19 @@ class Trainee(lightning.LightningModule):
             return contextlib.nullcontext()
         return strategy.block_backward_sync()
 
-    def on_train_epoch_end(self) -> None:
-        valid_l1 = self._validate()
-        train_l1 = float(self.trainer.strategy.reduce(self.train_sum, reduce_op="sum")) / len(self.train_indices)
-        epoch, epochs = self.current_epoch + 1, self.train_config.epochs
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.step += 1
+        if self.step == self.steps.in_epoch:
+            self._end_epoch()
+        wish = self.interruption.agreed()
+        if wish and self.step:
+            self._save()
+        self.trainer.should_stop = wish is Wish.STOP
+
+    def _end_epoch(self) -> None:
+        train_sum, valid_sum = self.trainer.strategy.reduce(self.sums.clone(), reduce_op="sum").tolist()
+        train_l1, valid_l1 = train_sum / len(self.train_indices), valid_sum / len(self.valid_indices)
+        epoch, epochs = len(self.history) + 1, self.train_config.epochs
         if not math.isfinite(train_l1 + valid_l1):
             raise AinerdError(f"train: epoch {epoch}: the loss is not finite; lower train.learning_rate")
         if not self.history or valid_l1 < min(record["valid_l1"] for record in self.history):
@@ -93,23 +145,14 @@ class Trainee(lightning.LightningModule):
         self.history.append(
             {"epoch": epoch, "train_l1": train_l1, "valid_l1": valid_l1, "learning_rate": rate, "seconds": seconds}
         )
+        self.step, self.started = 0, time.monotonic()
+        self.sums.zero_()
         self._save()
         if self.progress and self.trainer.is_global_zero:
             self.progress(epoch, epochs, train_l1, valid_l1)
 
-    def _validate(self) -> float:
-        """Mean L1 over the validation maps of all ranks: as they are, in evaluation mode and float32."""
-        mine = self.valid_indices[self.trainer.global_rank :: self.trainer.world_size]
-        step = max(1, self.train_config.batch_size)
-        total = 0.0
-        for start in range(0, len(mine), step):
-            maps = np.stack([self.maps[index] for index in mine[start : start + step]])
-            total += float(embed(self.network, maps, step)[1].sum(dtype=np.float64))
-        self.network.train()
-        summed = torch.tensor(total, dtype=torch.float64, device=self.device)
-        return float(self.trainer.strategy.reduce(summed, reduce_op="sum")) / len(self.valid_indices)
-
     def _save(self) -> None:
+        self.rank_sums = self.trainer.strategy.all_gather(self.sums).reshape(-1, 2)
         path = self.job.checkpoint_path
         partial = path.with_suffix(".part")
         self.trainer.save_checkpoint(partial)
@@ -117,14 +160,21 @@ class Trainee(lightning.LightningModule):
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
             partial.replace(path)
+        self.interruption.saved()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Where the training stands is kept here: to Lightning it is one epoch, of the steps that are left."""
+        del checkpoint["loops"]
         checkpoint["ainerd_digest"] = self.job.digest
         checkpoint["best_weights"] = self.best_weights
         checkpoint["history"] = self.history
+        checkpoint["step"], checkpoint["seconds"] = self.step, time.monotonic() - self.started
+        checkpoint["rank_sums"] = self.rank_sums.cpu()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.best_weights, self.history = checkpoint["best_weights"], checkpoint["history"]
+        self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
+        self.rank_sums = checkpoint["rank_sums"]
 
 
 def learning_rate_factor(step: int, steps: int) -> float:

@@ -16,20 +16,23 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.training.data import MapSource
+from ainerd_hpc.training.interruption import Interruption
 from ainerd_hpc.training.job import Job, Progress
 from ainerd_hpc.training.trainee import Trainee
 
 
-def train_here(job: Job, source: MapSource, progress: Progress | None, in_ranks: bool = False) -> None:
-    """Train in this process, as the only rank or as one of several."""
+def train_here(
+    job: Job, source: MapSource, progress: Progress | None, interruption: Interruption, in_ranks: bool = False
+) -> None:
+    """Train in this process, as the only rank or as one of several, to the end or until it is interrupted."""
     _keep_freed_memory()
     torch.set_num_threads(job.threads)
-    module = Trainee(job, source, progress)
+    module = Trainee(job, source, progress, interruption)
     checkpoint = job.checkpoint_path if job.checkpoint() else None
     with _quiet():
         trainer = _trainer(job, in_ranks)
-        if trainer.world_size != job.train.devices:
-            raise AinerdError(f"train: expected {job.train.devices} ranks, found {trainer.world_size}; run again")
+        if trainer.world_size != job.ranks:
+            raise AinerdError(f"train: expected {job.ranks} ranks, found {trainer.world_size}; run again")
         trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     if in_ranks:
         trainer.strategy.barrier()
@@ -50,10 +53,11 @@ def _trainer(job: Job, in_ranks: bool) -> lightning.Trainer:
     return lightning.Trainer(
         accelerator="cuda" if on_gpu else "cpu",
         devices=job.train.devices,
+        num_nodes=job.train.nodes,
         strategy=DDPStrategy(process_group_backend=backend) if in_ranks else "auto",
         plugins=[TorchElasticEnvironment() if in_ranks else LightningEnvironment()],
         precision=job.train.precision,
-        max_epochs=job.train.epochs,
+        max_epochs=1,
         deterministic="warn" if on_gpu else None,  # a CPU is, with the operations of these networks
         default_root_dir=job.folder,
         logger=False,
