@@ -14,6 +14,8 @@ import pytest
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.aps import ApsHdf5
+from ainerd_hpc.formats.c2maps import C2Hdf5
+from ainerd_hpc.formats.chunks import read_rows
 from ainerd_hpc.formats.hdf5 import open_hdf5, read_array, text
 
 _DATA = "entry/data/data"
@@ -58,6 +60,7 @@ def zstd(size: int, said: bytes, descriptor: int = 0xC0) -> bytes:
 
 GZIP_BOMB = deflated(2048 * _MIB)
 ZSTD_BOMB = zstd(2048 * _MIB, (2048 * _MIB).to_bytes(8, "little"))
+GZIP = {"compression": "gzip"}
 LARGE = (2, 1024, 1024)
 """4 MiB: a chunk of a bomb of 2 MiB is not refused for what it is stored in."""
 
@@ -187,3 +190,25 @@ def test_maps_and_single_values_are_looked_at_too(tmp_path):
             read_array(file, "map")
         with pytest.raises(ScanError, match=r"q\.h5:/number: cannot read it: expected a chunk of 2 bytes"):
             text(file, "number")
+
+
+@pytest.mark.parametrize("shape", [(3, 1024, 1024), (1024, 1024)])
+def test_maps_are_looked_at_too(shape, tmp_path):
+    path = tmp_path / "maps.h5"
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset(
+            "c2", data=np.ones(shape, np.float32), chunks=(1,) * (len(shape) - 2) + (1024, 1024), **GZIP
+        )
+        data.id.write_direct_chunk((0,) * len(shape), GZIP_BOMB)
+    with pytest.raises(ScanError, match=r"maps\.h5: cannot read it: expected a chunk of \d+ bytes in frame 0, found"):
+        C2Hdf5.read_c2(path)
+
+
+def test_a_series_by_pixel_of_a_bomb_is_refused(tmp_path):
+    path = tmp_path / "events.h5"
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("x", data=np.arange(3 * _MIB), chunks=(_MIB,), **GZIP)
+        data.id.write_direct_chunk((_MIB,), GZIP_BOMB)
+        assert read_rows(data, 5, 7).tolist() == [5, 6]
+        with pytest.raises(ValueError, match=f"expected a chunk of {8 * _MIB} bytes in frame {_MIB}"):
+            read_rows(data, 5, _MIB + 1)

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.chunks import Chunks, read_rows
 from ainerd_hpc.formats.description import Description
 from ainerd_hpc.formats.hdf5 import need_dataset, open_hdf5, reading
 from ainerd_hpc.formats.npy import NpyArray, open_npy
@@ -137,7 +138,11 @@ class C2Hdf5:
             stored = [need_dataset(file, name) for name in _square_datasets(file)]
             if not stored:
                 raise no_maps(path, "none")
-            return _read(path, stored[0][()] if stored[0].ndim == 3 else stored)
+            if stored[0].ndim == 3:
+                return _read(path, read_rows(stored[0]))
+            for one in stored:
+                Chunks(one).check(0, one.shape[0])
+            return _read(path, stored)
 
 
 def _dtype(dataset: h5py.Dataset) -> np.dtype:

@@ -10,6 +10,7 @@ from math import prod
 from typing import Any, Literal, NamedTuple
 
 import h5py
+import numpy as np
 
 LARGEST_CHUNK = 2**30
 """Bytes; HDF5 unpacks a chunk as a whole, however little of it is read."""
@@ -38,6 +39,21 @@ class _Size(NamedTuple):
 
 _SIZES = {BITSHUFFLE: _Size(0, 8, "big"), 32004: _Size(0, 8, "big"), 32001: _Size(4, 4, "little")}
 """Of bitshuffle, LZ4 and Blosc."""
+
+
+def read_rows(dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Rows [start, stop) of a dataset, all by default, after a look at their chunks.
+
+    Raises
+    ------
+    ValueError
+        As `Chunks.check`.
+    """
+    if not dataset.shape:
+        return np.asarray(dataset[()])
+    stop = dataset.shape[0] if stop is None else stop
+    Chunks(dataset).check(start, stop)
+    return np.asarray(dataset[start:stop])
 
 
 class Chunks:

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.chunks import read_rows
 from ainerd_hpc.formats.description import Description
 from ainerd_hpc.formats.events import EventFrames, EventsByPixel, GroupedEvents, group_bytes
 from ainerd_hpc.formats.hdf5 import MOST_PIXELS, NEXT_STEP, check_inside, need_dataset, open_hdf5, reading
@@ -140,7 +141,7 @@ class _Arrays(NamedTuple):
 
     def read_pointer(self) -> np.ndarray:
         """The pointer, int64."""
-        pointer = np.asarray(self.pointer[()].astype(np.int64))
+        pointer = np.asarray(read_rows(self.pointer).astype(np.int64))
         if (np.diff(pointer) < 0).any():
             self.refuse_pointer()
         return pointer
@@ -159,14 +160,14 @@ class _Arrays(NamedTuple):
         from ainerd_hpc.kernels.event_frames import DEAD
         from ainerd_hpc.kernels.gather import sentinel
 
-        values = self.intensity[first:last]
+        values = read_rows(self.intensity, first, last)
         count = np.asarray(values.astype(np.uint32))
         count[(values < 0) | (values >= min(sentinel(values.dtype), DEAD))] = DEAD
         return count
 
     def read_index(self, first: int, last: int) -> np.ndarray:
         """Pixels or times of events [first, last), int32; -1 where they do not fit into it."""
-        values = self.index[first:last]
+        values = read_rows(self.index, first, last)
         index = np.asarray(values.astype(np.int32))
         index[(values < 0) | (values >= 2**31)] = -1
         return index

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.chunks import Chunks, read_rows
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5 import (
     NEXT_STEP,
@@ -154,7 +155,7 @@ def _maps(path: Path, file: h5py.File, entry: str) -> _Maps:
     maps = need_maps(file, places)
 
     def read(i: int) -> tuple[str, np.ndarray]:
-        return f"{path}:/{places[i]}", turn(maps[i][()])
+        return f"{path}:/{places[i]}", turn(read_rows(maps[i]))
 
     return _Maps(list(names), True, maps[0].shape[0], baseline, read)
 
@@ -164,8 +165,13 @@ def _stacked(stack: h5py.Dataset, where: str, baseline: int, turn: Callable[[np.
     num, length, is_last = _layout(stack)
     check_map(stack, where, (length, length, num) if is_last else (num, length, length)[-stack.ndim :])
 
+    chunks = Chunks(stack)
+
     def read(i: int) -> tuple[str, np.ndarray]:
-        values = stack[()] if stack.ndim == 2 else stack[:, :, i] if is_last else stack[i]
+        if stack.ndim == 2:
+            return f"{where} q_bin {i}", turn(read_rows(stack))
+        chunks.check(*((0, length) if is_last else (i, i + 1)))
+        values = stack[:, :, i] if is_last else stack[i]
         return f"{where} q_bin {i}", turn(values)
 
     return _Maps(list(range(1, num + 1)), False, length, baseline, read)

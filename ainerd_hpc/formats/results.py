@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.chunks import read_rows
 from ainerd_hpc.formats.hdf5 import NEXT_STEP, get_dataset, get_inner, need_dataset, open_hdf5, reading
 
 _LARGEST_RATIO = 2000
@@ -80,7 +81,7 @@ def read_numbered(path: Path, group: str, prefix: str) -> np.ndarray:
         names = list(numbered(file, group, prefix).values())
         maps = need_maps(file, names)
         length = maps[0].shape[0] if maps else 0
-        return read_stack(len(maps), length, lambda q_bin: (f"{path}:/{names[q_bin]}", maps[q_bin][()]))
+        return read_stack(len(maps), length, lambda q_bin: (f"{path}:/{names[q_bin]}", read_rows(maps[q_bin])))
 
 
 def read_stack(num: int, length: int, read: Callable[[int], tuple[str, np.ndarray]]) -> np.ndarray:
@@ -143,7 +144,7 @@ def numbers(file: h5py.File, name: str) -> np.ndarray | None:
     if found.dtype.kind not in "uif" or prod(found.shape) > _MOST_NUMBERS:
         problem = f"expected numbers, found {found.dtype} {found.shape}"
         raise ScanError(f"{file.filename}:/{name}", problem, NEXT_STEP)
-    return np.asarray(found[()]).ravel()
+    return read_rows(found).ravel()
 
 
 def check_labels(where: str, labels: np.ndarray, num_labels: int) -> np.ndarray:
