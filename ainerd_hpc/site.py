@@ -150,3 +150,9 @@ def load_site(path: Path) -> SiteConfig:
         if nodes.memory and not nodes.cores:
             raise ConfigError(f"{path}: {kind}.memory: expected {kind}.cores with it, found none; give both")
     return site
+
+
+def clock(seconds: float) -> str:
+    """HH:MM:SS of a walltime, as batch systems read it."""
+    whole = round(seconds)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"

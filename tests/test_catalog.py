@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -203,7 +202,7 @@ def test_the_verb_makes_shows_and_asks(
     out = capsys.readouterr().out
     assert "17 files in" in out
     assert "17 of them opened" in out
-    assert re.search(r"zero\.h5.*t: it is empty", out)
+    assert "zero.h5: cannot read it: it is empty" in out
     assert main(["catalog", str(source), *archive]) == 3
     assert "0 of them opened" in capsys.readouterr().out
     assert main(["catalog", "query", "frame_time", ">", "0", *archive, "--output", str(tmp_path / "good.csv")]) == 0

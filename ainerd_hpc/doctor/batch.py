@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ainerd_hpc.doctor.finding import Finding, said_by
 from ainerd_hpc.errors import SubmissionError
-from ainerd_hpc.site import KINDS, Kind, SiteConfig
-from ainerd_hpc.submission.batch import batch_system, call, clock
+from ainerd_hpc.site import KINDS, Kind, SiteConfig, clock
+from ainerd_hpc.submission.batch import batch_system, call
 from ainerd_hpc.submission.files import scripts
 from ainerd_hpc.submission.steps import Step
 

@@ -22,7 +22,7 @@ from ainerd_hpc.errors import SubmissionError
 from ainerd_hpc.executors.crew import Crew
 from ainerd_hpc.executors.protection import worker_options
 from ainerd_hpc.executors.through_dask import worker_environment
-from ainerd_hpc.site import NodesConfig, SiteConfig
+from ainerd_hpc.site import NodesConfig, SiteConfig, clock
 
 JOB_NAME = "ainerd-worker"
 _PATIENCE = 120.0
@@ -196,9 +196,3 @@ def prologue(site: SiteConfig, threads: int) -> list[str]:
     variables = {**worker_environment(threads), **environment.variables}
     lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     return lines
-
-
-def clock(seconds: float) -> str:
-    """HH:MM:SS."""
-    whole = round(seconds)
-    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"

@@ -98,12 +98,6 @@ def call(command: Sequence[str], folder: Path | None = None, accept: Sequence[in
     return result.stdout
 
 
-def clock(seconds: float) -> str:
-    """HH:MM:SS."""
-    whole = round(seconds)
-    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-
-
 def variables(step: Step, **more: str) -> str:
     """What a job is told, for --export and -v: words without spaces, commas or quotes."""
     told = {

@@ -16,9 +16,9 @@ from ainerd_hpc.discovery import Discovery
 from ainerd_hpc.errors import AinerdError, SubmissionError
 from ainerd_hpc.ledger import Ledger
 from ainerd_hpc.pipeline import check, check_before, plan, stage_names, survey
-from ainerd_hpc.site import SiteConfig
+from ainerd_hpc.site import SiteConfig, clock
 from ainerd_hpc.stages.ingest import publish_shared
-from ainerd_hpc.submission.batch import ACTIVE, BatchSystem, batch_system, call, clock
+from ainerd_hpc.submission.batch import ACTIVE, BatchSystem, batch_system, call
 from ainerd_hpc.submission.files import texts
 from ainerd_hpc.submission.record import Submission, last_submission, new_folder
 from ainerd_hpc.submission.steps import Step, check_nodes, config_of, hours_of, kind_of, node_hours, steps

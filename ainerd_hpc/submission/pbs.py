@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ainerd_hpc.allocation import PBS_ENDED
-from ainerd_hpc.site import NodesConfig, SiteConfig
-from ainerd_hpc.submission.batch import State, States, call, clock, variables
+from ainerd_hpc.site import NodesConfig, SiteConfig, clock
+from ainerd_hpc.submission.batch import State, States, call, variables
 from ainerd_hpc.submission.steps import Step
 
 SUFFIX = "pbs"

@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from ainerd_hpc.errors import SubmissionError
-from ainerd_hpc.site import SiteConfig
-from ainerd_hpc.submission.batch import State, States, call, clock, variables
+from ainerd_hpc.site import SiteConfig, clock
+from ainerd_hpc.submission.batch import State, States, call, variables
 from ainerd_hpc.submission.steps import Step
 
 SUFFIX = "sbatch"
