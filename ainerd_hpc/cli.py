@@ -15,7 +15,7 @@ from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.types import STAGES
 
 if TYPE_CHECKING:
-    from ainerd_hpc.archive import Archive
+    from ainerd_hpc.archive.layout import Archive
     from ainerd_hpc.config import RunConfig
 
 
@@ -213,7 +213,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _catalog(options: argparse.Namespace) -> None:
-    from ainerd_hpc import cataloguing
+    from ainerd_hpc.commands import catalog as cataloguing
     from ainerd_hpc.errors import ConfigError
 
     task, *words = options.what or [""]
@@ -230,7 +230,7 @@ def _catalog(options: argparse.Namespace) -> None:
 
 def _archive(options: argparse.Namespace) -> Archive:
     """The archive that is meant, where nothing else of the config matters."""
-    from ainerd_hpc.archive import Archive
+    from ainerd_hpc.archive.layout import Archive
     from ainerd_hpc.config import load
     from ainerd_hpc.errors import ConfigError
 
@@ -305,11 +305,11 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from ainerd_hpc.archive import Archive
+    from ainerd_hpc.archive.layout import Archive
+    from ainerd_hpc.archive.run_record import last_run
     from ainerd_hpc.console import console, print_status
     from ainerd_hpc.pipeline import plan
-    from ainerd_hpc.run_record import last_run
-    from ainerd_hpc.submission.standing import standings
+    from ainerd_hpc.submission.status import standings
 
     config = _config(options)
     plans = plan(config)
@@ -320,7 +320,7 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _submit(options: argparse.Namespace) -> None:
-    from ainerd_hpc.site import load_site
+    from ainerd_hpc.site.site_file import load_site
     from ainerd_hpc.submission.chain import submit
 
     part, flags = (options.first, options.until), ("dry_run", "yes", "retry_failed")
@@ -331,7 +331,7 @@ def _doctor(options: argparse.Namespace) -> None:
     from ainerd_hpc.config import load
     from ainerd_hpc.doctor.examination import examine
     from ainerd_hpc.doctor.node import answer
-    from ainerd_hpc.site import load_site
+    from ainerd_hpc.site.site_file import load_site
 
     if options.node:
         answer(options.node)
@@ -357,8 +357,8 @@ def _requeue(options: argparse.Namespace) -> None:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    from ainerd_hpc.costs import calibrate, costs_path
     from ainerd_hpc.kernels.choice import Costs, even_density
+    from ainerd_hpc.site.calibration import calibrate, costs_path
 
     costs = calibrate()
     for name, measured, stated in zip(Costs._fields, costs, Costs(), strict=True):
@@ -368,13 +368,13 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 
 def _qmap(options: argparse.Namespace) -> None:
-    from ainerd_hpc.qmap import run
+    from ainerd_hpc.commands.qmap import run
 
     run(options)
 
 
 def _export(options: argparse.Namespace) -> None:
-    from ainerd_hpc.export import export
+    from ainerd_hpc.commands.export import export
 
     export(_archive(options), options.format, options.output.expanduser(), options.scan, options.overwrite)
 

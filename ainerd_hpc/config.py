@@ -7,8 +7,6 @@ a default except `archive` and `source.path`. Relative paths start at the folder
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -426,12 +424,6 @@ def load_as(model: type[Loaded], path: Path | None, overrides: Sequence[str] = (
         return model.model_validate(data)
     except ValidationError as error:
         raise ConfigError(_explain(error, path, lines, model)) from None
-
-
-def digest(*parts: BaseModel | str | int | Sequence[str]) -> str:
-    """SHA-256 (first 16 hex digits) of config sections, versions and input digests, in the given order."""
-    plain = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:

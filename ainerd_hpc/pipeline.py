@@ -12,17 +12,19 @@ from pathlib import Path
 import psutil
 
 from ainerd_hpc import __version__
-from ainerd_hpc.archive import Archive
+from ainerd_hpc.archive.journal import Ledger, record
+from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.archive.run_record import RunRecord
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_summary, progress, size_text
-from ainerd_hpc.discovery import Discovery, discover
 from ainerd_hpc.errors import AinerdError, ConfigError, PlanError, QuarantinedError
-from ainerd_hpc.executors import Workers, worker_memory
-from ainerd_hpc.formats import sample_log
-from ainerd_hpc.ledger import Ledger, record
-from ainerd_hpc.run_record import RunRecord
-from ainerd_hpc.stages import Stage, create
-from ainerd_hpc.stages.ingest import publish_catalog, publish_shared
+from ainerd_hpc.executors import Workers
+from ainerd_hpc.formats.beside import sample_log
+from ainerd_hpc.site.workers import worker_memory
+from ainerd_hpc.sources.discovery import Discovery, discover
+from ainerd_hpc.sources.shared_products import publish_catalog, publish_shared
+from ainerd_hpc.stages.contract import Stage
+from ainerd_hpc.stages.registry import create
 from ainerd_hpc.types import STAGES, Plan, Problem, Scan, Shape, StageReport, Task, TaskResult
 
 SIMULATE, INGEST = "simulate", "ingest"
@@ -65,7 +67,7 @@ def survey(config: RunConfig) -> Discovery:
 
 def find_scans(config: RunConfig) -> Discovery:
     """The scans of the source; files that have not changed since the last run or catalog are not opened."""
-    from ainerd_hpc.catalog import read_records
+    from ainerd_hpc.sources.catalog import read_records
 
     return discover(config.source, read_records(Archive(config.archive), config.source.dataset), config.correct)
 

@@ -22,13 +22,13 @@ import zarr
 from zarr.codecs import BloscCodec
 from zarr.storage import ZipStore
 
-from ainerd_hpc.correlation.gathering import Gathering
-from ainerd_hpc.correlation.layout import Layout
+from ainerd_hpc.correlation.counts.gathering import Gathering
+from ainerd_hpc.correlation.counts.layout import Layout
 from ainerd_hpc.correlation.selection import Selection
-from ainerd_hpc.costs import least_seconds
-from ainerd_hpc.formats.aps import ApsHdf5
+from ainerd_hpc.formats.frames.aps import ApsHdf5
 from ainerd_hpc.kernels.choice import EVENTS
 from ainerd_hpc.kernels.counts import Events
+from ainerd_hpc.site.calibration import least_seconds
 from benchmarks import photons
 
 _CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")

@@ -24,11 +24,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ainerd_hpc.archive import Archive
-from ainerd_hpc.catalog import publish_records, read_records
+from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.config import SourceConfig
-from ainerd_hpc.discovery import Discovery, discover
-from tests.archive_tree import KINDS, make_tree, template
+from ainerd_hpc.sources.catalog import publish_records, read_records
+from ainerd_hpc.sources.discovery import Discovery, discover
+from tests.support.archive_tree import KINDS, make_tree, template
 
 _IN_OPEN, _IN_Q_OVERFLOW, _IN_ISDIR = 0x20, 0x4000, 0x40000000
 _EVENT = struct.Struct("iIII")

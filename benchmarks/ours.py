@@ -42,9 +42,9 @@ def job(scan: Path, out: Path, options: argparse.Namespace, watch: Stopwatch):
 def send_tasks(scan: str, out: str, *settings: str) -> None:
     """Write the stages with their tasks to standard output, pickled."""
     from ainerd_hpc.config import load
-    from ainerd_hpc.discovery import discover
-    from ainerd_hpc.stages import create
-    from ainerd_hpc.stages.ingest import publish_shared
+    from ainerd_hpc.sources.discovery import discover
+    from ainerd_hpc.sources.shared_products import publish_shared
+    from ainerd_hpc.stages.registry import create
 
     config = load(None, [f"source.path={scan}", f"archive={out}", *SETTINGS, *settings])
     found = discover(config.source)

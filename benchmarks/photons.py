@@ -18,8 +18,8 @@ import hdf5plugin
 import numba
 import numpy as np
 
-from ainerd_hpc.formats.aps import write_metadata
-from ainerd_hpc.formats.partition import Geometry, QMap, make_ring_partition, write_partition
+from ainerd_hpc.formats.frames.aps import write_metadata
+from ainerd_hpc.formats.partitions.partition import Geometry, QMap, make_ring_partition, write_partition
 
 _PIXELS_PER_BLOCK = 8192
 _FRAMES_PER_WRITE = 64

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ainerd_hpc.formats.partition import read_partition
+from ainerd_hpc.formats.partitions.partition import read_partition
 
 
 def ring_counts(scan: Path, ring: int) -> tuple[np.ndarray, np.ndarray]:

@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ainerd_hpc.config import RunConfig, load
-from ainerd_hpc.discovery import discover
 from ainerd_hpc.executors import open_executor
-from ainerd_hpc.stages import create
+from ainerd_hpc.sources.discovery import discover
+from ainerd_hpc.sources.shared_products import publish_shared
 from ainerd_hpc.stages.correlate import Correlate
-from ainerd_hpc.stages.ingest import publish_shared
+from ainerd_hpc.stages.registry import create
 from ainerd_hpc.types import Task
 from benchmarks.photons import Photons, write
 

@@ -12,13 +12,12 @@ import pytest
 from hypothesis import settings
 
 from ainerd_hpc.config import RunConfig, SimulateConfig
-from ainerd_hpc.formats.walk import looking
 from ainerd_hpc.simulate import write_scan, write_shared_files
+from ainerd_hpc.sources.walk import looking
 
 settings.register_profile("compiled", deadline=None)  # the first call of a kernel compiles it
 settings.load_profile("compiled")
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 SMALL = SimulateConfig(num_scans=6, num_frames=64, height=48, width=64, num_q_bins=2, seed=7)
 STATE = ("runs", "journal", "jobs", "checkpoints", ".lock")
 """Folders of an archive that record what happened, not what came out."""

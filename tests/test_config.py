@@ -7,11 +7,13 @@ import jsonschema
 import pytest
 import yaml
 
-from ainerd_hpc.config import MapsConfig, RunConfig, TrainConfig, digest, load, parse_duration
+from ainerd_hpc.config import MapsConfig, RunConfig, TrainConfig, load, parse_duration
+from ainerd_hpc.digests import digest
 from ainerd_hpc.errors import ConfigError
-from tests.config_reference import reference
+from tests.support.config_reference import reference
+from tests.support.places import ROOT
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 MINIMAL = "archive: a\nsource:\n  path: b\n"
 
 
@@ -164,9 +166,9 @@ def test_schema_verb_writes_what_the_model_says(tmp_path: Path) -> None:
 
 
 def test_the_reference_in_the_readme_is_that_of_the_models() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [row for row in reference().splitlines() if row not in readme]
-    assert not missing, "put the output of `python -m tests.config_reference` into README.md"
+    assert not missing, "put the output of `python -m tests.support.config_reference` into README.md"
 
 
 def test_every_key_is_explained() -> None:

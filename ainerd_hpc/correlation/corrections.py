@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ainerd_hpc.config import CorrectConfig
+from ainerd_hpc.correlation.counts.layout import Layout
 from ainerd_hpc.correlation.inputs import load_image
-from ainerd_hpc.correlation.layout import Layout
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.kernels.corrections import correct
 from ainerd_hpc.types import Scan

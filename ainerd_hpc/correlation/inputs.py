@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ainerd_hpc.config import CorrectConfig, RunConfig, digest
+from ainerd_hpc.config import CorrectConfig, RunConfig
 from ainerd_hpc.correlation.selection import Selection
-from ainerd_hpc.discovery import fingerprint
+from ainerd_hpc.digests import digest, fingerprint
 from ainerd_hpc.errors import ConfigError, ScanError
-from ainerd_hpc.formats import monitors, reader
-from ainerd_hpc.formats.images import ImagePlace, place_of, read_image
+from ainerd_hpc.formats.beside import monitors
+from ainerd_hpc.formats.beside.images import ImagePlace, place_of, read_image
+from ainerd_hpc.formats.registry import reader
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Scan
 

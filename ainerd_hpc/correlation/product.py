@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ainerd_hpc.archive import GroupWriter, array, reading_group
+from ainerd_hpc.archive.groups import GroupWriter, array, reading_group
 from ainerd_hpc.config import CorrelateConfig
 from ainerd_hpc.correlation.bad_frames import REASONS
-from ainerd_hpc.correlation.layout import Layout, spans
+from ainerd_hpc.correlation.counts.layout import Layout, spans
 from ainerd_hpc.correlation.q_bin import QBin
 from ainerd_hpc.correlation.tiles import Tiles
-from ainerd_hpc.kernels import kww, lags, power_law, twotime
+from ainerd_hpc.kernels import lags, twotime
+from ainerd_hpc.kernels.fitting import kww, power_law
 from ainerd_hpc.types import Scan
 
 SAXS_SEGMENTS = 10

@@ -15,16 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ainerd_hpc.archive import Archive, GroupWriter, limit_threads
+from ainerd_hpc.archive.groups import GroupWriter, limit_threads
+from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import size_text, tell
 from ainerd_hpc.correlation import memory
 from ainerd_hpc.correlation.bad_frames import FrameRules
 from ainerd_hpc.correlation.corrections import load_corrections
-from ainerd_hpc.correlation.gathering import Frames
-from ainerd_hpc.correlation.inputs import load_monitor
-from ainerd_hpc.correlation.layout import Layout, read_layout, spans
-from ainerd_hpc.correlation.pixels import (
+from ainerd_hpc.correlation.counts.gathering import Frames
+from ainerd_hpc.correlation.counts.layout import Layout, read_layout, spans
+from ainerd_hpc.correlation.counts.pixels import (
     Pixels,
     Sample,
     StoredEvents,
@@ -33,15 +33,16 @@ from ainerd_hpc.correlation.pixels import (
     read_pixels,
     sample_counts,
 )
+from ainerd_hpc.correlation.counts.survey import look_at, survey
+from ainerd_hpc.correlation.inputs import load_monitor
 from ainerd_hpc.correlation.product import C2_SUMS, Arrays, create_c2, figures, left_out, store_rows
 from ainerd_hpc.correlation.q_bin import Block, Correlator, Piece, QBin, piece_of
 from ainerd_hpc.correlation.selection import as_correlated, selection
-from ainerd_hpc.correlation.survey import look_at, survey
 from ainerd_hpc.correlation.tiles import Tiles
-from ainerd_hpc.costs import load_costs
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.kernels import choice
 from ainerd_hpc.kernels.counts import LARGEST_INT8, Events
+from ainerd_hpc.site.calibration import load_costs
 from ainerd_hpc.types import Scan, Task
 
 _NOTE_EVERY = 10.0

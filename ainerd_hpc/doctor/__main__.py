@@ -26,7 +26,7 @@ def main(what: str, *words: str) -> None:
 
         replace(Path(words[0]))
     elif what == "hdf5":
-        from ainerd_hpc.formats.trial import try_hdf5
+        from ainerd_hpc.formats.hdf5.trial import try_hdf5
 
         try_hdf5(Path(words[0]))
     elif what == "rank":

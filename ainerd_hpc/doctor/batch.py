@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ainerd_hpc.doctor.finding import Finding, said_by
 from ainerd_hpc.errors import SubmissionError
-from ainerd_hpc.site import KINDS, Kind, SiteConfig, clock
+from ainerd_hpc.site.site_file import KINDS, Kind, SiteConfig, clock
 from ainerd_hpc.submission.batch import batch_system, call
 from ainerd_hpc.submission.files import scripts
 from ainerd_hpc.submission.steps import Step

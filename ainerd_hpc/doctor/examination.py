@@ -19,7 +19,7 @@ from ainerd_hpc.doctor import batch, files, libraries, machine
 from ainerd_hpc.doctor.finding import Check, Finding, State, examined
 from ainerd_hpc.doctor.trial import Jobs, trials, tried
 from ainerd_hpc.errors import AinerdError
-from ainerd_hpc.site import SiteConfig
+from ainerd_hpc.site.site_file import SiteConfig
 
 _STYLES: Mapping[State, str] = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
 _MORE_THAN_WAITING = 25.0

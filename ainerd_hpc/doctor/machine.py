@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ainerd_hpc.allocation import cores_here
 from ainerd_hpc.console import size_text
 from ainerd_hpc.doctor.finding import Finding
+from ainerd_hpc.site.allocation import cores_here
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 2**60

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ainerd_hpc import __version__
-from ainerd_hpc.allocation import SPREAD, cores_here, find_allocation, spread_command
 from ainerd_hpc.console import size_text
 from ainerd_hpc.doctor.files import clock, look_at_lock, scratch
 from ainerd_hpc.doctor.finding import Check, Finding, examined, role, said_by
@@ -20,6 +19,7 @@ from ainerd_hpc.doctor.libraries import own_mpiexec, torch_and_gpus
 from ainerd_hpc.doctor.machine import threads
 from ainerd_hpc.doctor.ranks import address_of
 from ainerd_hpc.publishing import write_json
+from ainerd_hpc.site.allocation import SPREAD, cores_here, find_allocation, spread_command
 
 ASKED, LOCK, ANSWER = "asked.json", "locked", "answer.json"
 """Files in the folder of a trial: what is wanted, a lock that is held, what was found."""

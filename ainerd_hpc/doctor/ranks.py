@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 
-from ainerd_hpc.allocation import place_by_srun
 from ainerd_hpc.doctor.libraries import mpi_facts
 from ainerd_hpc.publishing import write_json
+from ainerd_hpc.site.allocation import place_by_srun
 
 _TO_MEET = 15.0
 _ROUND_TRIPS, _BYTES = 50, 32 * 2**20

@@ -18,7 +18,7 @@ from ainerd_hpc.doctor.finding import Finding
 from ainerd_hpc.doctor.node import ANSWER, ASKED, LOCK
 from ainerd_hpc.errors import SubmissionError
 from ainerd_hpc.publishing import write_json
-from ainerd_hpc.site import Kind, NodesConfig, SiteConfig
+from ainerd_hpc.site.site_file import Kind, NodesConfig, SiteConfig
 from ainerd_hpc.submission.batch import ACTIVE, State, batch_system, call
 from ainerd_hpc.submission.files import OWN_COMMAND, scripts, site_text
 from ainerd_hpc.submission.record import last_error

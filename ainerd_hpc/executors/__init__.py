@@ -10,8 +10,8 @@
 All kinds give a task the same number of threads, so that they give the same bytes.
 """
 
-from ainerd_hpc.executors.crew import worker_memory
 from ainerd_hpc.executors.tasks import Executor
 from ainerd_hpc.executors.workers import Workers, open_executor
+from ainerd_hpc.site.workers import worker_memory
 
 __all__ = ["Executor", "Workers", "open_executor", "worker_memory"]

@@ -22,14 +22,14 @@ import psutil
 from distributed.deploy.adaptive import Adaptive
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from ainerd_hpc.allocation import PBS_ENDED, outside_environment
 from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.console import tell
 from ainerd_hpc.errors import SubmissionError
-from ainerd_hpc.executors.crew import Crew, site_of
 from ainerd_hpc.executors.protection import security_files
 from ainerd_hpc.executors.through_dask import Dask, connected, settings
 from ainerd_hpc.executors.worker_jobs import JOB_NAME, call, worker_cluster
+from ainerd_hpc.site.allocation import PBS_ENDED, outside_environment
+from ainerd_hpc.site.workers import Crew, site_of
 
 _INTERVAL = 1.0
 """Seconds between looks at the workers; they cost the batch system nothing."""

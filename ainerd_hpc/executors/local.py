@@ -10,9 +10,9 @@ from typing import Any
 
 from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.errors import AinerdError
-from ainerd_hpc.executors.crew import Crew
 from ainerd_hpc.executors.protection import temporary_security
 from ainerd_hpc.executors.through_dask import Dask, Fixed, connected, settings, worker_environment
+from ainerd_hpc.site.workers import Crew
 
 _PATIENCE = 180.0
 """Seconds without any worker."""

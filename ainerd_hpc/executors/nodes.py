@@ -11,13 +11,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ainerd_hpc.allocation import System, find_allocation, spread_command
 from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.console import tell
 from ainerd_hpc.errors import AinerdError
-from ainerd_hpc.executors.crew import Crew, site_of
 from ainerd_hpc.executors.protection import security_files, worker_options
 from ainerd_hpc.executors.through_dask import Dask, Fixed, connected, settings, worker_environment
+from ainerd_hpc.site.allocation import System, find_allocation, spread_command
+from ainerd_hpc.site.workers import Crew, site_of
 
 _SPREAD: Mapping[System, tuple[str, ...]] = {
     "slurm": (

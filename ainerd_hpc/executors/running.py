@@ -14,8 +14,8 @@ from ainerd_hpc import __version__
 from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.console import size_text
 from ainerd_hpc.errors import AinerdError
-from ainerd_hpc.executors.crew import Crew
 from ainerd_hpc.executors.through_dask import Dask, Fixed, connected
+from ainerd_hpc.site.workers import Crew
 
 _PATIENCE = 30.0
 """Seconds in which a scheduler has to answer, and a first worker to be there."""

@@ -17,12 +17,12 @@ from dask_jobqueue.pbs import PBSCluster, PBSJob
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed.deploy.spec import ProcessInterface
 
-from ainerd_hpc.allocation import outside_environment
 from ainerd_hpc.errors import SubmissionError
-from ainerd_hpc.executors.crew import Crew
 from ainerd_hpc.executors.protection import worker_options
 from ainerd_hpc.executors.through_dask import worker_environment
-from ainerd_hpc.site import NodesConfig, SiteConfig, clock
+from ainerd_hpc.site.allocation import outside_environment
+from ainerd_hpc.site.site_file import NodesConfig, SiteConfig, clock
+from ainerd_hpc.site.workers import Crew
 
 JOB_NAME = "ainerd-worker"
 _PATIENCE = 120.0

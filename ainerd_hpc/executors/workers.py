@@ -10,8 +10,8 @@ from typing import Any
 
 from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.console import size_text, tell
-from ainerd_hpc.executors.crew import Crew, crew_of
 from ainerd_hpc.executors.tasks import Executor, Inline, TaskFunction
+from ainerd_hpc.site.workers import Crew, crew_of
 from ainerd_hpc.types import Task, TaskResult
 
 _OPENERS: Mapping[str, tuple[str, str]] = {

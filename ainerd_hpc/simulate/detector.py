@@ -9,7 +9,7 @@ import numpy as np
 
 from ainerd_hpc.config import SimulateConfig
 from ainerd_hpc.errors import ConfigError, ScanError
-from ainerd_hpc.formats.partition import Geometry, QMap, make_ring_partition
+from ainerd_hpc.formats.partitions.partition import Geometry, QMap, make_ring_partition
 from ainerd_hpc.simulate.chance import Stream, generator
 
 _STATIC_PER_Q = 10

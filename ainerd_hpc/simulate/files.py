@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from ainerd_hpc.config import SimulateConfig
-from ainerd_hpc.formats.aps import write_metadata, write_raw
-from ainerd_hpc.formats.partition import write_partition
+from ainerd_hpc.formats.frames.aps import write_metadata, write_raw
+from ainerd_hpc.formats.partitions.partition import write_partition
 from ainerd_hpc.simulate.chance import Stream, generator
 from ainerd_hpc.simulate.detector import instrument
 from ainerd_hpc.simulate.dynamics import Dynamics, draw_dynamics

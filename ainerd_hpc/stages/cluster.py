@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ainerd_hpc.catalog import sample_columns
-from ainerd_hpc.config import digest
+from ainerd_hpc.archive.tables import read_table, write_table
+from ainerd_hpc.correlation.windows import count_maps
+from ainerd_hpc.digests import digest
 from ainerd_hpc.kernels import clusters
-from ainerd_hpc.stages import Stage
+from ainerd_hpc.sources.catalog import sample_columns
+from ainerd_hpc.stages.contract import Stage
 from ainerd_hpc.stages.embed import Embed
-from ainerd_hpc.stages.maps import count_maps
-from ainerd_hpc.tables import read_table, write_table
 from ainerd_hpc.types import Scan, Shape, Task
 
 

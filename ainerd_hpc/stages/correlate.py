@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ainerd_hpc import __version__
-from ainerd_hpc.archive import GroupWriter, recorded_digest, writing_group
-from ainerd_hpc.config import digest
+from ainerd_hpc.archive.groups import GroupWriter, writing_group
+from ainerd_hpc.archive.journal import record
+from ainerd_hpc.archive.layout import recorded_digest
 from ainerd_hpc.correlation.inputs import described, images_digest, monitor_digest
 from ainerd_hpc.correlation.memory import fewest_parts
 from ainerd_hpc.correlation.selection import as_correlated, selection
 from ainerd_hpc.correlation.tiles import Tiles, tiles_for
+from ainerd_hpc.digests import digest
 from ainerd_hpc.errors import ConfigError, ScanError
-from ainerd_hpc.executors import worker_memory
-from ainerd_hpc.formats import reader
-from ainerd_hpc.ledger import record
-from ainerd_hpc.model_cost import embedding_bytes
-from ainerd_hpc.stages import Stage, weights_digest
+from ainerd_hpc.formats.registry import reader
+from ainerd_hpc.models.memory import embedding_bytes
+from ainerd_hpc.site.workers import worker_memory
+from ainerd_hpc.stages.contract import Stage, weights_digest
 from ainerd_hpc.types import PROCESS_BYTES, Content, Scan, Task
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Correlate(Stage):
     def prepare(self, tasks: Sequence[Task]) -> None:
         """Compile the kernels once, here, before every worker does it for itself."""
         if any(task.args["scan"].content is Content.FRAMES for task in tasks):
-            from ainerd_hpc.correlation.warm import compile_kernels
+            from ainerd_hpc.correlation.compile import compile_kernels
 
             scans = [task.args["scan"] for task in tasks]
             compile_kernels(any(one.is_corrected for one in scans), any(one.num_events for one in scans))
@@ -238,7 +239,7 @@ class Correlate(Stage):
             return np.asarray(maps + np.float32(shift))
         import torch
 
-        from ainerd_hpc.model import decode_latents, load_model
+        from ainerd_hpc.models.ainerd2024 import decode_latents, load_model
 
         torch.set_num_threads(self.config.executor.threads)
         if self.config.model.weights is None:

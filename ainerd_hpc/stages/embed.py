@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ainerd_hpc.archive import array, reading_group, recorded_digest
-from ainerd_hpc.config import digest
-from ainerd_hpc.ledger import Ledger
-from ainerd_hpc.stages import Stage
-from ainerd_hpc.stages.maps import SIZE, Maps, count_maps
+from ainerd_hpc.archive.groups import array, reading_group
+from ainerd_hpc.archive.journal import Ledger
+from ainerd_hpc.archive.layout import recorded_digest
+from ainerd_hpc.archive.tables import read_table, write_table
+from ainerd_hpc.correlation.windows import count_maps
+from ainerd_hpc.digests import digest
+from ainerd_hpc.stages.contract import Stage
+from ainerd_hpc.stages.maps import SIZE, Maps
 from ainerd_hpc.stages.train import WEIGHTS, Train
-from ainerd_hpc.tables import read_table, write_table
 from ainerd_hpc.types import Plan, Scan, Task
 
 
@@ -42,7 +44,7 @@ class Embed(Stage):
         return super().plan(scans, ledger)
 
     def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
-        from ainerd_hpc.model_cost import embedding_bytes
+        from ainerd_hpc.models.memory import embedding_bytes
 
         maps, model_digest = Maps(self.config), Train(self.config).digest(scans)
         peak = embedding_bytes(self.config.model.variant)
@@ -66,7 +68,7 @@ class Embed(Stage):
             yield group, num_maps
 
     def work(self, task: Task) -> Mapping[str, float]:
-        from ainerd_hpc.model import embed
+        from ainerd_hpc.models.ainerd2024 import embed
 
         weights = self.archive.model_folder(self.config.model.name) / WEIGHTS
         model = _model(self.config.model.variant, weights, weights.stat().st_mtime_ns, self.config.executor.threads)
@@ -102,7 +104,7 @@ def _model(variant: str, weights: Path, _modified: int, threads: int) -> Any:
     """The model of this process, loaded once."""
     import torch
 
-    from ainerd_hpc.model import load_model
+    from ainerd_hpc.models.ainerd2024 import load_model
 
     torch.set_num_threads(threads)
     return load_model(variant, weights)

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ainerd_hpc.archive import Archive, GroupWriter, writing_group
-from ainerd_hpc.config import digest
+from ainerd_hpc.archive.groups import GroupWriter, writing_group
 from ainerd_hpc.correlation.memory import BYTES_PER_EVENT, most_events, reading_bytes
 from ainerd_hpc.correlation.selection import Selection
-from ainerd_hpc.discovery import Discovery
-from ainerd_hpc.stages import Stage
-from ainerd_hpc.types import Content, Problem, Scan, Task
+from ainerd_hpc.digests import digest
+from ainerd_hpc.stages.contract import Stage
+from ainerd_hpc.types import Content, Scan, Task
 
 if TYPE_CHECKING:
-    from ainerd_hpc.correlation.gathering import Frames
+    from ainerd_hpc.correlation.counts.gathering import Frames
 
 _SPARSE = 0.04
 """Share of pixels with a photon below which events are smaller and faster to correlate than frames (benchmarks)."""
@@ -86,7 +85,7 @@ class Ingest(Stage):
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         """Compile the kernels once, here, before every worker does it for itself."""
-        from ainerd_hpc.correlation.warm import compile_reading
+        from ainerd_hpc.correlation.compile import compile_reading
 
         compile_reading(any(task.args["scan"].num_events for task in tasks))
 
@@ -109,8 +108,8 @@ class Ingest(Stage):
         return not (scan.num_events and is_sparse)
 
     def work(self, task: Task) -> Mapping[str, float]:
-        from ainerd_hpc.correlation.marked import marked
-        from ainerd_hpc.correlation.pixels import open_source
+        from ainerd_hpc.correlation.counts.dead_values import marked
+        from ainerd_hpc.correlation.counts.pixels import open_source
 
         scan: Scan = task.args["scan"]
         attributes = {
@@ -133,7 +132,7 @@ class Ingest(Stage):
                 return self._write_frames(frames, scan, group)
 
     def _form(self, frames: Frames, scan: Scan) -> str:
-        from ainerd_hpc.correlation.pixels import sample_counts
+        from ainerd_hpc.correlation.counts.pixels import sample_counts
 
         if frames.dtype.kind == "f" or self.config.ingest.form == "frames":
             return "frames"
@@ -143,7 +142,7 @@ class Ingest(Stage):
         return "events" if sample.density[0] < _SPARSE else "frames"
 
     def _write_events(self, frames: Frames, scan: Scan, group: GroupWriter) -> Mapping[str, float]:
-        from ainerd_hpc.correlation.gathering import Gathering
+        from ainerd_hpc.correlation.counts.gathering import Gathering
         from ainerd_hpc.kernels.choice import EVENTS
         from ainerd_hpc.kernels.counts import Events
 
@@ -179,45 +178,8 @@ class Ingest(Stage):
 
 def _all_pixels(scan: Scan) -> Any:
     """The layout of all pixels in one bin, as the events are stored: any q map finds its own among them."""
-    from ainerd_hpc.correlation.layout import Layout
+    from ainerd_hpc.correlation.counts.layout import Layout
 
     num = scan.height * scan.width
     none = np.empty(0)
     return Layout(np.arange(num, dtype=np.int32), np.array([0, num]), np.ones(num, np.int32), none, none)
-
-
-def publish_shared(archive: Archive, found: Discovery) -> None:
-    """Publish what the scans share: their partitions, under the digests of their content, and the sample log."""
-    from ainerd_hpc.catalog import publish_records
-    from ainerd_hpc.tables import write_table
-
-    for path in found.partitions:
-        _publish_partition(archive, path)
-    publish_records(archive, found.records, found.dataset)
-    write_table(archive.sample_log_path, found.sample_log_table)
-
-
-def publish_catalog(archive: Archive, found: Discovery, problems: Sequence[Problem]) -> None:
-    """Publish the catalog; scans with a problem in any stage are `quarantined`, all others `ingested`."""
-    from ainerd_hpc.catalog import catalog_table
-    from ainerd_hpc.tables import write_table
-
-    scans = [scan.with_state("ingested") for scan in found.scans]
-    write_table(archive.catalog_path, catalog_table(scans, problems, found.sample_log_table))
-
-
-def _publish_partition(archive: Archive, path: Path) -> None:
-    from ainerd_hpc.formats.partition import read_partition
-
-    partition = read_partition(path)
-    product = archive.partition_path(partition.digest)
-    if product.exists():
-        return
-    with writing_group(product, {"digest": partition.digest, "source": path.name}) as group:
-        group.add("mask", partition.mask, ("y", "x"))
-        group.add("dynamic_roi_map", partition.dynamic_roi_map, ("y", "x"))
-        group.add("static_roi_map", partition.static_roi_map, ("y", "x"))
-        group.add("dynamic_q_list", partition.dynamic_q_list, ("q_bin",), units="1/angstrom")
-        group.add("static_q_list", partition.static_q_list, ("static_bin",), units="1/angstrom")
-        group.add("dynamic_phi_list", partition.dynamic_phi_list, ("q_bin",), units="degree")
-        group.add("static_phi_list", partition.static_phi_list, ("static_bin",), units="degree")

@@ -2,63 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from ainerd_hpc.archive import array, read_columns, reading_group, recorded_digest, writing_group
-from ainerd_hpc.config import RunConfig, digest
+from ainerd_hpc.archive.groups import array, read_columns, reading_group, writing_group
+from ainerd_hpc.archive.layout import recorded_digest
+from ainerd_hpc.archive.tables import write_table
 from ainerd_hpc.correlation.selection import as_correlated
 from ainerd_hpc.correlation.tiles import window_lengths
+from ainerd_hpc.correlation.windows import Window, count_maps, fit_window, map_ids, windows
+from ainerd_hpc.digests import digest
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.kernels.windows import window_starts
-from ainerd_hpc.stages import Stage
+from ainerd_hpc.stages.contract import Stage
 from ainerd_hpc.stages.correlate import Correlate
-from ainerd_hpc.tables import write_table
 from ainerd_hpc.types import Scan, Task
 
 if TYPE_CHECKING:
-    from ainerd_hpc.kernels.kww import KwwFit
+    pass
 
 SIZE = 256
 """Edge of a map, pixels: the input of the network."""
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A square of C2 on the diagonal: frames [age_start, age_stop) of one q-bin."""
-
-    q_bin: int
-    age_start: int
-    age_stop: int
-
-    @property
-    def length(self) -> int:
-        return self.age_stop - self.age_start
-
-
-def windows(config: RunConfig, scan: Scan) -> Iterator[Window]:
-    """The windows of a scan: q-bin by q-bin, in the order of the configured lengths, then of time."""
-    num_frames = as_correlated(config.correlate, scan).num_frames
-    for q_bin in range(scan.num_q_bins):
-        for length in window_lengths(config.maps, num_frames):
-            for start in window_starts(num_frames, length, config.maps.overlap):
-                yield Window(q_bin, int(start), int(start) + length)
-
-
-def count_maps(config: RunConfig, scans: Iterable[Scan]) -> int:
-    """How many maps these scans give."""
-    return sum(1 for scan in scans for _ in windows(config, scan))
-
-
-def map_ids(columns: pd.DataFrame) -> pd.Series:
-    """`<scan_id>:<q_bin>:<age_start>-<age_stop>` for rows with these columns."""
-    text = {name: columns[name].astype(str) for name in ("scan_id", "q_bin", "age_start", "age_stop")}
-    return text["scan_id"] + ":" + text["q_bin"] + ":" + text["age_start"] + "-" + text["age_stop"]
 
 
 class Maps(Stage):
@@ -153,21 +120,3 @@ class Maps(Stage):
         index = pd.concat(tables, ignore_index=True)
         index.insert(0, "map_id", map_ids(index))
         write_table(self.archive.map_index_path, index, index_digest)
-
-
-def fit_window(c2: np.ndarray, frame_time: float) -> KwwFit:
-    """KWW fit of the g2 of one window, (t, t)."""
-    from ainerd_hpc.kernels import kww
-
-    delay, g2, g2_err = window_g2(c2, frame_time)
-    return kww.fit(delay, g2, g2_err)
-
-
-def window_g2(c2: np.ndarray, frame_time: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Delay (s), g2 and its standard error of one window, on a quasi-logarithmic grid of lags."""
-    from ainerd_hpc.kernels import kww
-    from ainerd_hpc.kernels.diagonals import g2_from_c2
-
-    g2, g2_err = g2_from_c2(c2)
-    lag, g2, g2_err = kww.log_bin(np.arange(1, len(c2)), g2, g2_err)
-    return lag * frame_time, g2, g2_err

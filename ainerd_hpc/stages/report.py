@@ -10,17 +10,19 @@ import numpy as np
 import pandas as pd
 
 from ainerd_hpc import __version__
-from ainerd_hpc.archive import MapReader, reading_group
-from ainerd_hpc.catalog import SAMPLE_PREFIX
-from ainerd_hpc.config import digest
-from ainerd_hpc.ledger import Ledger
-from ainerd_hpc.page import Curve, ReportData, render
-from ainerd_hpc.page import version as page_version
+from ainerd_hpc.archive.groups import reading_group
+from ainerd_hpc.archive.journal import Ledger
+from ainerd_hpc.archive.map_reader import MapReader
+from ainerd_hpc.archive.tables import read_table
+from ainerd_hpc.correlation.windows import count_maps, fit_window, window_g2
+from ainerd_hpc.digests import digest
 from ainerd_hpc.publishing import write_text
-from ainerd_hpc.stages import Stage
+from ainerd_hpc.report.page import Curve, ReportData, render
+from ainerd_hpc.report.page import version as page_version
+from ainerd_hpc.sources.catalog import SAMPLE_PREFIX
 from ainerd_hpc.stages.cluster import Cluster
-from ainerd_hpc.stages.maps import SIZE, count_maps, fit_window, window_g2
-from ainerd_hpc.tables import read_table
+from ainerd_hpc.stages.contract import Stage
+from ainerd_hpc.stages.maps import SIZE
 from ainerd_hpc.types import Scan, Shape, Task
 
 _THUMBNAIL, _EXEMPLAR = 32, 128
@@ -92,7 +94,7 @@ class Report(Stage):
         with reading_group(self.archive.correlation_path(row["scan_id"])) as group:
             inside = slice(int(row["age_start"]), int(row["age_stop"]))
             c2 = StoredC2(group)[int(row["q_bin"]), inside, inside]
-        from ainerd_hpc.kernels import kww
+        from ainerd_hpc.kernels.fitting import kww
 
         delay, g2, g2_err = window_g2(c2, row["frame_time"])
         fit = fit_window(c2, row["frame_time"])

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from ainerd_hpc import simulate
-from ainerd_hpc.archive import recorded_digest
-from ainerd_hpc.config import RunConfig, SimulateConfig, digest
+from ainerd_hpc.archive.journal import Ledger
+from ainerd_hpc.archive.layout import recorded_digest
+from ainerd_hpc.config import RunConfig, SimulateConfig
+from ainerd_hpc.digests import digest
 from ainerd_hpc.errors import PlanError
-from ainerd_hpc.formats import FoundScan
-from ainerd_hpc.ledger import Ledger
-from ainerd_hpc.pairing import Images
+from ainerd_hpc.formats.registry import FoundScan
 from ainerd_hpc.publishing import write_json
-from ainerd_hpc.stages import Stage
+from ainerd_hpc.sources.pairing import Images
+from ainerd_hpc.stages.contract import Stage
 from ainerd_hpc.types import Content, Plan, Scan, Task
 
 

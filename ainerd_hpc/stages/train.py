@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from ainerd_hpc.archive import Archive, MapReader
-from ainerd_hpc.config import TRAIN_PLACE, digest
+from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.archive.map_reader import MapReader
+from ainerd_hpc.archive.tables import read_table
+from ainerd_hpc.config import TRAIN_PLACE
 from ainerd_hpc.console import progress
-from ainerd_hpc.model_cost import training_bytes
+from ainerd_hpc.correlation.windows import count_maps
+from ainerd_hpc.digests import digest
+from ainerd_hpc.models.memory import training_bytes
 from ainerd_hpc.publishing import publishing, write_json
-from ainerd_hpc.stages import Stage, weights_digest
-from ainerd_hpc.stages.maps import SIZE, Maps, count_maps
-from ainerd_hpc.tables import read_table
+from ainerd_hpc.stages.contract import Stage, weights_digest
+from ainerd_hpc.stages.maps import SIZE, Maps
 from ainerd_hpc.types import PROCESS_BYTES, Scan, Shape, Task
 
 WEIGHTS = "weights.safetensors"
@@ -64,7 +67,7 @@ class Train(Stage):
 
     def _adopt(self, task: Task, weights: Path) -> Mapping[str, float]:
         """Publish given weights, after loading them strictly."""
-        from ainerd_hpc.model import load_model
+        from ainerd_hpc.models.ainerd2024 import load_model
 
         model = load_model(self.config.model.variant, weights)
         self._publish(task, model.state_dict(), {"weights_from": weights.name})
@@ -101,7 +104,7 @@ class Train(Stage):
 
     def _publish(self, task: Task, weights: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """The weights first, then model.json, which says that they are complete and whose they are."""
-        from ainerd_hpc.model import save_weights
+        from ainerd_hpc.models.ainerd2024 import save_weights
 
         self.product(task.key).unlink(missing_ok=True)
         with publishing(self.archive.model_folder(task.key) / WEIGHTS) as temporary:

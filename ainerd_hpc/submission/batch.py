@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from ainerd_hpc.errors import SubmissionError
-from ainerd_hpc.site import SiteConfig
+from ainerd_hpc.site.site_file import SiteConfig
 from ainerd_hpc.submission.steps import Step
 
 _PATIENCE = 120.0

@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from itertools import dropwhile
 from pathlib import Path
 
-from ainerd_hpc.archive import Archive
+from ainerd_hpc.archive.journal import Ledger
+from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_rows, size_text
-from ainerd_hpc.discovery import Discovery
 from ainerd_hpc.errors import AinerdError, SubmissionError
-from ainerd_hpc.ledger import Ledger
 from ainerd_hpc.pipeline import check, check_before, plan, stage_names, survey
-from ainerd_hpc.site import SiteConfig, clock
-from ainerd_hpc.stages.ingest import publish_shared
+from ainerd_hpc.site.site_file import SiteConfig, clock
+from ainerd_hpc.sources.discovery import Discovery
+from ainerd_hpc.sources.shared_products import publish_shared
 from ainerd_hpc.submission.batch import ACTIVE, BatchSystem, batch_system, call
 from ainerd_hpc.submission.files import texts
 from ainerd_hpc.submission.record import Submission, last_submission, new_folder

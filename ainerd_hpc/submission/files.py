@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ainerd_hpc.config import RunConfig
-from ainerd_hpc.site import KINDS, SiteConfig
+from ainerd_hpc.site.site_file import KINDS, SiteConfig
 from ainerd_hpc.submission.batch import batch_system
 from ainerd_hpc.submission.steps import SITE_FILE, absolute, config_of
 

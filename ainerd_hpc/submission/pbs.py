@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from ainerd_hpc.allocation import PBS_ENDED
-from ainerd_hpc.site import NodesConfig, SiteConfig, clock
+from ainerd_hpc.site.allocation import PBS_ENDED
+from ainerd_hpc.site.site_file import NodesConfig, SiteConfig, clock
 from ainerd_hpc.submission.batch import State, States, call, variables
 from ainerd_hpc.submission.steps import Step
 

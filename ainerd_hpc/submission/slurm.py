@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from ainerd_hpc.errors import SubmissionError
-from ainerd_hpc.site import SiteConfig, clock
+from ainerd_hpc.site.site_file import SiteConfig, clock
 from ainerd_hpc.submission.batch import State, States, call, variables
 from ainerd_hpc.submission.steps import Step
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ainerd_hpc.config import ExecutorConfig, RunConfig
 from ainerd_hpc.errors import ConfigError
-from ainerd_hpc.site import KINDS, DdpConfig, Kind, SiteConfig
+from ainerd_hpc.site.site_file import KINDS, DdpConfig, Kind, SiteConfig
 from ainerd_hpc.types import Plan, Shape
 
 RESUME = "resume"

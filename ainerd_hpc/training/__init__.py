@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ainerd_hpc import config
+from ainerd_hpc import digests
 from ainerd_hpc.config import TRAIN_PLACE, TrainConfig
 from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.training.data import MapSource, SourceRecipe
@@ -80,7 +80,7 @@ def fit(
         raise AinerdError("train: expected at least one map, found none; check the maps stage")
     folder.mkdir(parents=True, exist_ok=True)
     options = train.model_copy(update=TRAIN_PLACE)
-    job = Job(variant, train, folder, config.digest(digest, variant, options), cache_bytes)
+    job = Job(variant, train, folder, digests.digest(digest, variant, options), cache_bytes)
     if not job.is_complete():
         with Interruption(train.checkpoint_every) as interruption:
             if job.ranks == 1:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ainerd_hpc.config import TrainConfig
 from ainerd_hpc.errors import ArchiveError
-from ainerd_hpc.model import MAP_SIZE
+from ainerd_hpc.models.ainerd2024 import MAP_SIZE
 
 
 class MapSource(Protocol):

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ainerd_hpc.allocation import cores_here
 from ainerd_hpc.config import TrainConfig
 from ainerd_hpc.errors import ArchiveError
+from ainerd_hpc.site.allocation import cores_here
 from ainerd_hpc.training.data import SourceRecipe, validation_scans
 
 Record = dict[str, float]

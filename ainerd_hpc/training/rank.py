@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
-from ainerd_hpc.allocation import place_by_srun
 from ainerd_hpc.config import TrainConfig
 from ainerd_hpc.errors import AinerdError
+from ainerd_hpc.site.allocation import place_by_srun
 from ainerd_hpc.training.interruption import Interruption
 from ainerd_hpc.training.job import Job
 from ainerd_hpc.training.ranks import END, EPOCH, SAID, STOP, STOPPED

@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from ainerd_hpc.allocation import SPREAD, cores_here, find_allocation, spread_command
 from ainerd_hpc.config import TrainConfig
 from ainerd_hpc.errors import AinerdError, ConfigError
+from ainerd_hpc.site.allocation import SPREAD, cores_here, find_allocation, spread_command
 from ainerd_hpc.training.data import SourceRecipe
 from ainerd_hpc.training.interruption import Interruption
 from ainerd_hpc.training.job import Job, Progress

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from ainerd_hpc.errors import AinerdError
-from ainerd_hpc.model import Ainerd2024, build, embed
-from ainerd_hpc.model_cost import MAPS_PER_PASS
+from ainerd_hpc.models.ainerd2024 import Ainerd2024, build, embed
+from ainerd_hpc.models.memory import MAPS_PER_PASS
 from ainerd_hpc.training.data import Maps, MapSource, Steps, training_steps, validation_scans
 from ainerd_hpc.training.interruption import Interruption, Wish
 from ainerd_hpc.training.job import Job, Progress, Record

@@ -1,0 +1,269 @@
+"""What is done and what is in quarantine: append-only files, no server, no database.
+
+Every process appends to a journal of its own, `journal/<host>-<pid>.jsonl`, which is also its log. A line is a JSON
+object with an `event` and the `time` (s since the epoch, by the clock of that host):
+
+- `started`: the process works for a run from here on: run, role (client or worker), host, pid, job, nodes, versions...
+- `begun`: it begins a task (stage, key, digest)
+- `done`: the product of the task is published: seconds, bytes_read (of its inputs, as planned), bytes_written,
+  peak_bytes (of the process, since it started)
+- `failed`: the task ended with an error, its reason
+- `interrupted`: the task was ended in order, in the middle; or a run forgives what is open
+- `lost`: the client gave up waiting for the task, since processes that ran it ended again and again
+
+`done`, `failed` and `interrupted` each end one `begun` of the same task; a `begun` that nothing ends is of a process
+that was killed (or is at work), and `lost` does not change that. A task to which it happens again and again is set
+aside.
+
+Reading folds all journals. A task is done when its product exists and the digest recorded for it is the one that
+inputs, config and kernel version give today. The journal saves opening a million products: where all its lines on a
+product agree, it is believed; else the product's own record counts. What fails where several processes share a stage
+waits in `journal/failed/` for the run that finishes the stage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from ainerd_hpc.archive.layout import recorded_digest
+from ainerd_hpc.publishing import write_text
+from ainerd_hpc.site.allocation import find_allocation
+from ainerd_hpc.types import Problem, Task
+from ainerd_hpc.versions import versions
+
+_MOST_KILLS = 3
+"""Of the process of one task; more are taken for its fault."""
+_OPENS = {"begun": 1, "failed": -1, "interrupted": -1, "done": -(10**9)}
+"""What an event adds to the open ends of a task; what was done ever has none."""
+_LINES_AT_ONCE = 1000
+_at_work: dict[Path, tuple[int, str]] = {}
+"""For each archive: this process, and the run that it works for."""
+
+
+class Ledger:
+    """The journal and the quarantine of one archive, as they were when it was opened.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the archive.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._journal, self._kills = _fold(root / "journal")
+        paths = [self.quarantine_path, *self._failures("*")]
+        self._problems = {(p.stage, p.scan_id): p for path in paths for p in _read_problems(path)}
+
+    @property
+    def quarantine_path(self) -> Path:
+        return self._root / "quarantine.jsonl"
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Everything in quarantine, ordered by scan and stage."""
+        return sorted(self._problems.values(), key=lambda p: (p.scan_id, p.stage))
+
+    def is_done(self, stage: str, key: str, digest: str, product: Path) -> bool:
+        """Whether the product exists and is current."""
+        if not product.exists():
+            return False
+        return (self._journal.get((stage, key)) or recorded_digest(product)) == digest
+
+    def find_problem(self, stage: str, scan_id: str, digest: str) -> Problem | None:
+        """Why the task failed before, on the same input with the same config; None when it did not."""
+        problem = self._problems.get((stage, scan_id))
+        return problem if problem is not None and problem.digest == digest else None
+
+    def num_kills(self, stage: str, task: Task) -> int:
+        """How often a process ended in the middle of this task, on the same input with the same config."""
+        return self._kills[stage, task.key, task.digest]
+
+    def find_killer(self, stage: str, task: Task) -> Problem | None:
+        """Why the task is not tried again, where its process was killed too often; None where it was not."""
+        if (number := self.num_kills(stage, task)) < _MOST_KILLS:
+            return None
+        reason = f"its process was killed {number} times; give it more memory, then --retry-failed takes it up again"
+        return Problem(task.scan_id, stage, reason, task.digest)
+
+    def forgive(self, stages: Collection[str]) -> None:
+        """Note that nothing which these stages have begun counts as killed; only for a run that holds the lock."""
+        for (stage, key, digest), number in _fold(self._root / "journal")[1].items():
+            for _ in range(number if stage in stages else 0):
+                record(self._root, "interrupted", stage, key, digest)
+
+    def note_interrupted(self, stage: str, tasks: Iterable[Task]) -> None:
+        """Note which of these tasks were ended in order, in the middle, since the ledger was opened."""
+        kills = _fold(self._root / "journal")[1]
+        for task in tasks:
+            for _ in range(kills[stage, task.key, task.digest] - self.num_kills(stage, task)):
+                record(self._root, "interrupted", stage, task.key, task.digest)
+
+    def quarantine(self, stage: str, problems: Iterable[Problem]) -> None:
+        """Replace the problems of one stage, and publish quarantine.jsonl; only for a run that holds the lock."""
+        kept = {key: problem for key, problem in self._problems.items() if key[0] != stage}
+        self._problems = kept | {(problem.stage, problem.scan_id): problem for problem in problems}
+        write_text(self.quarantine_path, _as_lines(self.problems))
+        for path in self._failures(stage):
+            path.unlink(missing_ok=True)
+
+    def note_failures(self, stage: str, problems: Sequence[Problem]) -> None:
+        """Note what failed in a share of a stage, in a file of this process, until a run puts it into quarantine."""
+        folder = self._root / "journal" / "failed"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{stage}.{socket.gethostname()}-{os.getpid()}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(_as_lines(problems))
+
+    def _failures(self, stage: str) -> list[Path]:
+        return sorted((self._root / "journal" / "failed").glob(f"{stage}.*.jsonl"))
+
+    def forget(self, stages: Collection[str]) -> None:
+        """Take what these stages put in quarantine up again."""
+        self._problems = {key: problem for key, problem in self._problems.items() if key[0] not in stages}
+        self._kills = Counter({key: number for key, number in self._kills.items() if key[0] not in stages})
+
+
+def start(root: Path, run: str, role: Literal["client", "worker"], threads: int) -> None:
+    """Append a line that says who this process is, and for which run it works from here on; once a run."""
+    if _at_work.get(root) == (os.getpid(), run):
+        return
+    _end_torn_line(_own_journal(root))
+    found = find_allocation()
+    own = {"run": run, "role": role, "host": socket.gethostname(), "pid": os.getpid(), "threads": threads}
+    job = {"system": found.system, "job": found.job, "nodes": found.nodes} if found else {}
+    _append(root, {"event": "started", **own, **job, "versions": versions()})
+    _at_work[root] = (os.getpid(), run)
+
+
+def record(
+    root: Path,
+    event: Literal["begun", "done", "failed", "interrupted", "lost"],
+    stage: str,
+    key: str,
+    digest: str,
+    **figures: Any,
+) -> None:
+    """Append one line about a task to this process's journal."""
+    _append(root, {"event": event, "stage": stage, "key": key, "digest": digest, **figures})
+
+
+def _append(root: Path, entry: Mapping[str, Any]) -> None:
+    path = _own_journal(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{json.dumps({**entry, 'time': time.time()})}\n")
+
+
+def _own_journal(root: Path) -> Path:
+    return root / "journal" / f"{socket.gethostname()}-{os.getpid()}.jsonl"
+
+
+def _end_torn_line(path: Path) -> None:
+    """Of a process before this one that had the same number, which in containers is likely."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
+        if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) >= 0 and file.read() != b"\n":
+            file.write(b"\n")
+
+
+def entries_of(root: Path, run: str, since: float) -> Iterator[dict[str, Any]]:
+    """What the processes of a run have noted, with the lines about themselves.
+
+    Parameters
+    ----------
+    since : float
+        When it began, by the clock of the file system; journals that did not grow since are not read.
+    """
+    for path in (root / "journal").glob("*.jsonl"):
+        is_of_run = False
+        for entry in json_lines(path) if path.stat().st_mtime >= since else ():
+            if entry.get("event") == "started":
+                is_of_run = entry.get("run") == run
+            if is_of_run:
+                yield entry
+
+
+def pace(root: Path, stage: str, since: float) -> float:
+    """Tasks of a stage that were finished per second, by all processes together; 0 where none was.
+
+    Parameters
+    ----------
+    since : float
+        Seconds since the epoch; what was finished before does not count, nor does the time before the first task.
+    """
+    times = [
+        (when, entry["event"])
+        for path in (root / "journal").glob("*.jsonl")
+        if path.stat().st_mtime >= since
+        for when, entry in _times(path)
+        if when >= since and entry.get("stage") == stage
+    ]
+    done = [when for when, event in times if event == "done"]
+    return len(done) / max(1e-3, max(done) - min(times)[0]) if done else 0.0
+
+
+def _times(path: Path) -> list[tuple[float, dict[str, Any]]]:
+    """Entries with their times by the clock of the file system: that of their host may be hours off."""
+    entries = [entry for entry in json_lines(path) if "time" in entry]
+    behind = path.stat().st_mtime - entries[-1]["time"] if entries else 0.0
+    return [(entry["time"] + behind, entry) for entry in entries]
+
+
+def _fold(folder: Path) -> tuple[dict[tuple[str, str], str], Counter[tuple[str, str, str]]]:
+    """The digest of each product on which all lines agree, by (stage, key), and what has begun and not ended.
+
+    Where a task was begun for another digest too, the lines do not tell which product was published last: clocks of
+    hosts differ, and a kill may have come between the product and its line. What has begun and not ended is counted by
+    (stage, key, digest); what was done ever is not in it.
+    """
+    done: dict[tuple[str, str], str] = {}
+    digests: dict[tuple[str, str], str] = {}
+    open_ends = dict[tuple[str, str, str], int]()
+    for path in folder.glob("*.jsonl"):
+        for entry in json_lines(path):
+            if (event := entry.get("event")) not in _OPENS or "digest" not in entry:
+                continue  # about a process, or of another version
+            key, digest = (entry["stage"], entry["key"]), entry["digest"]
+            if digests.setdefault(key, digest) != digest:
+                digests[key] = ""  # they do not agree
+            if event == "done":
+                done[key] = digest
+            name = (*key, digest)
+            open_ends[name] = open_ends.get(name, 0) + _OPENS[event]
+    agreed = {key: digest for key, digest in done.items() if digests[key]}
+    return agreed, Counter({name: number for name, number in open_ends.items() if number > 0})
+
+
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of a JSON-lines file; a last line torn by a kill is left out."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for first in range(0, len(lines), _LINES_AT_ONCE):
+        yield from _parsed(lines[first : first + _LINES_AT_ONCE])
+
+
+def _parsed(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Many lines as one text are read in half the time; where that has no sense, each for itself."""
+    with contextlib.suppress(json.JSONDecodeError):
+        yield from json.loads(f"[{','.join(lines)}]")
+        return
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)
+
+
+def _as_lines(problems: Iterable[Problem]) -> str:
+    return "".join(f"{json.dumps(asdict(problem), sort_keys=True)}\n" for problem in problems)
+
+
+def _read_problems(path: Path) -> list[Problem]:
+    return [Problem(**entry) for entry in json_lines(path)]

@@ -1,0 +1,125 @@
+"""Where every product of an archive lies, and which digest it records."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ainerd_hpc.archive.lock import Lock, is_locked, locked
+from ainerd_hpc.types import Content, Scan
+
+if TYPE_CHECKING:
+    pass
+
+
+CATALOG_COLUMNS = [field.name for field in fields(Scan)]
+"""Columns of the catalog before those of the sample log."""
+
+
+class Archive:
+    """Paths of the products below one root folder, and the catalog."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def catalog_path(self) -> Path:
+        return self.root / "catalog.parquet"
+
+    @property
+    def records_path(self) -> Path:
+        return self.root / "journal" / "files.parquet"
+
+    @property
+    def sample_log_path(self) -> Path:
+        return self.root / "sample_log.parquet"
+
+    @property
+    def map_index_path(self) -> Path:
+        return self.root / "maps" / "index.parquet"
+
+    @property
+    def report_path(self) -> Path:
+        return self.root / "report" / "index.html"
+
+    def frames_path(self, scan_id: str) -> Path:
+        return self.root / "frames" / f"{scan_id}.zarr.zip"
+
+    def partition_path(self, digest: str) -> Path:
+        return self.root / "partitions" / f"{digest}.zarr.zip"
+
+    def correlation_path(self, scan_id: str) -> Path:
+        return self.root / "correlation" / f"{scan_id}.zarr.zip"
+
+    def correlation_part_path(self, scan_id: str, part: str) -> Path:
+        return self.root / "correlation" / f"{scan_id}.parts" / f"{part}.zarr.zip"
+
+    def maps_path(self, scan_id: str) -> Path:
+        return self.root / "maps" / f"{scan_id}.zarr.zip"
+
+    def model_folder(self, name: str) -> Path:
+        return self.root / "models" / name
+
+    def embedding_path(self, name: str) -> Path:
+        return self.root / "embedding" / f"{name}.parquet"
+
+    def embedding_part_path(self, name: str, part: str) -> Path:
+        return self.root / "embedding" / f"{name}.parts" / f"{part}.parquet"
+
+    def clusters_path(self, name: str) -> Path:
+        return self.root / "clusters" / f"{name}.parquet"
+
+    def read_catalog(self) -> list[Scan]:
+        """All scans, ordered by scan_id; empty before the first ingest."""
+        if not self.catalog_path.exists():
+            return []
+        from ainerd_hpc.archive.tables import read_table
+
+        table = read_table(self.catalog_path)
+        rows = table[[name for name in CATALOG_COLUMNS if name in table]].to_dict("records")
+        return [Scan(**{**row, "content": Content(row["content"])}) for row in rows]  # type: ignore[arg-type]
+
+    @contextlib.contextmanager
+    def locked(self, shared: bool = False) -> Iterator[Lock]:
+        """Keep a second run off this archive; `shared`: runs only, not those that do other tasks of the same stage.
+
+        Raises
+        ------
+        ArchiveError
+            Another run is at work.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with locked(self.root / ".lock", shared) as lock:
+            yield lock
+
+    def is_locked(self) -> bool:
+        """Whether a run, or a share of a stage, is at work on this archive now."""
+        return is_locked(self.root / ".lock")
+
+    def sweep(self) -> None:
+        """Remove the temporary files that killed processes left behind; only for a run that holds the lock.
+
+        A worker that outlived its killed client loses its file here, and cannot publish it: nothing is harmed.
+        """
+        for path in self.root.rglob(".*@*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def recorded_digest(path: Path) -> str:
+    """The digest that a product file records; empty when it has none or cannot be read."""
+    if path.suffix == ".parquet":
+        from ainerd_hpc.archive.tables import table_digest
+
+        return table_digest(path)
+    try:
+        if path.suffix == ".json":
+            return str(json.loads(path.read_text(encoding="utf-8")).get("digest", ""))
+        with zipfile.ZipFile(path) as file:
+            return str(json.loads(file.read("zarr.json"))["attributes"].get("digest", ""))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return ""

@@ -1,0 +1,37 @@
+"""The maps of an archive, by their row in the map index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ainerd_hpc.archive.groups import array, reading_group
+from ainerd_hpc.archive.layout import Archive
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class MapReader:
+    """Maps of the archive by their row in the map index.
+
+    Parameters
+    ----------
+    archive : Archive
+    index : DataFrame
+        Rows of maps/index.parquet with `scan_id` and `row`.
+    """
+
+    def __init__(self, archive: Archive, index: pd.DataFrame) -> None:
+        self._archive = archive
+        self.scan_ids: list[str] = index["scan_id"].tolist()
+        self._rows = index["row"].to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.scan_ids)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """Map i, (256, 256) float32."""
+        with reading_group(self._archive.maps_path(self.scan_ids[i])) as group:
+            return np.asarray(array(group, "maps")[int(self._rows[i])], dtype=np.float32)

@@ -1,0 +1,108 @@
+"""The work of the verb `catalog`: look at source folders, keep what is there as one table, ask it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.archive.tables import read_table, write_table
+from ainerd_hpc.config import RunConfig
+from ainerd_hpc.console import console, print_problems, print_rows, size_text
+from ainerd_hpc.errors import ConfigError, QuarantinedError
+from ainerd_hpc.publishing import publishing
+from ainerd_hpc.sources.catalog import catalog_table, matching, publish_records, read_records
+from ainerd_hpc.types import Scan
+
+_SHOWN = ("scan_id", "format", "num_frames", "height", "width", "frame_time", "start", "detector", "state", "goes with")
+_PAIRED = ("metadata_file", "partition_file", "dark", "flat")
+
+
+def make(config: RunConfig) -> None:
+    """Look at all source folders and publish the catalog; files that have not changed are not opened again.
+
+    Raises
+    ------
+    QuarantinedError
+        The catalog is made, and some scans in it have problems.
+    """
+    from ainerd_hpc.sources.discovery import discover
+
+    archive, began = Archive(config.archive), time.perf_counter()
+    with archive.locked():
+        known = read_records(archive, config.source.dataset)
+        found = discover(config.source, known, config.correct)
+        publish_records(archive, found.records, config.source.dataset)
+        before = {scan.scan_id: scan for scan in archive.read_catalog()}
+        scans = [scan.with_state(_state(scan, before.get(scan.scan_id))) for scan in found.scans]
+        table = catalog_table(scans, found.problems, found.sample_log_table)
+        write_table(archive.catalog_path, table)
+    seconds = time.perf_counter() - began
+    opened = sum(known.get(record.path) is not record for record in found.records)
+    _print_summary(table)
+    console.print(
+        f"{len(found.records)} files in {seconds:.1f} s ({len(found.records) / seconds:.0f} files/s), {opened} of them "
+        f"opened; {archive.catalog_path}",
+        markup=False,
+    )
+    if found.problems:
+        print_problems(found.problems)
+        raise QuarantinedError(f"{len(found.problems)} of {len(scans)} scans have problems: column `problems`")
+
+
+def ask(archive: Archive, condition: str, limit: int, output: Path | None) -> None:
+    """Print the scans for which a condition holds (all where it is empty), or write their rows as CSV or Parquet.
+
+    Raises
+    ------
+    ConfigError
+        There is no catalog, the condition is wrong, or the output is neither .csv nor .parquet.
+    """
+    if not archive.catalog_path.exists():
+        raise ConfigError(f"archive {archive.root}: no catalog; make it: `ainerd-hpc catalog ROOT... --archive DIR`")
+    table = read_table(archive.catalog_path)
+    chosen = matching(table, condition) if condition else table
+    if output is not None:
+        _write(chosen, output)
+    start = pd.to_datetime(chosen["start_time"], unit="s", errors="coerce").dt.strftime("%Y-%m-%d %H:%M:%S")
+    rows = chosen.assign(start=start).head(limit)
+    rows["goes with"] = [_names(row) for row in rows[list(_PAIRED)].itertuples(index=False)]
+    print_rows(f"{len(chosen)} of {len(table)} scans", _SHOWN, rows[list(_SHOWN)].itertuples(index=False))
+    for reason in rows["problems"][rows["problems"] != ""]:
+        console.print(reason, style="yellow", markup=False)
+    if len(chosen) > limit:
+        console.print(f"... and {len(chosen) - limit} more (--limit)")
+
+
+def _names(files: Iterable[str]) -> str:
+    """Of the files that a scan is paired with; the columns have where they lie."""
+    return ", ".join(Path(path).name for path in files if path)
+
+
+def _write(table: pd.DataFrame, output: Path) -> None:
+    if output.suffix not in {".csv", ".parquet"}:
+        raise ConfigError(f"--output {output}: expected a name that ends in .csv or .parquet, found '{output.suffix}'")
+    if output.suffix == ".parquet":
+        write_table(output, table)
+        return
+    with publishing(output) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def _state(scan: Scan, before: Scan | None) -> str:
+    """A scan that was ingested and has not changed stays so."""
+    return before.state if before and before.digest == scan.digest and before.state == "ingested" else scan.state
+
+
+def _print_summary(table: pd.DataFrame) -> None:
+    rows: list[Sequence[object]] = []
+    for (name, state), scans in table.groupby(["format", "state"]):
+        start = pd.to_datetime(scans["start_time"], unit="s", errors="coerce")
+        dates = ["-" if pd.isna(date) else f"{date:%Y-%m-%d}" for date in (start.min(), start.max())]
+        size = size_text(float(np.sum(scans["stored_bytes"])))
+        rows.append((name, state, len(scans), int(scans["num_frames"].sum()), size, *dates))
+    print_rows("Catalog", ("format", "state", "scans", "frames", "stored", "first", "last"), rows)

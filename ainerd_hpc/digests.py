@@ -1,0 +1,24 @@
+"""Digests: of config sections, versions and inputs, and of source files as they are known by name, size and date."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import (
+    BaseModel,
+)
+
+
+def digest(*parts: BaseModel | str | int | Sequence[str]) -> str:
+    """SHA-256 (first 16 hex digits) of config sections, versions and input digests, in the given order."""
+    plain = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fingerprint(paths: Iterable[Path], *more: str) -> str:
+    """Digest of the files' names, sizes and modification times, and of what else tells two sources apart."""
+    stats = [(path.name, path.stat()) for path in paths if path.exists()]
+    return digest([f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats], *more)

@@ -1,0 +1,1 @@
+"""Readers of scans that are stored as photon events."""

@@ -1,0 +1,1 @@
+"""Readers of scans that are stored as frames in HDF5."""

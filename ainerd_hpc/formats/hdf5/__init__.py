@@ -1,0 +1,1 @@
+"""What readers of HDF5 share: opening, links, chunks, datasets of frames."""

@@ -1,0 +1,109 @@
+"""Frames of an HDF5 dataset, decoded on as many threads as ask for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import hdf5plugin  # noqa: F401  registers the filters with h5py
+import numpy as np
+from dectris.compression import decompress
+
+from ainerd_hpc.formats.hdf5.chunks import BITSHUFFLE, Chunks
+
+if TYPE_CHECKING:
+    from ainerd_hpc.kernels.gather import FrameEvents
+
+_LZ4 = 2
+_HEADER = 12
+"""Bytes of a chunk before its first block."""
+
+
+class Hdf5Frames:
+    """Frames (t, y, x) of a dataset, in native byte order.
+
+    Chunks of one frame in bitshuffle/LZ4, as detectors write them, are read as they are and decoded outside of HDF5,
+    which lets one thread at a time decode. Anything else HDF5 decodes itself.
+    """
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._dataset = dataset
+        self.shape: tuple[int, int, int] = dataset.shape
+        self.dtype: np.dtype[Any] = dataset.dtype.newbyteorder("=")
+        self.per_chunk = dataset.chunks[0] if dataset.chunks else 1
+        self._is_direct = dataset.dtype == self.dtype and _is_frame_a_chunk(dataset)
+        self._chunks = Chunks(dataset, is_size_checked=self._is_direct)
+
+    def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
+        """Frames start, start + step, ... below stop, (n, y, x)."""
+        if not self._is_direct:
+            self._chunks.check(start, stop)
+            block: np.ndarray = self._dataset[start:stop:step]
+            return block.astype(self.dtype, copy=False)
+        numbers = range(start, min(stop, self.shape[0]), step)
+        frames = np.empty((len(numbers), *self.shape[1:]), dtype=self.dtype)
+        for frame, number in zip(frames, numbers, strict=True):
+            frame[...] = self._decode(number)
+        return frames
+
+    def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
+        """Events of frames [start, stop), as `kernels.gather.find_events` gives them, without making the frames.
+
+        None where that is not possible: frames that are stored otherwise or are damaged, dead pixels, counts of 255
+        or more.
+        """
+        from ainerd_hpc.kernels.bitshuffle import ChunkReader
+        from ainerd_hpc.kernels.gather import FrameEvents
+
+        if not self._is_direct or self.dtype.kind != "u":
+            return None
+        room = (stop - start) * int(np.count_nonzero(position >= 0))  # what is not written takes no memory
+        pixel, count = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.uint8)
+        stops, end = np.empty(stop - start, dtype=np.int64), 0
+        chunks = ChunkReader(self.shape[1] * self.shape[2], self.dtype.itemsize)
+        for number in range(start, stop):
+            chunk = self._chunk(number)
+            end = chunks.find(chunk, position, pixel, count, end) if chunk else -1
+            if end < 0:
+                return None
+            stops[number - start] = end
+        return FrameEvents(pixel[:end].copy(), count[:end].copy(), stops)
+
+    def _chunk(self, number: int) -> bytes:
+        """A frame as it is stored; empty where it has to be left to HDF5."""
+        self._chunks.check(number, number + 1)
+        try:
+            skipped, chunk = self._dataset.id.read_direct_chunk((number, 0, 0))
+        except (OSError, RuntimeError):  # never written, which HDF5 fills in, or damaged, which it tells
+            return b""
+        return b"" if skipped else bytes(chunk)
+
+    def _decode(self, number: int) -> np.ndarray:
+        chunk = self._chunk(number)
+        size = self.dtype.itemsize * self.shape[1] * self.shape[2]
+        if not chunk:
+            return np.asarray(self._dataset[number])
+        if len(chunk) < _HEADER or int.from_bytes(chunk[:8], "big") != size:  # HDF5's own filter would believe it
+            raise ValueError(f"expected a chunk of {size} bytes in frame {number}, found a damaged one")
+        decoded = decompress(chunk, "bslz4", elem_size=self.dtype.itemsize)
+        return np.frombuffer(decoded, dtype=self.dtype).reshape(self.shape[1:])
+
+
+def num_written(dataset: h5py.Dataset) -> int:
+    """Frames of which something is in the file: HDF5 makes zeros of those that a detector did not come to write."""
+    num_frames = dataset.shape[0]
+    if dataset.is_virtual or dataset.external:
+        return int(num_frames)
+    if dataset.chunks is None:
+        return int(num_frames) if dataset.id.get_storage_size() else 0
+    area = np.prod([-(-size // chunk) for size, chunk in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)])
+    return min(int(num_frames), int(dataset.id.get_num_chunks() * dataset.chunks[0] // max(1, area)))
+
+
+def _is_frame_a_chunk(dataset: h5py.Dataset) -> bool:
+    """Whether every chunk is one frame and bitshuffle/LZ4 the only filter."""
+    filters = dataset.id.get_create_plist()
+    if dataset.chunks != (1, *dataset.shape[1:]) or filters.get_nfilters() != 1:
+        return False
+    code, _, options, _ = filters.get_filter(0)
+    return bool(code == BITSHUFFLE and len(options) > 4 and options[4] == _LZ4)

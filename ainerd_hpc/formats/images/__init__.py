@@ -1,0 +1,1 @@
+"""Series of images in files of their own: EDF, CBF, TIFF."""

@@ -1,0 +1,304 @@
+"""Series of images, one or several in a file: which files make a scan, and what their headers say of it."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from functools import lru_cache
+from importlib.util import find_spec
+from itertools import islice
+from math import inf, isnan, nan
+from os import scandir
+from pathlib import Path
+
+import numpy as np
+
+from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.beside.metadata import epoch
+from ainerd_hpc.formats.description import Description, Metadata
+from ainerd_hpc.formats.hdf5.reading import reading
+from ainerd_hpc.formats.images.files import Image, fill, images_of, kind_of
+from ainerd_hpc.formats.opening import READ_ERRORS
+from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.formats.suffixes import HDF5_SUFFIXES
+from ainerd_hpc.kernels.partitioning import HC
+from ainerd_hpc.types import Content
+
+_NUMBERED = re.compile(r"(.*?)(\d+)(\D*)", re.DOTALL)
+"""Prefix, last number and rest of a file's name without suffix."""
+_OTHERS = HDF5_SUFFIXES | {".npy", ".bin", ".imm", ".csv", ".log", ".txt", ".json", ".yaml"}
+"""Files that have never been images, however damaged they are."""
+_NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?")
+
+
+class ImageSeries:
+    """Reader of series of images: files whose names differ in the last number alone, or one file of several images."""
+
+    name = "image-series"
+    content = Content.FRAMES
+
+    @staticmethod
+    def matches(file: SourceFile) -> bool:
+        """Whether the file is the first of a series, or holds several images."""
+        try:
+            return _is_first(file)
+        except (ScanError, *READ_ERRORS):
+            return False
+
+    @staticmethod
+    def describe(file: SourceFile) -> Description:
+        """Shape and metadata of a scan, from the headers of all its images.
+
+        Raises
+        ------
+        ScanError
+            A file is damaged or holds other images than the first, or one is missing in between.
+        """
+        series = _Series(file.path)
+        if series.starts[-1] < 2:
+            raise ScanError(str(file.path), "expected a series of images, found one", "take it out of the folder")
+        height, width = series.first.shape
+        return Description(
+            series.starts[-1],
+            series.first.dtype.itemsize,
+            height,
+            width,
+            metadata=_metadata(file.path, series),
+            stem=series.stem,
+            companions=tuple(series.files[1:]),
+        )
+
+    @staticmethod
+    @contextmanager
+    def open(path: Path) -> Iterator[ImageFrames]:
+        """The frames of a scan, to be read block by block.
+
+        Raises
+        ------
+        ScanError
+            As for `describe`.
+        """
+        series = _Series(path)
+        if series.first.is_packed and find_spec("fabio") is None:
+            raise ScanError(str(path), "expected the package fabio, which decodes CBF, found none", "pip install fabio")
+        yield ImageFrames(series)
+
+
+class ImageFrames:
+    """Frames in native byte order, each read from its file when it is asked for; any number of threads may read."""
+
+    per_chunk = 1
+
+    def __init__(self, series: _Series) -> None:
+        self._series = series
+        self.dtype = series.first.dtype.newbyteorder("=")
+        self.shape = (series.starts[-1], *series.first.shape)
+        self._places = lru_cache(maxsize=4)(_places)
+
+    def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
+        """Frames start, start + step, ... below stop, (n, y, x).
+
+        Raises
+        ------
+        ScanError
+            Naming the frame that cannot be read.
+        """
+        numbers = range(start, min(stop, self.shape[0]), step)
+        frames = np.empty((len(numbers), *self.shape[1:]), dtype=self.dtype)
+        for frame, number in zip(frames, numbers, strict=True):
+            self._read(number, frame)
+        return frames
+
+    def _read(self, number: int, frame: np.ndarray) -> None:
+        index = bisect_right(self._series.starts, number) - 1
+        path, start = self._series.files[index], self._series.starts[index]
+        where = f"{path} image {number - start} (frame {number})"
+        with reading(where), path.open("rb") as file:
+            image = self._places(path)[number - start]
+            self._series.check(image, where)
+            fill(frame, file, image)
+
+
+class _Series:
+    """The files of a scan, of which the first is `path`, and what their headers say."""
+
+    def __init__(self, path: Path) -> None:
+        self.first, self.last, count = _ends(path)
+        names, place = _siblings(path)
+        self.files, self.starts, self.stem = [path], [0, count], path.stem
+        for number, name in names[place + 1 :]:
+            first, last, count = _ends(path.with_name(name))
+            if _begins_anew(first, count, self.last) or (self.first.number is None and self.starts[1] > 1):
+                break
+            self._check_next(path.with_name(name), number, first)
+            self.files.append(path.with_name(name))
+            self.starts.append(self.starts[-1] + count)
+            self.last = last
+        if place == 0 and len(self.files) > 1:
+            self.stem = split_name(path.name)[0].rstrip("_-. ") or path.stem
+
+    def _check_next(self, path: Path, number: int, first: Image) -> None:
+        expected = split_name(self.files[-1].name)[1] + 1
+        if number != expected:
+            problem = f"expected number {expected} after {self.files[-1].name}, found {number}"
+            raise ScanError(str(path), problem, "copy all files of the series again")
+        self.check(first, str(path))
+        frame = (self.first.number or 0) + self.starts[-1]
+        if first.number not in (None, 0, frame):
+            problem = f"expected frame {frame} of the acquisition (acq_frame_nb), found {first.number}"
+            raise ScanError(str(path), problem, "keep the files of one scan together")
+
+    def check(self, image: Image, where: str) -> None:
+        """Refuse an image that is not like the first."""
+        if (image.shape, image.dtype) != (self.first.shape, self.first.dtype):
+            problem = (
+                f"expected {self.first.dtype} {self.first.shape} as in {self.files[0].name}, "
+                f"found {image.dtype} {image.shape}"
+            )
+            raise ScanError(where, problem, "keep the files of one scan together")
+
+
+def _is_first(file: SourceFile) -> bool:
+    kind = kind_of(file.head)
+    if not kind and file.path.suffix.lower() in _OTHERS:
+        return False
+    names, place = _siblings(file.path)
+    if place == 0 and len(names) > 1:  # if it is damaged, which is to be told, the next one shows what it was
+        with SourceFile(file.path.with_name(names[1][1])) as following:
+            return bool(kind or kind_of(following.head))
+    if not kind or kind == "cbf":
+        return False
+    first, count = _look(file.path)
+    if place == 0:
+        return count > 1
+    before = None
+    if count == 1 and first.number == 0 and place + 1 < len(names):
+        _, before, _ = _ends(file.path.with_name(names[place - 1][1]))
+    return _begins_anew(first, count, before)
+
+
+def _begins_anew(first: Image, count: int, before: Image | None) -> bool:
+    """Whether a file with this first image and so many of them begins another scan than the image before it.
+
+    Files of several images count on, or each is a scan. Single images all belong together, be they of one acquisition
+    or each of its own, until one begins a second acquisition.
+    """
+    if count > 1:
+        return not first.number
+    return first.number == 0 and before is not None and bool(before.number)
+
+
+def split_name(name: str) -> tuple[str, int, str]:
+    """Prefix, last number and rest of a file's name; -1 where there is no number."""
+    stem, dot, suffix = name.rpartition(".")
+    match = _NUMBERED.fullmatch(stem or name)
+    return (match[1], int(match[2]), match[3] + dot + suffix) if match else (name, -1, "")
+
+
+def _siblings(path: Path) -> tuple[list[tuple[int, str]], int]:
+    """(number, name) of the files whose names differ in the last number alone, in order, and the place of this one."""
+    prefix, number, rest = split_name(path.name)
+    if number < 0:
+        return [(number, path.name)], 0
+    with reading(str(path)):
+        names = _folder(path.parent, path.parent.stat().st_mtime_ns)[prefix, rest]
+    return names, bisect_right(names, (number, path.name)) - 1
+
+
+@lru_cache(maxsize=8)
+def _folder(folder: Path, modified: int) -> Mapping[tuple[str, str], list[tuple[int, str]]]:
+    """(number, name) of the files of a folder, in order, by the rest of their names."""
+    found: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    with scandir(folder) as entries:
+        for entry in entries:
+            prefix, number, rest = split_name(entry.name)
+            if number >= 0 and not entry.name.startswith(".") and entry.is_file():
+                found.setdefault((prefix, rest), []).append((number, entry.name))
+    return {key: sorted(names) for key, names in found.items()}
+
+
+def _look(path: Path) -> tuple[Image, int]:
+    """The first image of a file, and 1 if it is the only one, else 2; what is damaged behind it counts as another."""
+    images = images_of(path)
+    first = next(images)
+    try:
+        return first, 1 + sum(1 for _ in islice(images, 1))
+    except ScanError:
+        return first, 2
+
+
+def _ends(path: Path) -> tuple[Image, Image, int]:
+    """The first and the last image of a file, and how many there are."""
+    images = images_of(path)
+    first = last = next(images)
+    count = 1
+    for last in images:
+        count += 1
+        if (last.shape, last.dtype) != (first.shape, first.dtype):
+            problem = f"expected images of {first.dtype} {first.shape}, found one of {last.dtype} {last.shape}"
+            raise ScanError(f"{path} image {count - 1}", problem, "take other images out of the file")
+    frame = (first.number or 0) + count - 1
+    if last.number not in (None, 0, frame):
+        problem = f"expected frame {frame} of the acquisition (acq_frame_nb) as the last, found {last.number}"
+        raise ScanError(str(path), problem, "copy the file again from its origin")
+    return first, last, count
+
+
+def _places(path: Path) -> list[Image]:
+    """All images of a file, without their headers, which take more memory than what else there is."""
+    return [image._replace(header={}) for image in images_of(path)]
+
+
+def _metadata(path: Path, series: _Series) -> Metadata:
+    """What the headers say: of ESRF and SAXS programs in EDF, of Pilatus in CBF and TIFF."""
+    first, last, num = series.first.header, series.last.header, series.starts[-1]
+    with reading(str(path)):
+        period = _number(first, "exposure_period")
+        for key in ("time_of_frame", "time_of_day"):
+            elapsed = _number(last, key) - _number(first, key)
+            if isnan(period) and num > 1 and elapsed > 0.0:
+                period = elapsed / (num - 1)
+        start, wavelength = _number(first, "time_of_day"), _wavelength(first)
+        center = _numbers(first, "beam_xy")
+        return Metadata(
+            frame_time=period if 0.0 < period < inf else nan,
+            count_time=_number(first, "acq_expo_time", "count_time", "exposuretime", "exposure_time"),
+            start_time=_date(first["date"]) if isnan(start) and "date" in first else start,
+            energy=HC * 1e-10 / wavelength if 1e-12 < wavelength < 1e-7 else nan,
+            distance=_number(first, "sampledistance", "detector_distance"),
+            pixel_size=_number(first, "psize_1", "pixel_size"),
+            beam_center_x=center[0] if len(center) > 1 else _center(first, 1),
+            beam_center_y=center[1] if len(center) > 1 else _center(first, 2),
+            detector=first.get("detector", "").partition(",")[0],
+        )
+
+
+def _numbers(header: Mapping[str, str], key: str) -> list[float]:
+    return [float(number) for number in _NUMBER.findall(header.get(key, ""))]
+
+
+def _number(header: Mapping[str, str], *keys: str) -> float:
+    """The first number of the first key that has one; NaN without."""
+    return next((number for key in keys for number in _numbers(header, key)[:1]), nan)
+
+
+def _center(header: Mapping[str, str], axis: int) -> float:
+    """Of the SAXS programs, which count from the edge of the first pixel; here it is from its middle."""
+    offset = _number(header, f"offset_{axis}")
+    return _number(header, f"center_{axis}") - (0.0 if isnan(offset) else offset) - 0.5
+
+
+def _wavelength(header: Mapping[str, str]) -> float:
+    """m, but for Pilatus, which says A."""
+    return _number(header, "wavelength") * (1e-10 if header.get("wavelength", "").endswith("A") else 1.0)
+
+
+def _date(text: str) -> float:
+    """2010-06-07T10:10:10.123, or 2010/Jun/07 10:10:10.123."""
+    if "/" not in text:
+        return epoch(text)
+    form = "%Y/%b/%d %H:%M:%S.%f" if "." in text else "%Y/%b/%d %H:%M:%S"
+    return epoch(datetime.strptime(text, form).isoformat())

@@ -1,0 +1,1 @@
+"""Partitions (q maps), geometries and masks of detectors."""

@@ -1,0 +1,143 @@
+"""The readers of source files, one module a format, found by content.
+
+A reader is a class with `name`, `content`, `matches(file)` and `describe(file)`, given a `SourceFile`. Readers of
+frames have `open(path)`, a context manager that gives frames; readers of maps `read_c2`, readers of latents
+`read_latents`. To add a format, write its module and add a line to `READERS`; the first reader that matches wins.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.suffixes import HDF5_SUFFIXES, RAW_SUFFIXES
+from ainerd_hpc.types import Content
+
+if TYPE_CHECKING:
+    from ainerd_hpc.formats.description import Description, Metadata
+    from ainerd_hpc.formats.source_file import SourceFile
+
+READERS = {
+    "aps-result": "ainerd_hpc.formats.results.aps:ApsResult",
+    "legacy-result": "ainerd_hpc.formats.results.legacy:LegacyResult",
+    "esrf-result": "ainerd_hpc.formats.results.legacy:EsrfResult",
+    "nxxpcs": "ainerd_hpc.formats.results.nxxpcs:NxXpcs",
+    "esrf-sparse": "ainerd_hpc.formats.events.esrf_sparse:EsrfSparse",
+    "eiger-hdf5": "ainerd_hpc.formats.frames.eiger:EigerHdf5",
+    "aps-hdf5": "ainerd_hpc.formats.frames.aps:ApsHdf5",
+    "esrf-hdf5": "ainerd_hpc.formats.frames.arrays:EsrfHdf5",
+    "imm": "ainerd_hpc.formats.events.imm:Imm",
+    "rigaku": "ainerd_hpc.formats.events.rigaku:Rigaku",
+    "timepix4": "ainerd_hpc.formats.events.timepix:Timepix",
+    "image-series": "ainerd_hpc.formats.images.series:ImageSeries",
+    "ainerd-frames": "ainerd_hpc.formats.zarr.arrays:AinerdFrames",
+    "c2-hdf5": "ainerd_hpc.formats.results.c2_maps:C2Hdf5",
+    "c2-npy": "ainerd_hpc.formats.results.c2_maps:C2Npy",
+    "ainerd2024": "ainerd_hpc.formats.results.ainerd2024:Ainerd2024",
+}
+_ARRAYS = {
+    "hdf5-array": "ainerd_hpc.formats.frames.arrays:Hdf5Array",
+    "zarr-array": "ainerd_hpc.formats.zarr.arrays:ZarrArray",
+}
+"""Readers of an array whose path is given, `hdf5-array:<path>`."""
+
+
+def reader(name: str) -> Any:
+    """The reader of a format, imported now; `<array format>:<path>` for that of an array in any file."""
+    kind, _, path = name.partition(":")
+    module, attribute = {**READERS, **_ARRAYS}[kind].split(":")
+    found = getattr(importlib.import_module(module), attribute)
+    return found(path) if kind in _ARRAYS else found
+
+
+@dataclass(frozen=True, slots=True)
+class FoundScan:
+    """A scan before it has its id."""
+
+    path: Path
+    format: str
+    part: str = ""
+    """Name of the scan in a file of several."""
+    description: Description | None = None
+    reason: str = ""
+    """Why it is no scan after all."""
+
+    @property
+    def companions(self) -> tuple[Path, ...]:
+        """Files that belong to it besides its own."""
+        return self.description.companions if self.description else ()
+
+
+def describe(path: Path) -> Description:
+    """Shape and metadata of the one scan of a file, by the reader that knows it.
+
+    Raises
+    ------
+    ScanError
+        No reader knows the file, or it or its metadata file is damaged.
+    """
+    from ainerd_hpc.formats.beside.metadata import find_metadata, read_metadata
+    from ainerd_hpc.formats.source_file import SourceFile
+
+    with SourceFile(path) as file:
+        scan = next(scans_of(file), FoundScan(path, "unknown"))
+    if scan.description is None:
+        raise ScanError(str(path), scan.reason or "expected a scan, found another file", "take it out of the folder")
+    beside = find_metadata(path, scan.description.stem or path.stem)
+    return scan.description if beside is None else with_metadata(scan.description, beside, read_metadata(beside))
+
+
+def scans_of(file: SourceFile, dataset: str = "") -> Iterator[FoundScan]:
+    """The scans that a file holds, by the first reader that knows it; one with a reason where the file is damaged.
+
+    `dataset`: path of an array in the file that is taken for frames, whatever else there is.
+    """
+    arrays = [f"{kind}:{dataset}" for kind in _ARRAYS] if dataset else []
+    name = next((name for name in (*arrays, *READERS) if reader(name).matches(file)), "")
+    if not name:
+        if reason := _fault(file):
+            yield FoundScan(file.path, "unknown", reason=reason)
+        return
+    try:
+        if reader(name).content is Content.LATENTS:
+            for part, description in reader(name).describe_all(file.path).items():
+                yield FoundScan(file.path, name, part, description)
+        else:
+            yield FoundScan(file.path, name, description=reader(name).describe(file))
+    except ScanError as error:
+        yield FoundScan(file.path, name, reason=str(error))
+
+
+def with_metadata(description: Description, path: Path, metadata: Metadata) -> Description:
+    """With what its metadata file says, or else the scan itself: a mended metadata file is the last word.
+
+    Not so for two-time maps, whose frames may be averages of those that the metadata file is about.
+    """
+    is_raw = description.num_q_bins == 0
+    merged = metadata.or_else(description.metadata) if is_raw else description.metadata.or_else(metadata)
+    return replace(description, metadata=merged, companions=(*description.companions, path))
+
+
+def _fault(file: SourceFile) -> str:
+    """Why a file cannot be opened as what its suffix says; empty where it can, or where that matters to no reader."""
+    from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, reading
+
+    suffix = file.path.suffix.lower()
+    if suffix not in RAW_SUFFIXES:
+        return ""
+    if file.hdf5 is not None and not file.fault:
+        try:
+            with reading(str(file.path)):
+                file.hdf5.visititems(lambda name, item: None)
+        except ScanError as error:
+            return str(error)
+        return ""
+    if suffix == ".npy" and file.fault:
+        return file.fault
+    wrong = "it is empty" if not file.head and not file.fault else "it is not HDF5" if suffix in HDF5_SUFFIXES else ""
+    problem = file.fault or wrong
+    return str(ScanError(str(file.path), f"cannot read it: {problem}", NEXT_STEP)) if problem else ""

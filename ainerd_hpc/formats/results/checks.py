@@ -1,0 +1,169 @@
+"""What the readers of results share: two-time maps and their numbers, checked.
+
+A result holds what a correlation gave: two-time maps, g2, mean intensities. Where it holds two-time maps it is a source
+of the line like any other, whether the raw file still exists or not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from math import prod
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.hdf5.chunks import read_rows
+from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_dataset, get_inner, need_dataset, open_hdf5, reading
+
+_LARGEST_RATIO = 2000
+"""No filter makes noise so much smaller: a map that claims to be larger was never written, or its shape is damaged."""
+_MOST_NUMBERS = 2**24
+
+
+def no_maps(path: Path, found: str) -> ScanError:
+    """What a result without two-time maps is told."""
+    problem = f"expected two-time maps, found {found}"
+    return ScanError(str(path), problem, "correlate its raw file, or take it out of the source folder")
+
+
+def numbered(file: h5py.File, group: str, prefix: str) -> dict[int, str]:
+    """Number -> full name of the members `<prefix><number>` of a group, ascending; none where there is no group."""
+    found = get_inner(file, group)
+    members = found if isinstance(found, h5py.Group) else ()
+    matches = [re.fullmatch(rf"{prefix}(\d{{1,9}})", name) for name in members]
+    return dict(sorted((int(match[1]), f"{group}/{match[0]}") for match in matches if match))
+
+
+def need_maps(file: h5py.File, names: Sequence[str]) -> list[h5py.Dataset]:
+    """The two-time maps (t, t) of these names, all of one length.
+
+    Raises
+    ------
+    ScanError
+        One is missing, is no square of real numbers, differs from the first in length, or holds no data.
+    """
+    maps = [need_dataset(file, name) for name in names]
+    for name, one in zip(names, maps, strict=True):
+        length = maps[0].shape[0] if maps[0].ndim else 0
+        check_map(one, f"{file.filename}:/{name}", (length, length))
+    return maps
+
+
+def check_map(dataset: h5py.Dataset, where: str, shape: tuple[int, ...]) -> None:
+    """Refuse what cannot be two-time maps of this shape, without reading it.
+
+    Raises
+    ------
+    ScanError
+        It is of another shape, is no array of real numbers, or holds no data.
+    """
+    if dataset.shape != shape or min(shape) < 1 or shape[-1] < 2 or dataset.dtype.kind != "f":
+        problem = f"expected two-time maps of {shape} real numbers, found {dataset.dtype} {dataset.shape}"
+        raise ScanError(where, problem, NEXT_STEP)
+    stored, size = dataset.id.get_storage_size(), prod(shape) * dataset.dtype.itemsize
+    if not dataset.is_virtual and dataset.external is None and size > _LARGEST_RATIO * stored:
+        problem = f"expected two-time maps of {size} bytes, found {stored} bytes of data"
+        raise ScanError(where, problem, NEXT_STEP)
+
+
+def read_numbered(path: Path, group: str, prefix: str) -> np.ndarray:
+    """The maps `<prefix><number>` of a group, in their order, as of `read_stack`.
+
+    Raises
+    ------
+    ScanError
+        As for `need_maps` and `read_stack`.
+    """
+    with open_hdf5(path) as file, reading(str(path)):
+        names = list(numbered(file, group, prefix).values())
+        maps = need_maps(file, names)
+        length = maps[0].shape[0] if maps else 0
+        return read_stack(len(maps), length, lambda q_bin: (f"{path}:/{names[q_bin]}", read_rows(maps[q_bin])))
+
+
+def read_stack(num: int, length: int, read: Callable[[int], tuple[str, np.ndarray]]) -> np.ndarray:
+    """Two-time maps, (q_bin, t1, t2) float32, complete and symmetric; those stored as one triangle are completed.
+
+    Parameters
+    ----------
+    num, length : int
+        Maps, and their frames.
+    read : callable
+        Where the map of a q-bin lies, for errors, and its values (t, t); what it raises goes on to the caller.
+
+    Raises
+    ------
+    ScanError
+        A map is neither symmetric nor one triangle, or holds no finite number.
+    """
+    from ainerd_hpc.kernels.diagonals import complete_triangle
+
+    maps = np.empty((num, length, length), dtype=np.float32)
+    for q_bin in range(num):
+        where, c2 = read(q_bin)
+        c2 = c2.astype(np.float32, copy=False)
+        if not np.isfinite(c2).any():
+            raise ScanError(where, "expected a two-time map, found only NaN", "export it again")
+        try:
+            maps[q_bin] = complete_triangle(c2)
+        except ValueError as error:
+            raise ScanError(where, str(error), "check that the file holds two-time maps") from None
+    return maps
+
+
+def whole_number(file: h5py.File, name: str) -> int:
+    """A single number above 0.
+
+    Raises
+    ------
+    ScanError
+        There is none, or another.
+    """
+    need_dataset(file, name)
+    found = numbers(file, name)
+    if found is None or found.size != 1 or not 1 <= found[0] < 2**31 or found[0] % 1:
+        problem = f"expected a whole number above 0, found {found}"
+        raise ScanError(f"{file.filename}:/{name}", problem, NEXT_STEP)
+    return int(found[0])
+
+
+def numbers(file: h5py.File, name: str) -> np.ndarray | None:
+    """All numbers of a dataset, in a row; None where there is none.
+
+    Raises
+    ------
+    ScanError
+        They are no numbers, or more than could be read.
+    """
+    found = get_dataset(file, name)
+    if found is None:
+        return None
+    if found.dtype.kind not in "uif" or prod(found.shape) > _MOST_NUMBERS:
+        problem = f"expected numbers, found {found.dtype} {found.shape}"
+        raise ScanError(f"{file.filename}:/{name}", problem, NEXT_STEP)
+    return read_rows(found).ravel()
+
+
+def check_labels(where: str, labels: np.ndarray, num_labels: int) -> np.ndarray:
+    """The labels as indices from 0, where all of them are labels 1..num_labels.
+
+    Raises
+    ------
+    ScanError
+        One is not.
+    """
+    with np.errstate(invalid="ignore"):
+        index = labels.astype(np.int64) - 1
+    if not np.array_equal(index + 1, labels) or (index < 0).any() or (index >= num_labels).any():
+        problem = f"expected numbers of q-bins from 1 to {num_labels}, found {labels[:5].tolist()}"
+        raise ScanError(where, problem, NEXT_STEP)
+    return index
+
+
+def is_simulated(file: h5py.File) -> bool:
+    """Whether we have written it, from a scan that was simulated."""
+    scan = get_inner(file, "ainerd_hpc/scan")
+    return isinstance(scan, h5py.Group) and bool(scan.attrs.get("simulated", False))

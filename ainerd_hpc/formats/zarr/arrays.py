@@ -1,0 +1,180 @@
+"""Frames in Zarr stores: any array (t, y, x) by its path, and the counts of an archive of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import inf, nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ainerd_hpc.formats.description import Description, Metadata
+from ainerd_hpc.formats.events.blocks import EventFrames
+from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.formats.zarr.events import ZarrEvents, event_shape, event_sizes
+from ainerd_hpc.formats.zarr.stores import (
+    ZIP_MAGIC,
+    Documents,
+    attributes_of,
+    document_names,
+    open_array,
+    open_documents,
+    open_store,
+    read_layout,
+    reading_store,
+    shape_and_dtype,
+)
+from ainerd_hpc.types import Content
+
+_FORMS = ("events", "frames")
+
+
+class ZarrArray:
+    """Reader of one array (t, y, x) of Zarr stores, by its path in them.
+
+    Parameters
+    ----------
+    dataset : str
+        Such as `measurement/data`; empty for a store that is an array itself.
+    """
+
+    content = Content.FRAMES
+
+    def __init__(self, dataset: str) -> None:
+        self.dataset = dataset.strip("/")
+        self.name = f"zarr-array:{self.dataset}"
+
+    def matches(self, file: SourceFile) -> bool:
+        """Whether the file or folder is a store with such an array."""
+        try:
+            if not _is_store(file):
+                return False
+            with open_documents(file.path) as documents:
+                shape, dtype = shape_and_dtype(documents, self.dataset)
+                return len(shape) == 3 and dtype.kind in "uif"
+        except Exception:  # whatever a document holds that is no metadata
+            return False
+
+    def describe(self, file: SourceFile) -> Description:
+        """Shape of the array; no frame is read.
+
+        Raises
+        ------
+        ScanError
+            It is damaged, holds no counts, or is stored in a way that is not safe to read.
+        """
+        with reading_store(f"{file.path}:/{self.dataset}"), open_documents(file.path) as documents:
+            layout = read_layout(documents, self.dataset, 3)
+        metadata = tuple(file.path / name for name in document_names(self.dataset) if (file.path / name).is_file())
+        num_frames, height, width = layout.shape
+        return Description(num_frames, layout.dtype.itemsize, height, width, companions=metadata)
+
+    @contextmanager
+    def open(self, path: Path) -> Iterator[ZarrFrames]:
+        """The frames, to be read block by block.
+
+        Raises
+        ------
+        ScanError
+            As for `describe`.
+        """
+        with open_store(path) as (documents, store):
+            yield ZarrFrames(path, documents, store, self.dataset)
+
+
+class ZarrFrames:
+    """Frames of an open store, in native byte order; any number of threads may read."""
+
+    def __init__(self, path: Path, documents: Documents, store: Any, dataset: str) -> None:
+        self._where = f"{path}:/{dataset}"
+        with reading_store(self._where):
+            layout = read_layout(documents, dataset, 3)
+            self._array = open_array(store, dataset, layout)
+        self.dtype = layout.dtype.newbyteorder("=")
+        self.shape, self.per_chunk = layout.shape, layout.chunk[0]
+
+    def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
+        """Frames start, start + step, ... below stop, (n, y, x).
+
+        Raises
+        ------
+        ScanError
+            Naming the frames that cannot be read.
+        """
+        with reading_store(f"{self._where} frames {start}..{stop - 1}"):
+            return np.asarray(self._array[start : max(start, stop) : step]).astype(self.dtype, copy=False)
+
+
+class AinerdFrames:
+    """Reader of `frames/<scan>.zarr.zip` of an archive of ours: frames, or events by pixel."""
+
+    name = "ainerd-frames"
+    content = Content.FRAMES
+
+    @staticmethod
+    def matches(file: SourceFile) -> bool:
+        """Whether the file is a Zarr group in a zip that says so."""
+        try:
+            if not file.head.startswith(ZIP_MAGIC):
+                return False
+            with open_documents(file.path) as documents:
+                return attributes_of(documents).get("form") in _FORMS
+        except Exception:  # whatever a document holds that is no metadata
+            return False
+
+    @staticmethod
+    def describe(file: SourceFile) -> Description:
+        """Shape of a scan and its frame period; no count is read.
+
+        Raises
+        ------
+        ScanError
+            The product is damaged, or nothing says how many rows and columns its events come from.
+        """
+        with reading_store(str(file.path)), open_documents(file.path) as documents:
+            attributes, metadata = attributes_of(documents), _metadata(documents)
+            events: dict[str, Any] = {}
+            if attributes.get("form") == "events":
+                (num_frames, height, width), itemsize = event_shape(file.path, documents), EventFrames.dtype.itemsize
+                events = event_sizes(documents, (num_frames, height, width))
+            else:
+                layout = read_layout(documents, "frames", 3)
+                (num_frames, height, width), itemsize = layout.shape, layout.dtype.itemsize
+        simulated = attributes.get("simulated") is True
+        return Description(num_frames, itemsize, height, width, **events, metadata=metadata, simulated=simulated)
+
+    @staticmethod
+    @contextmanager
+    def open(path: Path) -> Iterator[ZarrFrames | ZarrEvents]:
+        """The frames of a scan, to be read block by block.
+
+        Of events, the pointer (8 bytes a pixel) and a number for each frame are in memory, for which all times are read
+        once; then some 8 million events at a time, for each of which the file is read once more.
+
+        Raises
+        ------
+        ScanError
+            As for `describe`, or the events make no sense.
+        """
+        with open_store(path) as (documents, store):
+            with reading_store(str(path)):
+                is_events = attributes_of(documents).get("form") == "events"
+            if is_events:
+                yield ZarrEvents(path, documents, store)
+            else:
+                yield ZarrFrames(path, documents, store, "frames")
+
+
+def _metadata(documents: Documents) -> Metadata:
+    """What the attributes of a product of ours say."""
+    attributes = attributes_of(documents)
+    known = Metadata(frame_time=float(attributes.get("frame_time", nan)))
+    if known.has_frame_time and not 0.0 < known.frame_time < inf:
+        raise ValueError(f"expected a frame_time above 0 s, found {known.frame_time}")
+    return known
+
+
+def _is_store(file: SourceFile) -> bool:
+    return file.head.startswith(ZIP_MAGIC) or (not file.head and file.path.is_dir())

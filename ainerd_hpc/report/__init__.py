@@ -1,0 +1,1 @@
+"""The page: everything that an archive has to say, in one file that opens anywhere."""

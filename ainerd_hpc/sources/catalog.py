@@ -1,0 +1,83 @@
+"""The catalog of an archive as a table: made from what was found, asked by conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ainerd_hpc import __version__
+from ainerd_hpc.archive.layout import CATALOG_COLUMNS, Archive
+from ainerd_hpc.archive.tables import read_table, table_digest, write_table
+from ainerd_hpc.errors import ConfigError
+from ainerd_hpc.types import Problem, Scan
+
+if TYPE_CHECKING:
+    from ainerd_hpc.sources.walk import FileRecord
+
+SAMPLE_PREFIX = "sample_"
+"""Before a column of the sample log that has the name of another column."""
+_RECORDS = f"records {__version__} "
+"""Other versions may see other things in a file."""
+
+
+def catalog_table(scans: Sequence[Scan], problems: Iterable[Problem], log: pd.DataFrame) -> pd.DataFrame:
+    """A row a scan: its fields, its problems, and the sample log at its middle."""
+    reasons = {problem.scan_id: problem.reason for problem in problems}
+    scans = [scan.with_state("quarantined") if scan.scan_id in reasons else scan for scan in scans]
+    rows = [{**asdict(scan), "content": scan.content.value} for scan in scans]
+    table = pd.DataFrame(rows, columns=CATALOG_COLUMNS)
+    table["problems"] = [reasons.get(scan.scan_id, "") for scan in scans]
+    middles = np.array([scan.start_time + scan.duration / 2 for scan in scans])
+    return pd.concat([table, sample_columns(log, middles, table.columns)], axis=1)
+
+
+def sample_columns(log: pd.DataFrame, times: np.ndarray, taken: Collection[str]) -> pd.DataFrame:
+    """The sample log at `times` (n,), s; a column whose name is `taken` gets `SAMPLE_PREFIX` before it."""
+    from ainerd_hpc.formats.beside import sample_log
+
+    columns = sample_log.at_times(log, times)
+    return columns.rename(columns={name: f"{SAMPLE_PREFIX}{name}" for name in columns if name in taken})
+
+
+def matching(table: pd.DataFrame, condition: str) -> pd.DataFrame:
+    """The rows of a catalog for which a condition holds, in the language of `pandas.DataFrame.query`.
+
+    Beside the columns there are `start` and `stop`, which can be compared with ISO dates.
+
+    Raises
+    ------
+    ConfigError
+        The condition cannot be understood.
+    """
+    seconds = {"start": table["start_time"], "stop": table["start_time"] + table["num_frames"] * table["frame_time"]}
+    dates = {name: pd.to_datetime(values, unit="s", errors="coerce") for name, values in seconds.items()}
+    try:
+        chosen = table.assign(**dates).query(condition)
+        return table.loc[chosen.index]
+    except Exception as error:  # what a wrong condition raises depends on where it is wrong
+        reason = " ".join(str(error).split())
+        columns = ", ".join([*table.columns, *dates])
+        raise ConfigError(f"condition {condition!r}: {reason}; the columns are {columns}") from None
+
+
+def publish_records(archive: Archive, records: Sequence[FileRecord], dataset: str = "") -> None:
+    """Keep what is known of the files, so that the next walk opens only those that changed."""
+    from ainerd_hpc.sources.walk import to_row
+
+    write_table(archive.records_path, pd.DataFrame([to_row(record) for record in records]), _RECORDS + dataset)
+
+
+def read_records(archive: Archive, dataset: str = "") -> dict[Path, FileRecord]:
+    """What an earlier walk kept, by path; empty where there was none, or it was of another version or dataset."""
+    from ainerd_hpc.sources.walk import from_row
+
+    if table_digest(archive.records_path) != _RECORDS + dataset:
+        return {}
+    table = read_table(archive.records_path)
+    records = [from_row(*row) for row in zip(table["path"], table["record"], strict=True)]
+    return {record.path: record for record in records}

@@ -1,0 +1,52 @@
+"""What the scans of an archive share: partitions, the sample log, the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ainerd_hpc.archive.groups import writing_group
+from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.sources.discovery import Discovery
+from ainerd_hpc.types import Problem
+
+if TYPE_CHECKING:
+    pass
+
+
+def publish_shared(archive: Archive, found: Discovery) -> None:
+    """Publish what the scans share: their partitions, under the digests of their content, and the sample log."""
+    from ainerd_hpc.archive.tables import write_table
+    from ainerd_hpc.sources.catalog import publish_records
+
+    for path in found.partitions:
+        _publish_partition(archive, path)
+    publish_records(archive, found.records, found.dataset)
+    write_table(archive.sample_log_path, found.sample_log_table)
+
+
+def publish_catalog(archive: Archive, found: Discovery, problems: Sequence[Problem]) -> None:
+    """Publish the catalog; scans with a problem in any stage are `quarantined`, all others `ingested`."""
+    from ainerd_hpc.archive.tables import write_table
+    from ainerd_hpc.sources.catalog import catalog_table
+
+    scans = [scan.with_state("ingested") for scan in found.scans]
+    write_table(archive.catalog_path, catalog_table(scans, problems, found.sample_log_table))
+
+
+def _publish_partition(archive: Archive, path: Path) -> None:
+    from ainerd_hpc.formats.partitions.partition import read_partition
+
+    partition = read_partition(path)
+    product = archive.partition_path(partition.digest)
+    if product.exists():
+        return
+    with writing_group(product, {"digest": partition.digest, "source": path.name}) as group:
+        group.add("mask", partition.mask, ("y", "x"))
+        group.add("dynamic_roi_map", partition.dynamic_roi_map, ("y", "x"))
+        group.add("static_roi_map", partition.static_roi_map, ("y", "x"))
+        group.add("dynamic_q_list", partition.dynamic_q_list, ("q_bin",), units="1/angstrom")
+        group.add("static_q_list", partition.static_q_list, ("static_bin",), units="1/angstrom")
+        group.add("dynamic_phi_list", partition.dynamic_phi_list, ("q_bin",), units="degree")
+        group.add("static_phi_list", partition.static_phi_list, ("static_bin",), units="degree")

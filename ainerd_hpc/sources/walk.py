@@ -1,0 +1,300 @@
+"""What lies below a folder: every file looked at once, and again only when it has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.description import Description, Metadata
+from ainerd_hpc.formats.hdf5.reading import NEXT_STEP
+from ainerd_hpc.formats.opening import keeping_open, opened
+from ainerd_hpc.formats.registry import FoundScan, reader, scans_of
+from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.formats.suffixes import RAW_SUFFIXES
+from ainerd_hpc.sources.companions import parts_of_others
+from ainerd_hpc.sources.isolated import Death, Lookers, lookers
+from ainerd_hpc.types import Content
+
+_SAMPLES, _SAMPLE_BYTES = 16, 1024
+_STORES = {"zarr.json", ".zarray", ".zgroup"}
+"""A folder with one of these is one Zarr array or group."""
+
+
+class Kind(Enum):
+    """What a file is to us."""
+
+    SCAN = "scan"
+    METADATA = "metadata"
+    PARTITION = "partition"
+    SAMPLE_LOG = "sample_log"
+    BROKEN = "broken"
+    """Cannot be read as what it seems to be."""
+    IGNORED = "ignored"
+    """In good order, of a format that may hold scans, without one."""
+    OTHER = "other"
+    COMPANION = "companion"
+    """Belongs to the scan of another file, with which it was read."""
+
+
+_DEPENDENT = {Kind.BROKEN, Kind.IGNORED, Kind.OTHER}
+"""What a file may be only for want of the files beside it."""
+
+
+class PartitionFacts(NamedTuple):
+    """What the catalog needs of a partition."""
+
+    digest: str
+    height: int
+    width: int
+    num_q_bins: int
+    num_pixels: int
+    largest_bin: int
+    num_static_bins: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.height, self.width
+
+
+class Stamp(NamedTuple):
+    """By which a changed file is known."""
+
+    size: int
+    modified: int
+    """ns."""
+    folder_modified: int
+    """ns; files may come and go beside a file that has others."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """What is known of a file, or of a folder that is one store."""
+
+    path: Path
+    stamp: Stamp
+    kind: Kind
+    scans: tuple[FoundScan, ...] = ()
+    metadata: Metadata | None = None
+    partition: PartitionFacts | None = None
+    reason: str = ""
+    """Why it is broken or ignored, in one line."""
+    content: str = ""
+    """Digest of samples of a file of frames: two copies have the same."""
+    others: tuple[int, ...] = ()
+    """Size and date (ns) of each companion."""
+
+    def is_current(self, stamp: Stamp) -> bool:
+        """Whether a file with this stamp would be found to be the same."""
+        if self.stamp[:2] != stamp[:2] or any(scan.reason for scan in self.scans):
+            return False
+        companions = [path for scan in self.scans for path in scan.companions]
+        if self.others != _stamps(companions):
+            return False
+        return not (companions or self.kind in _DEPENDENT) or self.stamp == stamp
+
+
+def walk(roots: Iterable[Path], known: Mapping[Path, FileRecord], dataset: str = "") -> list[FileRecord]:
+    """All files below the roots, each in the order of its path; what is known and has not changed is not opened.
+
+    Hidden files and folders are left out, links to folders are not followed.
+    """
+    found, fresh = {}, {}
+    for root in roots:
+        for path, stamp, reason in _entries(root):
+            old = known.get(path)
+            if reason:
+                broken = FileRecord(path, stamp, Kind.BROKEN, reason=reason)
+                found[path] = old if old == broken else broken
+            elif old is not None and old.is_current(stamp):
+                found[path] = old
+            else:
+                fresh[path] = stamp
+    found |= _look_at_all(fresh, found, dataset)
+    return [found[path] for path in sorted(found)]
+
+
+def _look_at_all(fresh: Mapping[Path, Stamp], found: Mapping[Path, FileRecord], dataset: str) -> dict[Path, FileRecord]:
+    """Records of files that are new; what belongs to the scan of another file is read with it, and not again."""
+    waiting = parts_of_others(fresh)
+    first = [(path, stamp) for path, stamp in fresh.items() if path not in waiting]
+    records = {one.path: one for one in look_at_each(first, dataset)}
+    taken = {path for one in (*found.values(), *records.values()) for scan in one.scans for path in scan.companions}
+    records |= {path: FileRecord(path, fresh[path], Kind.COMPANION) for path in waiting & taken}
+    left = [(path, fresh[path]) for path in sorted(waiting - taken)]
+    left += [(path, one.stamp) for path, one in found.items() if one.kind is Kind.COMPANION and path not in taken]
+    return records | {one.path: one for one in look_at_each(left, dataset)}
+
+
+def look_at_each(files: Sequence[tuple[Path, Stamp]], dataset: str = "") -> Iterator[FileRecord]:
+    """What each file is; whatever it holds, this does not fail: other processes look. `dataset` as for `scans_of`."""
+    with looking() as lookers:
+        results = lookers.map([(path, stamp, dataset) for path, stamp in files])
+        for (path, _), record in zip(files, results, strict=True):
+            yield _fatal(path, record.reason) if isinstance(record, Death) else record
+
+
+def looking() -> AbstractContextManager[Lookers]:
+    """Processes that look at files, as long as the block: starting one takes some tenths of a second."""
+    return lookers(f"{__name__}:look_at")
+
+
+def _fatal(path: Path, reason: str) -> FileRecord:
+    """Of a file over which a process died; it is looked at again in the next walk."""
+    problem = ScanError(str(path), f"expected a file that can be read, found that this {reason}", NEXT_STEP)
+    return FileRecord(path, Stamp(0, 0, 0), Kind.BROKEN, reason=str(problem))
+
+
+def look_at(given: tuple[Path, Stamp, str]) -> FileRecord:
+    """Open a file once and say what it is: path, stamp, and `dataset` as for `scans_of`."""
+    path, stamp, dataset = given
+    with keeping_open(), SourceFile(path) as file:
+        try:
+            return _look_at(file, FileRecord(path, stamp, Kind.OTHER), dataset)
+        except ScanError as error:
+            return FileRecord(path, stamp, Kind.BROKEN, reason=str(error))
+        except Exception as error:  # that nobody foresaw: it must not stop the walk
+            problem = f"cannot read it: unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+            return FileRecord(path, stamp, Kind.BROKEN, reason=str(ScanError(str(path), problem, NEXT_STEP)))
+
+
+def _stamps(paths: Iterable[Path]) -> tuple[int, ...]:
+    stats = [path.stat() for path in paths if path.exists()]
+    return tuple(number for stat in stats for number in (stat.st_size, stat.st_mtime_ns))
+
+
+def to_row(record: FileRecord) -> dict[str, bytes | str]:
+    """A record as a row of a table; paths as bytes, since not all are UTF-8."""
+    known = asdict(record)
+    del known["path"]
+    return {"path": os.fsencode(record.path), "record": json.dumps(known, default=_plain)}
+
+
+def from_row(path: bytes, record: str) -> FileRecord:
+    """The record of a row."""
+    known = json.loads(record)
+    known["others"] = tuple(known["others"])
+    known["stamp"], known["kind"] = Stamp(*known["stamp"]), Kind(known["kind"])
+    known["metadata"] = None if known["metadata"] is None else Metadata(**known["metadata"])
+    known["partition"] = None if known["partition"] is None else PartitionFacts(*known["partition"])
+    known["scans"] = tuple(_scan_from(scan) for scan in known["scans"])
+    return FileRecord(Path(os.fsdecode(path)), **known)
+
+
+def _scan_from(known: dict[str, Any]) -> FoundScan:
+    described = known.pop("description")
+    known["path"] = Path(known["path"])
+    if described is None:
+        return FoundScan(**known)
+    companions = tuple(Path(path) for path in described.pop("companions"))
+    metadata = Metadata(**described.pop("metadata"))
+    return FoundScan(**known, description=Description(**described, metadata=metadata, companions=companions))
+
+
+def _plain(value: object) -> object:
+    return value.value if isinstance(value, Kind) else str(value)
+
+
+def _look_at(file: SourceFile, record: FileRecord, dataset: str) -> FileRecord:
+    from ainerd_hpc.formats.beside import sample_log
+    from ainerd_hpc.formats.beside.metadata import is_metadata, metadata_of
+    from ainerd_hpc.formats.partitions.partition import is_partition
+
+    if is_partition(file):
+        return _partition(replace(record, kind=Kind.PARTITION))
+    if is_metadata(file):
+        return replace(record, kind=Kind.METADATA, metadata=metadata_of(file.hdf5))
+    if found := tuple(scans_of(file, dataset)):
+        if found[0].reason and found[0].format == "unknown":
+            return replace(record, kind=Kind.BROKEN, reason=found[0].reason)
+        others = _stamps(path for scan in found for path in scan.companions)
+        return replace(record, kind=Kind.SCAN, scans=found, content=_content(file.path, found), others=others)
+    if file.path.is_dir():
+        reason = f"{file.path}: a Zarr store; to take an array of it for frames, name it in source.dataset"
+        return replace(record, kind=Kind.IGNORED, reason=reason)
+    if sample_log.matches(file):
+        return replace(record, kind=Kind.SAMPLE_LOG)
+    if file.hdf5 is not None:
+        reason = f"{file.path}: neither frames (/entry/data/data) nor two-time maps (square arrays)"
+        return replace(record, kind=Kind.IGNORED, reason=reason)
+    return record
+
+
+def _partition(record: FileRecord) -> FileRecord:
+    from ainerd_hpc.formats.partitions.partition import read_partition
+
+    try:
+        found = read_partition(record.path)
+    except ScanError as error:
+        return replace(record, reason=str(error))
+    sizes = np.bincount(found.dynamic_roi_map.ravel())[1:]
+    (height, width), num_static = found.mask.shape, len(found.static_q_list)
+    pixels = int(sizes.sum()), int(sizes.max())
+    facts = PartitionFacts(found.digest, height, width, len(found.dynamic_q_list), *pixels, num_static)
+    return replace(record, partition=facts)
+
+
+def _content(path: Path, scans: Sequence[FoundScan]) -> str:
+    """Digest of the size and of samples from the beginning to the end."""
+    if path.is_dir() or any(
+        not scan.description or reader(scan.format).content is not Content.FRAMES for scan in scans
+    ):
+        return ""
+    digest = hashlib.blake2b(digest_size=16)
+    files = [path, *(one for scan in scans for one in scan.companions if one.exists())]
+    for one in (files[0], *files[1:][-2:]):  # those that a look at a long series still has open
+        with opened(one) as file:
+            digest.update(f"{len(files)} {file.size}".encode())
+            for number in range(_SAMPLES):
+                offset = max(0, file.size - _SAMPLE_BYTES) * number // (_SAMPLES - 1)
+                digest.update(file.read(_SAMPLE_BYTES, offset))
+    return digest.hexdigest()
+
+
+def _entries(root: Path) -> Iterator[tuple[Path, Stamp, str]]:
+    """Files and stores below a folder, with the reason why one cannot be looked at."""
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            modified = folder.stat().st_mtime_ns
+            with os.scandir(folder) as entries:
+                listed = [entry for entry in entries if not entry.name.startswith(".") or entry.name in _STORES]
+        except OSError as error:
+            yield folder, Stamp(0, 0, 0), _unreadable(folder, error)
+            continue
+        if _STORES & {entry.name for entry in listed}:
+            yield folder, Stamp(0, modified, modified), ""
+            continue
+        for entry in listed:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(Path(entry.path))
+            else:
+                yield from _entry(entry, modified)
+
+
+def _entry(entry: os.DirEntry[str], folder_modified: int) -> Iterator[tuple[Path, Stamp, str]]:
+    """A file, if it is one; a link that leads to none, if it is called like data."""
+    path = Path(entry.path)
+    try:
+        if entry.is_file():
+            stat = entry.stat()
+            yield path, Stamp(stat.st_size, stat.st_mtime_ns, folder_modified), ""
+        elif entry.is_symlink() and not path.exists() and path.suffix.lower() in RAW_SUFFIXES:
+            problem = ScanError(str(path), "expected a file behind the link, found none", NEXT_STEP)
+            yield path, Stamp(0, 0, folder_modified), str(problem)
+    except OSError as error:
+        yield path, Stamp(0, 0, folder_modified), _unreadable(path, error)
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return str(ScanError(str(path), f"cannot look into it: {error.strerror}", "give read permission, or take it away"))

@@ -1,0 +1,135 @@
+"""The line through qsub, with the manners of OpenPBS in front of SLURM's look-alike of it (`pbs_front`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ainerd_hpc.submission.record import last_submission
+from tests.conftest import digests
+from tests.support import pbs_front
+from tests.support.batch_runs import (
+    begin_local_run,
+    local_digests,
+    logs,
+    queued,
+    states,
+    verb,
+    wait_for,
+    write_config,
+    write_site,
+)
+from tests.support.places import ROOT
+from tests.support.slurm_sandbox import cluster
+
+pytestmark = pytest.mark.pbs
+
+# Stands for ainerd-hpc: every share of ingest, and its end, need two attempts.
+SLOW = """#!/bin/bash
+if [ "$1" = requeue ]; then
+    exec {python} -m ainerd_hpc.cli "$@"
+fi
+echo "$*" >> calls
+mark="seen.${{*//[^a-z0-9]/_}}"
+if [ "$1" != ingest ] || [ -f "$mark" ]; then
+    exit 0
+fi
+touch "$mark"
+trap 'exit 130' TERM
+sleep 60 >/dev/null 2>&1 &
+wait
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    if not Path("/usr/bin/qsub").exists():
+        pytest.skip("no qsub: apt-get install slurm-wlm-torque")
+    folder = tmp_path_factory.mktemp("pbs")
+    prolog = pbs_front.install(folder / "bin", folder / "home")
+    with cluster(tmp_path_factory.mktemp("slurm"), task_prolog=prolog), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+        yield
+
+
+@pytest.fixture
+def config(tmp_path: Path, simulated_source: Path) -> Path:
+    return write_config(tmp_path, simulated_source)
+
+
+def test_the_whole_line_ends_as_a_local_run(config: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    site = write_site(config.parent, "pbs", array={"jobs": 2})
+    result = verb("submit", config, "--site", site)
+    assert result.returncode == 0, result.stderr
+    begin_local_run(config, tmp_path_factory)
+    jobs = re.findall(r"^([\w-]+): job (\d+\S*)$", result.stdout, flags=re.MULTILINE)
+    arrays = {"ingest", "correlate", "maps"}
+    assert [name for name, _ in jobs] == [
+        *(f"{name}{end}" for name in ("ingest", "correlate", "maps") for end in ("", "-end")),
+        *("train", "embed", "cluster", "report"),
+    ]
+    assert all(re.fullmatch(r"\d+\[\]\.sandbox" if name in arrays else r"\d+\.sandbox", job) for name, job in jobs)
+    assert states(config)["report"] == "waiting 1 waiting"
+    archive = config.parent / "archive"
+    wait_for(lambda: not queued(), logs(archive))
+    assert set(states(config).values()) == {"done"}, logs(archive)
+    assert digests(archive) == local_digests(config, tmp_path_factory), logs(archive)
+    names = sorted({re.sub(r"\d+", "N", path.name) for path in archive.glob("jobs/*/logs/*.log")})
+    assert names == sorted(f"{name}.N{'_N' * (name in arrays)}.log" for name, _ in jobs)
+
+
+def test_steps_whose_time_is_up_go_on_in_new_jobs(config: Path, tmp_path: Path) -> None:
+    program = tmp_path / "slow"
+    program.write_text(SLOW.format(python=sys.executable))
+    program.chmod(0o755)
+    nodes = {"cores": 1, "memory": "4 GB", "walltime": 60}
+    command = {"command": [str(program)]}
+    site = write_site(tmp_path, "pbs", lead=58, array={"jobs": 2}, nodes=nodes, environment=command)
+    result = verb("submit", config, "--site", site, "--until", "correlate")
+    assert result.returncode == 0, result.stderr
+    archive = config.parent / "archive"
+    wait_for(lambda: not queued(), logs(archive))
+    submission = last_submission(archive)
+    events = [json.loads(line) for line in (submission.folder / "jobs.jsonl").read_text().splitlines()][1:]
+    line = ["ingest", "ingest-end", "correlate", "correlate-end"]
+    told = [entry["step"]["name"] if "step" in entry else len(entry["jobs"]) for entry in events]
+    assert told == [*line, 3, *line, 2, *line[1:]], logs(archive)
+    assert sorted((submission.folder / "calls").read_text().splitlines()) == sorted(
+        [
+            *["ingest array.yaml --share 1/2", "ingest array.yaml --share 2/2", "ingest array.yaml"] * 2,
+            *["correlate array.yaml --share 1/2", "correlate array.yaml --share 2/2", "correlate array.yaml"],
+        ]
+    )
+    assert "goes on in job" in logs(archive)
+
+
+def test_cancel_and_refusal(config: Path) -> None:
+    site = write_site(config.parent, "pbs", array={"jobs": 2}, single={"cores": 64, "memory": "4 GB"})
+    refused = verb("submit", config, "--site", site)
+    assert refused.returncode == 1
+    assert re.fullmatch(
+        r"ainerd-hpc: cluster: qsub refused \(exit 1\): qsub: .*; "
+        r"jobs \d+\S*(, \d+\S*){7}, submitted before it, are cancelled\n",
+        refused.stderr,
+    )
+    wait_for(lambda: not queued(), "jobs are still there")
+    assert verb("submit", config, "--site", site, "--until", "train").returncode == 0
+    result = verb("cancel", config)
+    assert result.stdout.count(",") == 6, result.stdout + result.stderr
+    wait_for(lambda: not queued(), "cancelled jobs are still there")
+    assert states(config)["train"] == "cancelled 1 cancelled"
+
+
+def test_the_front_refuses_what_openpbs_would(config: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "jobs", tmp_path / "jobs")
+    for words in (["-l", "nodes=1:ppn=2"], ["-l", "select=1:ncpus=1", "-W", "depend=afterok:7"]):
+        command = ["qsub", *words, "-j", "oe", "-o", "jobs/x", "jobs/array.pbs"]
+        assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 2

@@ -1,0 +1,134 @@
+"""A simulated report for the tests of the page: several kinds of dynamics, an ageing sample, a sample log."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ainerd_hpc.report.page import Curve, ReportData
+
+KINDS = (  # tau (s), KWW exponent, contrast, place in the map, spread
+    (0.004, 1.0, 0.32, (-5.0, 2.0), 0.55),
+    (0.030, 0.7, 0.30, (-2.6, -2.4), 0.70),
+    (0.250, 1.0, 0.28, (0.4, 1.6), 0.85),
+    (0.900, 1.6, 0.27, (3.8, -1.2), 0.60),
+    (4.000, 1.9, 0.25, (6.2, 2.4), 0.45),
+    (0.080, 1.3, 0.22, (2.0, 5.0), 0.40),
+    (0.012, 0.5, 0.15, (-5.6, -3.9), 0.35),
+)
+START = 1.7636e9
+"""First scan, seconds of the UTC epoch."""
+FRAMES, FRAME_TIME = 512, 0.01
+
+
+def two_time(tau: float, exponent: float, age: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A (m, m) uint8 picture of C2 - 1 with noise, tau growing along the diagonal for slow dynamics."""
+    lag = np.abs(age[:, None] - age[None, :])
+    middle = (age[:, None] + age[None, :]) / 2
+    local = tau * (1 + 0.6 * middle / age[-1]) if tau > 0.5 else np.full_like(middle, tau)
+    c2 = np.exp(-2 * (lag / local) ** exponent) + rng.normal(0, 0.07, lag.shape)
+    if 0.05 < tau < 0.2:
+        c2 += 0.5 * np.exp(-8 * (1 - np.cos(2 * np.pi * lag / 1.2)))
+    return np.clip(255 * (c2 * 0.8 + 0.1), 0, 255).astype(np.uint8)
+
+
+def small_pictures(table: pd.DataFrame, size: int, rng: np.random.Generator) -> np.ndarray:
+    age = np.linspace(0, FRAMES * FRAME_TIME, size)
+    pictures = [
+        two_time(tau if tau == tau else 9.0, exponent if exponent == exponent else 1.0, age, rng)
+        for tau, exponent in zip(table["tau"], table["kww_exponent"], strict=True)
+    ]
+    return np.array(pictures, np.uint8).reshape(-1, size, size)
+
+
+def table_of(maps: int, seed: int = 7, q_bins: int = 4) -> pd.DataFrame:
+    """`maps` rows; the kinds follow each other in time, as temperature and stress are changed."""
+    rng = np.random.default_rng(seed)
+    scans = -(-maps // (3 * q_bins))
+    row = np.arange(maps)
+    scan = row // (3 * q_bins)
+    drift = scan / max(1, scans - 1) * (len(KINDS) - 1)
+    kind = np.clip(np.rint(drift + rng.normal(0, 0.9, scans)[scan]), 0, len(KINDS) - 1).astype(int)
+    tau, exponent, contrast, place, spread = (np.array(column)[kind] for column in zip(*KINDS, strict=True))
+    q_bin, window = row % q_bins, row // q_bins % 3
+    is_noise = rng.random(maps) < 0.08
+    xy = place + rng.normal(0, 1, (maps, 2)) * spread[:, None] * np.where(is_noise, 2.6, 1)[:, None]
+    q = 0.002 * 1.7**q_bin
+    fitted = tau * (q[0] / q if maps else 1) * rng.lognormal(0, 0.18, maps)
+    fitted[rng.random(maps) < 0.02] = np.nan
+    time = START + 5400 * scan + (scan > scans * 0.6) * 36000 + window * FRAMES * FRAME_TIME
+    return pd.DataFrame(
+        {
+            "map_id": [f"A{s:04d}_q{b}_w{w}" for s, b, w in zip(scan, q_bin, window, strict=True)],
+            "scan_id": [f"A{s:04d}_gel_{298 + 2 * (s // 8):d}K" for s in scan],
+            "q_bin": q_bin,
+            "q": q,
+            "age_start": window * FRAMES,
+            "age_stop": (window + 1) * FRAMES,
+            "frame_time": FRAME_TIME,
+            "time": time,
+            "label": np.where(is_noise, -1, kind),
+            "probability": np.where(is_noise, 0, rng.beta(8, 1.5, maps)),
+            "novelty": np.clip(rng.beta(1.3, 9, maps) + is_noise * rng.uniform(0.1, 0.6, maps), 0, 1),
+            "x": xy[:, 0],
+            "y": xy[:, 1],
+            "tau": fitted,
+            "contrast": contrast * rng.normal(1, 0.06, maps),
+            "kww_exponent": exponent * rng.normal(1, 0.07, maps),
+            "reconstruction_l1": rng.gamma(9, 0.004, maps),
+            "temperature_K": 298.0 + 2 * (scan // 8) + rng.normal(0, 0.05, scans)[scan],
+            "stress_Pa": np.where((scan % 16) > 9, 35.0, 0.0),
+        }
+    )
+
+
+def curve_of(map_id: str, tau: float, exponent: float, contrast: float, rng: np.random.Generator) -> Curve:
+    delay = FRAME_TIME * np.unique(np.geomspace(1, FRAMES * 0.8, 28).astype(int))
+    fit = 1 + contrast * np.exp(-2 * (delay / tau) ** exponent)
+    error = 0.004 + 0.01 * np.sqrt(delay / delay[-1])
+    return Curve(map_id, delay, fit + rng.normal(0, error), error, fit)
+
+
+def report(maps: int = 600, seed: int = 7) -> ReportData:
+    """A full report over `maps` simulated maps."""
+    rng = np.random.default_rng(seed)
+    table = table_of(maps, seed)
+    age = np.linspace(0, FRAMES * FRAME_TIME, 128)
+    exemplars, curves = {}, {}
+    for label, group in table[table["label"] >= 0].groupby("label"):
+        tau, exponent, *_ = KINDS[label]
+        best = group.sort_values(["probability", "map_id"], ascending=[False, True]).head(6)
+        exemplars[int(label)] = [(name, two_time(tau, exponent, age, rng)) for name in best["map_id"]]
+        known = best.dropna(subset=["tau"]).head(5)
+        rows = zip(known["map_id"], known["tau"], known["kww_exponent"], known["contrast"], strict=True)
+        curves[int(label)] = [curve_of(*row, rng) for row in rows]
+    return ReportData(
+        title="One map of all the dynamics",
+        subtitle=f"{table['scan_id'].nunique()} scans, {maps} maps, model default, 2026-11-20",
+        simulated=True,
+        table=table,
+        thumbnails=small_pictures(table, 32, rng),
+        exemplars=exemplars,
+        curves=curves,
+        quarantine=[
+            {
+                "scan_id": "A0017_gel_302K",
+                "stage": "ingest",
+                "reason": "A0017.h5, /entry/data/data, frames 211-212: expected 512, found 210; copy the file again",
+            },
+            {
+                "scan_id": "A0031_gel_304K",
+                "stage": "correlate",
+                "reason": "A0031.h5: all counts are 0; check shutter and mask",
+            },
+        ],
+        facts={
+            "ainerd-hpc": "0.1.0",
+            "config digest": "9f3a61c04be2d715",
+            "model": "default (ainerd2024, 379,665 parameters)",
+            "correlate": "41.2 s",
+            "train": "96.5 s",
+            "cluster": "7.9 s",
+        },
+        sample_columns=("temperature_K", "stress_Pa"),
+    )
