@@ -309,11 +309,11 @@ def _status(options: argparse.Namespace) -> None:
     from ainerd_hpc.archive.run_record import last_run
     from ainerd_hpc.console import console, print_status
     from ainerd_hpc.pipeline import plan
-    from ainerd_hpc.submission.status import standings
+    from ainerd_hpc.submission.status import stage_statuses
 
     config = _config(options)
     plans = plan(config)
-    rows, notes = standings(config.archive, plans)
+    rows, notes = stage_statuses(config.archive, plans)
     print_status(plans, last_run(Archive(config.archive)), rows)
     for note in notes:
         console.print(note, markup=False)

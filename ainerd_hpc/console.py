@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ainerd_hpc.types import Plan, Problem, StageReport, Standing
+from ainerd_hpc.types import Plan, Problem, StageReport, StageStatus
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 _KINDS_SHOWN = 5
@@ -49,14 +49,14 @@ def print_plans(plans: Sequence[Plan], allowed: Sequence[int]) -> None:
     console.print(table)
 
 
-def print_status(plans: Sequence[Plan], last_run: str, standings: Sequence[Standing] = ()) -> None:
+def print_status(plans: Sequence[Plan], last_run: str, stage_statuses: Sequence[StageStatus] = ()) -> None:
     """Where the archive stands; with the jobs of each stage, where it was submitted to a batch system."""
-    of_jobs = ("jobs", "rate", "left") * bool(standings)
+    of_jobs = ("jobs", "rate", "left") * bool(stage_statuses)
     table = _table("Status", "stage", "done", "to do", "quarantined", "state", *of_jobs)
-    for plan, standing in zip(plans, standings or [Standing()] * len(plans), strict=True):
+    for plan, status in zip(plans, stage_statuses or [StageStatus()] * len(plans), strict=True):
         num_todo, num_bad = len(plan.tasks), len(plan.quarantined)
-        state = standing.state or ("to do" if num_todo else "done, some quarantined" if num_bad else "done")
-        more = (standing.jobs, standing.rate, standing.left) * bool(standings)
+        state = status.state or ("to do" if num_todo else "done, some quarantined" if num_bad else "done")
+        more = (status.jobs, status.rate, status.left) * bool(stage_statuses)
         table.add_row(plan.stage, str(plan.num_done), str(num_todo), str(num_bad), state, *more)
     console.print(table)
     console.print(f"last run: {last_run}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from ainerd_hpc import __version__
-from ainerd_hpc.archive.journal import Ledger, record
+from ainerd_hpc.archive.journal import Journal, record
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.run_record import RunRecord
 from ainerd_hpc.config import RunConfig
@@ -76,21 +76,21 @@ def plan(
     config: RunConfig,
     first: str | None = None,
     until: str | None = None,
-    ledger: Ledger | None = None,
+    journal: Journal | None = None,
     found: Discovery | None = None,
 ) -> list[Plan]:
     """What every stage has left to do, from metadata alone; nothing is written. `found`: by `survey`, if known."""
     wanted, upto = stage_names(config, first, until), stage_names(config, until=until)
-    plans = plan_for(found or survey(config), config, upto, ledger or Ledger(config.archive))
+    plans = plan_for(found or survey(config), config, upto, journal or Journal(config.archive))
     return [planned for planned in plans if planned.stage in wanted]
 
 
-def plan_for(found: Discovery, config: RunConfig, names: Sequence[str], ledger: Ledger) -> list[Plan]:
+def plan_for(found: Discovery, config: RunConfig, names: Sequence[str], journal: Journal) -> list[Plan]:
     """Plans of a line of stages that begins at the source, for scans that are known."""
     scans = _without(found.scans, found.problems)
     plans = []
     for name in names:
-        planned = create(name, config).plan(scans, ledger)
+        planned = create(name, config).plan(scans, journal)
         if name == INGEST:
             planned = replace(planned, quarantined=planned.quarantined + found.problems)
         plans.append(planned)
@@ -193,13 +193,13 @@ class Run:
         """
         names = stage_names(self.config, self.first, self.until)
         self._announce(names)
-        self.ledger = Ledger(self.config.archive)
+        self.journal = Journal(self.config.archive)
         if self.retry_failed:
-            self.ledger.forget(names)
+            self.journal.forget(names)
         self._check(names, survey(self.config))
         with self._at_work() as workers:
             if self.retry_failed:
-                self.ledger.forgive(names)
+                self.journal.forgive(names)
             self.archive.sweep()
             problems = self._stages(names, workers)
             self._lock.check()
@@ -230,7 +230,7 @@ class Run:
         if create(name, self.config).shape is not Shape.ARRAY:
             raise ConfigError(f"{name}: has one task, which cannot be shared; run `ainerd-hpc {name}`")
         self._announce([f"{name}, share {number} of {num_shares}"])
-        self.ledger = Ledger(self.config.archive)
+        self.journal = Journal(self.config.archive)
         with self._at_work(shared=True) as workers:
             began = time.perf_counter()
             stage, found = create(name, self.config), survey(self.config)
@@ -242,7 +242,7 @@ class Run:
             results = list(self._results(stage, planned, workers))
             failed = _failed(stage, results)
             self._lock.check()
-            self.ledger.note_failures(name, failed)
+            self.journal.note_failures(name, failed)
             self.reports.append(_report(name, planned, results, len(failed), time.perf_counter() - began))
             self.record.write("quarantined" if failed else "done")
         print_summary(self.reports, failed)
@@ -266,7 +266,7 @@ class Run:
     def _check(self, names: Sequence[str], found: Discovery) -> list[Plan]:
         """Refuse what cannot fit, and a stage that is run alone before those that it needs; give the plans so far."""
         line = stage_names(self.config, until=names[-1])
-        plans = plan_for(found, self.config, line, self.ledger)
+        plans = plan_for(found, self.config, line, self.journal)
         check_before(names[0], [planned for planned in plans if planned.stage not in names])
         check([planned for planned in plans if planned.stage in names], self.config)
         return plans
@@ -289,7 +289,7 @@ class Run:
                 known = found.problems if name == INGEST else ()
                 problems += _new(self._stage(stage, scans, workers, known), problems)
             else:
-                problems += stage.plan(scans, self.ledger).quarantined
+                problems += stage.plan(scans, self.journal).quarantined
             scans = _without(scans, problems)
             if stage.quarantines:
                 publish_catalog(self.archive, found, problems)
@@ -307,13 +307,13 @@ class Run:
         """Run one stage and give its problems, old and new."""
         began = time.perf_counter()
         console.print(f"[bold]{stage.name}[/]: {STAGES[stage.name]}")
-        planned = stage.plan(scans, self.ledger)
+        planned = stage.plan(scans, self.journal)
         check([planned], self.config)
         results = list(self._results(stage, planned, workers))
         problems = [*planned.quarantined, *known, *_failed(stage, results)]
         self._lock.check()
         if stage.quarantines:
-            self.ledger.quarantine(stage.name, problems)
+            self.journal.quarantine(stage.name, problems)
         left = _without(scans, problems)
         if problems and not left:
             first = problems[0].reason
@@ -330,7 +330,7 @@ class Run:
         if problems:
             raise QuarantinedError(
                 f"{len({p.scan_id for p in problems})} scans are in quarantine, all others are done; "
-                f"see {self.ledger.quarantine_path}, mend the scans and run again"
+                f"see {self.journal.quarantine_path}, mend the scans and run again"
             )
 
     def _results(self, stage: Stage, planned: Plan, workers: Workers) -> Iterator[TaskResult]:
@@ -360,7 +360,7 @@ class Run:
             yield
         except BaseException as error:
             if not isinstance(error, Exception):
-                self.ledger.note_interrupted(planned.stage, planned.tasks)
+                self.journal.note_interrupted(planned.stage, planned.tasks)
             raise
 
 

@@ -216,7 +216,7 @@ class StageReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StageStatus:
     """How the jobs of a stage stand, as texts for a table; empty where it has none."""
 
     state: str = ""

@@ -49,7 +49,7 @@ _at_work: dict[Path, tuple[int, str]] = {}
 """For each archive: this process, and the run that it works for."""
 
 
-class Ledger:
+class Journal:
     """The journal and the quarantine of one archive, as they were when it was opened.
 
     Parameters
@@ -60,7 +60,7 @@ class Ledger:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._journal, self._kills = _fold(root / "journal")
+        self._digests, self._kills = _fold(root / "journal")
         paths = [self.quarantine_path, *self._failures("*")]
         self._problems = {(p.stage, p.scan_id): p for path in paths for p in _read_problems(path)}
 
@@ -77,7 +77,7 @@ class Ledger:
         """Whether the product exists and is current."""
         if not product.exists():
             return False
-        return (self._journal.get((stage, key)) or recorded_digest(product)) == digest
+        return (self._digests.get((stage, key)) or recorded_digest(product)) == digest
 
     def find_problem(self, stage: str, scan_id: str, digest: str) -> Problem | None:
         """Why the task failed before, on the same input with the same config; None when it did not."""
@@ -102,7 +102,7 @@ class Ledger:
                 record(self._root, "interrupted", stage, key, digest)
 
     def note_interrupted(self, stage: str, tasks: Iterable[Task]) -> None:
-        """Note which of these tasks were ended in order, in the middle, since the ledger was opened."""
+        """Note which of these tasks were ended in order, in the middle, since the journal was opened."""
         kills = _fold(self._root / "journal")[1]
         for task in tasks:
             for _ in range(kills[stage, task.key, task.digest] - self.num_kills(stage, task)):

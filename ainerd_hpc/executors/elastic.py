@@ -29,7 +29,7 @@ from ainerd_hpc.executors.protection import security_files
 from ainerd_hpc.executors.through_dask import Dask, connected, settings
 from ainerd_hpc.executors.worker_jobs import JOB_NAME, call, worker_cluster
 from ainerd_hpc.site.allocation import PBS_ENDED, outside_environment
-from ainerd_hpc.site.workers import Crew, site_of
+from ainerd_hpc.site.workers import Sizing, site_of
 
 _INTERVAL = 1.0
 """Seconds between looks at the workers; they cost the batch system nothing."""
@@ -46,7 +46,9 @@ _LEFT_OFTEN = 5
 
 
 @contextlib.contextmanager
-def open_elastic(config: ExecutorConfig, crew: Crew, alone: bool, report: Path | None, folder: Path) -> Iterator[Dask]:
+def open_elastic(
+    config: ExecutorConfig, sizing: Sizing, alone: bool, report: Path | None, folder: Path
+) -> Iterator[Dask]:
     """Workers in jobs that live as long as the block, or shorter: none while there is nothing to do.
 
     Raises
@@ -59,7 +61,7 @@ def open_elastic(config: ExecutorConfig, crew: Crew, alone: bool, report: Path |
     site = site_of(config)
     most = site.array.jobs
     if config.workers:
-        most = min(most, math.ceil(config.workers / crew.workers))
+        most = min(most, math.ceil(config.workers / sizing.workers))
     address = {"dashboard": report is not None, "dashboard_address": ":0"}
     interface = site.environment.interface
     if interface not in psutil.net_if_addrs():  # a login node may have other networks than the nodes
@@ -67,14 +69,14 @@ def open_elastic(config: ExecutorConfig, crew: Crew, alone: bool, report: Path |
     with (
         security_files(folder / "keys") as security,
         dask.config.set(settings(alone)),
-        worker_cluster(site, crew, config.threads, folder, security, scheduler_options=address) as cluster,
+        worker_cluster(site, sizing, config.threads, folder, security, scheduler_options=address) as cluster,
     ):
         if site.system == "slurm":
             _test_script(cluster.job_script())
         refill = cluster.adapt(Adaptive=_Refill, interval=_INTERVAL, maximum=most)
-        refill.begin(site.system, crew.workers, folder)
+        refill.begin(site.system, sizing.workers, folder)
         with connected(report, address=cluster) as client:
-            yield Dask(client, refill, most * crew.workers, config.threads, alone)
+            yield Dask(client, refill, most * sizing.workers, config.threads, alone)
 
 
 def _test_script(script: str) -> None:

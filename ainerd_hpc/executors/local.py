@@ -12,7 +12,7 @@ from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.executors.protection import temporary_security
 from ainerd_hpc.executors.through_dask import Dask, Fixed, connected, settings, worker_environment
-from ainerd_hpc.site.workers import Crew
+from ainerd_hpc.site.workers import Sizing
 
 _PATIENCE = 180.0
 """Seconds without any worker."""
@@ -37,7 +37,7 @@ class _Here(Fixed):
 
 
 @contextlib.contextmanager
-def open_local(config: ExecutorConfig, crew: Crew, alone: bool, report: Path | None) -> Iterator[Dask]:
+def open_local(config: ExecutorConfig, sizing: Sizing, alone: bool, report: Path | None) -> Iterator[Dask]:
     """Workers that live as long as the block; only this machine can reach them, and only this user may."""
     import dask
     from dask.distributed import LocalCluster
@@ -46,10 +46,10 @@ def open_local(config: ExecutorConfig, crew: Crew, alone: bool, report: Path | N
     with (
         dask.config.set(settings(alone) | environment),
         LocalCluster(
-            n_workers=crew.workers,
+            n_workers=sizing.workers,
             threads_per_worker=1,
             processes=True,
-            memory_limit=crew.limit,
+            memory_limit=sizing.limit,
             host="127.0.0.1",
             protocol="tls://",
             security=temporary_security(),
@@ -58,4 +58,4 @@ def open_local(config: ExecutorConfig, crew: Crew, alone: bool, report: Path | N
         ) as cluster,
         connected(report, address=cluster) as client,
     ):
-        yield Dask(client, _Here(cluster, client, crew.workers), crew.workers, config.threads, alone)
+        yield Dask(client, _Here(cluster, client, sizing.workers), sizing.workers, config.threads, alone)

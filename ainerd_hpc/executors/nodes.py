@@ -17,7 +17,7 @@ from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.executors.protection import security_files, worker_options
 from ainerd_hpc.executors.through_dask import Dask, Fixed, connected, settings, worker_environment
 from ainerd_hpc.site.allocation import System, find_allocation, spread_command
-from ainerd_hpc.site.workers import Crew, site_of
+from ainerd_hpc.site.workers import Sizing, site_of
 
 _SPREAD: Mapping[System, tuple[str, ...]] = {
     "slurm": (
@@ -34,7 +34,9 @@ _GRACE = 15.0
 
 
 @contextlib.contextmanager
-def open_nodes(config: ExecutorConfig, crew: Crew, alone: bool, report: Path | None, folder: Path) -> Iterator[Dask]:
+def open_nodes(
+    config: ExecutorConfig, sizing: Sizing, alone: bool, report: Path | None, folder: Path
+) -> Iterator[Dask]:
     """Workers on all nodes that live as long as the block: `executor.workers` of them on each.
 
     Raises
@@ -50,7 +52,7 @@ def open_nodes(config: ExecutorConfig, crew: Crew, alone: bool, report: Path | N
     found = find_allocation()
     template = config.spread or (_SPREAD[found.system] if found else ())
     num_nodes = max(1, len(found.nodes)) if found else 1
-    spread = spread_command(template, nodes=num_nodes, per_node=1, cores=crew.workers * config.threads)
+    spread = spread_command(template, nodes=num_nodes, per_node=1, cores=sizing.workers * config.threads)
     interface = site_of(config).environment.interface if config.site else ""
     options = ("--interface", interface) if interface else ()
     with (
@@ -65,10 +67,10 @@ def open_nodes(config: ExecutorConfig, crew: Crew, alone: bool, report: Path | N
             silence_logs=50,
             **_place(interface),
         ) as cluster,
-        _Group([*spread, *_command(config, crew, cluster.scheduler_address, security), *options], folder) as group,
+        _Group([*spread, *_command(config, sizing, cluster.scheduler_address, security), *options], folder) as group,
         connected(report, address=cluster) as client,
     ):
-        yield Dask(client, group, num_nodes * crew.workers, config.threads, alone)
+        yield Dask(client, group, num_nodes * sizing.workers, config.threads, alone)
 
 
 def _place(interface: str) -> dict[str, str]:
@@ -78,12 +80,12 @@ def _place(interface: str) -> dict[str, str]:
     return {"interface": interface} if interface else {"host": get_ip()}
 
 
-def _command(config: ExecutorConfig, crew: Crew, address: str, security: object) -> list[str]:
+def _command(config: ExecutorConfig, sizing: Sizing, address: str, security: object) -> list[str]:
     """One process a node, which starts and watches its workers."""
     environment = [f"{name}={value}" for name, value in worker_environment(config.threads).items()]
     return [
         *("env", *environment, sys.executable, "-m", "distributed.cli.dask_worker", address),
-        *("--nworkers", str(crew.workers), "--nthreads", "1", "--memory-limit", str(crew.limit)),
+        *("--nworkers", str(sizing.workers), "--nthreads", "1", "--memory-limit", str(sizing.limit)),
         *("--death-timeout", "60", "--no-dashboard", *worker_options(security)),
     ]
 

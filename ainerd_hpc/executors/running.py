@@ -15,7 +15,7 @@ from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.console import size_text
 from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.executors.through_dask import Dask, Fixed, connected
-from ainerd_hpc.site.workers import Crew
+from ainerd_hpc.site.workers import Sizing
 
 _PATIENCE = 30.0
 """Seconds in which a scheduler has to answer, and a first worker to be there."""
@@ -40,7 +40,7 @@ class _Running(Fixed):
 
 
 @contextlib.contextmanager
-def open_running(config: ExecutorConfig, crew: Crew, alone: bool, report: Path | None) -> Iterator[Dask]:
+def open_running(config: ExecutorConfig, sizing: Sizing, alone: bool, report: Path | None) -> Iterator[Dask]:
     """Workers that were there before, and will be after. Keys for TLS are those that Dask's own configuration names.
 
     Raises
@@ -59,7 +59,7 @@ def open_running(config: ExecutorConfig, crew: Crew, alone: bool, report: Path |
         except (OSError, TimeoutError) as error:
             text = " ".join(str(error).split())
             raise AinerdError(f"executor.address: no workers at {address}: {text}; are they running?") from None
-        _check_workers(client, crew)
+        _check_workers(client, sizing)
         num_workers = len(client.nthreads())
         yield Dask(client, _Running(client, address), num_workers, config.threads, alone)
 
@@ -71,7 +71,7 @@ def _facts() -> dict[str, str]:
     return {"python": platform.python_version(), "ainerd_hpc": __version__, **found}
 
 
-def _check_workers(client: Any, crew: Crew) -> None:
+def _check_workers(client: Any, sizing: Sizing) -> None:
     """Refuse workers that would give other bytes, or none."""
     ours = _facts()
     for worker, found in client.run(_facts, on_error="return").items():
@@ -88,8 +88,8 @@ def _check_workers(client: Any, crew: Crew) -> None:
                 f"worker {worker}: expected 1 thread, found {facts['nthreads']}; "
                 "start workers with --nthreads 1: tasks share threads by executor.threads"
             )
-        if 0 < facts["memory_limit"] < crew.memory:
-            found, wanted = size_text(facts["memory_limit"]), size_text(crew.memory)
+        if 0 < facts["memory_limit"] < sizing.memory:
+            found, wanted = size_text(facts["memory_limit"]), size_text(sizing.memory)
             raise AinerdError(
                 f"worker {worker}: expected {wanted} of memory (executor.memory), found {found}; lower executor.memory"
             )

@@ -22,7 +22,7 @@ from ainerd_hpc.executors.protection import worker_options
 from ainerd_hpc.executors.through_dask import worker_environment
 from ainerd_hpc.site.allocation import outside_environment
 from ainerd_hpc.site.site_file import NodesConfig, SiteConfig, clock
-from ainerd_hpc.site.workers import Crew
+from ainerd_hpc.site.workers import Sizing
 
 JOB_NAME = "ainerd-worker"
 _PATIENCE = 120.0
@@ -110,15 +110,15 @@ class PbsWorkers(_Ours, PBSCluster):
     job_cls = _PbsJob
 
 
-def worker_cluster(site: SiteConfig, crew: Crew, threads: int, folder: Path, security: Any, **more: Any) -> Any:
-    """A scheduler in this process without workers; each job that it is scaled to has the workers of a crew."""
+def worker_cluster(site: SiteConfig, sizing: Sizing, threads: int, folder: Path, security: Any, **more: Any) -> Any:
+    """A scheduler in this process without workers; each job that it is scaled to has the workers of a sizing."""
     nodes, environment = site.of("array"), site.environment
     kind = SlurmWorkers if site.system == "slurm" else PbsWorkers
-    asked = _slurm(nodes, crew, folder) if site.system == "slurm" else _pbs(nodes, crew, folder)
+    asked = _slurm(nodes, sizing, folder) if site.system == "slurm" else _pbs(nodes, sizing, folder)
     return kind(
-        cores=crew.workers,  # for dask-jobqueue: a thread of Dask each; what the job asks for stands in `asked`
-        processes=crew.workers,
-        memory=f"{crew.workers * crew.limit} B",
+        cores=sizing.workers,  # for dask-jobqueue: a thread of Dask each; what the job asks for stands in `asked`
+        processes=sizing.workers,
+        memory=f"{sizing.workers * sizing.limit} B",
         queue=nodes.queue or None,
         account=nodes.account or None,
         job_name=JOB_NAME,
@@ -136,20 +136,20 @@ def worker_cluster(site: SiteConfig, crew: Crew, threads: int, folder: Path, sec
     )
 
 
-def _slurm(nodes: NodesConfig, crew: Crew, folder: Path) -> dict[str, Any]:
+def _slurm(nodes: NodesConfig, sizing: Sizing, folder: Path) -> dict[str, Any]:
     asked = {"qos": nodes.qos, "constraint": nodes.constraint, "gpus-per-node": nodes.gpus}
     given = [f"--{name}={value}" for name, value in asked.items() if value]
     log = [f"--output={shlex.quote(str(folder))}/{JOB_NAME}.%j.log", "--open-mode=append", "--no-requeue", "--nodes=1"]
     return {
         "job_cpu": nodes.cores,
-        "job_mem": f"{_job_bytes(nodes, crew) // 2**20}M",
+        "job_mem": f"{_job_bytes(nodes, sizing) // 2**20}M",
         "walltime": clock(60 * math.ceil(nodes.walltime / 60)),  # SLURM counts minutes
         "job_extra_directives": [*log, *given, *_more(nodes)],
     }
 
 
-def _pbs(nodes: NodesConfig, crew: Crew, folder: Path) -> dict[str, Any]:
-    memory = f"mem={_job_bytes(nodes, crew) // 2**20}mb"
+def _pbs(nodes: NodesConfig, sizing: Sizing, folder: Path) -> dict[str, Any]:
+    memory = f"mem={_job_bytes(nodes, sizing) // 2**20}mb"
     chunk = ["1", f"ncpus={nodes.cores}", memory, f"ngpus={nodes.gpus}" if nodes.gpus else "", nodes.constraint]
     return {
         "resource_spec": f"select={':'.join(word for word in chunk if word)}",
@@ -158,8 +158,8 @@ def _pbs(nodes: NodesConfig, crew: Crew, folder: Path) -> dict[str, Any]:
     }
 
 
-def _job_bytes(nodes: NodesConfig, crew: Crew) -> int:
-    return max(nodes.memory or 0, crew.place_bytes)
+def _job_bytes(nodes: NodesConfig, sizing: Sizing) -> int:
+    return max(nodes.memory or 0, sizing.place_bytes)
 
 
 def _more(nodes: NodesConfig) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.console import size_text, tell
 from ainerd_hpc.executors.tasks import Executor, Inline, TaskFunction
-from ainerd_hpc.site.workers import Crew, crew_of
+from ainerd_hpc.site.workers import Sizing, worker_sizing
 from ainerd_hpc.types import Task, TaskResult
 
 _OPENERS: Mapping[str, tuple[str, str]] = {
@@ -25,7 +25,7 @@ _OPENERS: Mapping[str, tuple[str, str]] = {
 
 @contextlib.contextmanager
 def open_executor(
-    config: ExecutorConfig, folder: Path | None = None, crew: Crew | None = None, alone: bool = False
+    config: ExecutorConfig, folder: Path | None = None, sizing: Sizing | None = None, alone: bool = False
 ) -> Iterator[Executor]:
     """The executor that the config names; its workers live as long as the block.
 
@@ -34,7 +34,7 @@ def open_executor(
     folder : Path, optional
         Where logs and keys of workers on other machines go, and Dask's report; needed by `elastic` and `allocation`.
         All machines must see it.
-    crew : Crew, optional
+    sizing : Sizing, optional
         Other workers than those of the config.
     alone : bool
         Hand a worker no more than one task at a time.
@@ -47,7 +47,7 @@ def open_executor(
     where: dict[str, Any] = {"report": _report_path(folder) if folder and config.has_dashboard else None}
     if config.kind in ("elastic", "allocation"):
         where["folder"] = folder
-    with opener(config, crew or crew_of(config), alone, **where) as executor:
+    with opener(config, sizing or worker_sizing(config), alone, **where) as executor:
         yield executor
 
 
@@ -96,16 +96,18 @@ class Workers:
 
     def _again(self, function: TaskFunction, tasks: Sequence[Task]) -> Iterator[TaskResult]:
         """Tasks whose workers died: with larger and larger workers, each the only task of its worker."""
-        crew = crew_of(self._config)
+        sizing = worker_sizing(self._config)
         while tasks:
-            crew = crew.larger() or crew
-            tell(f"{len(tasks)} tasks lost their worker; again, with {size_text(crew.memory)} for each: {tasks[0].key}")
+            sizing = sizing.larger() or sizing
+            tell(
+                f"{len(tasks)} tasks lost their worker; again, with {size_text(sizing.memory)} for each: {tasks[0].key}"
+            )
             died = list[TaskResult]()
-            with open_executor(self._config, self._folder, crew, alone=True) as executor:
+            with open_executor(self._config, self._folder, sizing, alone=True) as executor:
                 yield from _alive(executor.map(function, tasks), died)
             tasks = [task for task in tasks if task.key in {result.key for result in died}]
-            if crew.larger() is None:
-                yield from (_failed(task, crew) for task in tasks)
+            if sizing.larger() is None:
+                yield from (_failed(task, sizing) for task in tasks)
                 return
 
 
@@ -117,8 +119,8 @@ def _alive(results: Iterator[TaskResult], died: list[TaskResult]) -> Iterator[Ta
             yield result
 
 
-def _failed(task: Task, crew: Crew) -> TaskResult:
-    projected, given = size_text(task.peak_bytes), size_text(crew.memory)
+def _failed(task: Task, sizing: Sizing) -> TaskResult:
+    projected, given = size_text(task.peak_bytes), size_text(sizing.memory)
     reason = (
         f"{task.key}: its worker process was ended again and again, at last with {given} of memory for this task alone "
         f"(projected: {projected}); give it more (executor.memory, the site file), then --retry-failed"

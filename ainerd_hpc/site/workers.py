@@ -18,7 +18,7 @@ TERMINATE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class Sizing:
     """The worker processes of one place: this machine, a node, or a job."""
 
     workers: int
@@ -27,7 +27,7 @@ class Crew:
     most: int
     """Bytes that one worker may use where it is the only one of the largest place there is."""
 
-    def larger(self) -> Crew | None:
+    def larger(self) -> Sizing | None:
         """Half as many workers with twice the memory, or one with more of it; None where there is no larger one."""
         if self.workers > 1:
             workers = self.workers // 2
@@ -47,7 +47,7 @@ class Crew:
         return int(self.workers * self.memory / _OF_PLACE)
 
 
-def crew_of(config: ExecutorConfig) -> Crew:
+def worker_sizing(config: ExecutorConfig) -> Sizing:
     """The workers of one place, as configured.
 
     Raises
@@ -56,17 +56,17 @@ def crew_of(config: ExecutorConfig) -> Crew:
         The site file does not say what a job of `elastic` has, or has not enough for one worker.
     """
     if config.kind == "elastic":
-        return _crew_of_jobs(config, site_of(config))
+        return _sizing_of_jobs(config, site_of(config))
     workers = 1 if config.kind == "scheduler" else config.num_workers
     if config.kind == "allocation" and not config.workers:
         workers = max(1, cores_here() // config.threads)
     memory = int(config.memory or _OF_PLACE * psutil.virtual_memory().available / workers)
-    return Crew(workers, memory, workers * memory)
+    return Sizing(workers, memory, workers * memory)
 
 
 def worker_memory(config: ExecutorConfig) -> int:
     """Bytes that one worker process may use: as configured, else its share of the memory of its machine or job."""
-    return crew_of(config).memory
+    return worker_sizing(config).memory
 
 
 def site_of(config: ExecutorConfig) -> SiteConfig:
@@ -86,7 +86,7 @@ def site_of(config: ExecutorConfig) -> SiteConfig:
     return site
 
 
-def _crew_of_jobs(config: ExecutorConfig, site: SiteConfig) -> Crew:
+def _sizing_of_jobs(config: ExecutorConfig, site: SiteConfig) -> Sizing:
     nodes = site.of("array")
     workers = max(1, (nodes.cores or 1) // config.threads)
     if config.memory:
@@ -96,7 +96,7 @@ def _crew_of_jobs(config: ExecutorConfig, site: SiteConfig) -> Crew:
         raise ConfigError(f"executor.memory: expected less than a job has, found {config.memory}, {found}; lower it")
     workers = min(workers, config.workers or workers)
     largest = max(_bytes(site.of(kind)) for kind in KINDS)
-    return Crew(workers, int(config.memory or _bytes(nodes) // workers), largest)
+    return Sizing(workers, int(config.memory or _bytes(nodes) // workers), largest)
 
 
 def _bytes(nodes: NodesConfig) -> int:

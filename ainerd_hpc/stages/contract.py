@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from ainerd_hpc.archive.journal import Ledger, record, start
+from ainerd_hpc.archive.journal import Journal, record, start
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.config import ModelConfig, RunConfig
 from ainerd_hpc.digests import digest, fingerprint
@@ -55,22 +55,22 @@ class Stage(ABC):
     def finish(self, scans: Sequence[Scan]) -> None:  # noqa: B027  most stages have nothing to gather
         """Gather what the tasks left, once, after all of them. Does nothing unless a stage says otherwise."""
 
-    def plan(self, scans: Sequence[Scan], ledger: Ledger) -> Plan:
+    def plan(self, scans: Sequence[Scan], journal: Journal) -> Plan:
         """What is missing or stale."""
         todo: list[Task] = []
         quarantined: dict[str, Problem] = {}
         num_done = 0
         for task in self.tasks(scans):
-            problem = ledger.find_problem(self.name, task.scan_id, task.digest)
+            problem = journal.find_problem(self.name, task.scan_id, task.digest)
             if self.quarantines:
-                problem = problem or ledger.find_killer(self.name, task)
+                problem = problem or journal.find_killer(self.name, task)
             if problem:
                 quarantined[task.scan_id] = problem  # of all its tasks
-            elif ledger.is_done(self.name, task.key, task.digest, self.product(task.key)):
+            elif journal.is_done(self.name, task.key, task.digest, self.product(task.key)):
                 num_done += 1
             else:
                 todo.append(task)
-        todo.sort(key=lambda task: ledger.num_kills(self.name, task))  # what may end the process comes last
+        todo.sort(key=lambda task: journal.num_kills(self.name, task))  # what may end the process comes last
         return Plan(self.name, self.shape, tuple(todo), num_done, tuple(quarantined.values()))
 
     def run_task(self, task: Task) -> TaskResult:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ainerd_hpc.archive.groups import array, reading_group
-from ainerd_hpc.archive.journal import Ledger
+from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.layout import recorded_digest
 from ainerd_hpc.archive.tables import read_table, write_table
 from ainerd_hpc.correlation.windows import count_maps
@@ -38,10 +38,10 @@ class Embed(Stage):
     def digest(self, scans: Sequence[Scan]) -> str:
         return digest(self.name, self.version, Train(self.config).digest(scans))
 
-    def plan(self, scans: Sequence[Scan], ledger: Ledger) -> Plan:
+    def plan(self, scans: Sequence[Scan], journal: Journal) -> Plan:
         if recorded_digest(self.table_path) == self.digest(scans):
             return Plan(self.name, self.shape, (), num_done=len(list(self._groups(scans))))
-        return super().plan(scans, ledger)
+        return super().plan(scans, journal)
 
     def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
         from ainerd_hpc.models.memory import embedding_bytes

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ainerd_hpc import __version__
 from ainerd_hpc.archive.groups import reading_group
-from ainerd_hpc.archive.journal import Ledger
+from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.map_reader import MapReader
 from ainerd_hpc.archive.tables import read_table
 from ainerd_hpc.correlation.windows import count_maps, fit_window, window_g2
@@ -39,7 +39,7 @@ class Report(Stage):
         return self.archive.report_path
 
     def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
-        problems = [f"{p.scan_id} {p.stage} {p.reason}" for p in Ledger(self.archive.root).problems]
+        problems = [f"{p.scan_id} {p.stage} {p.reason}" for p in Journal(self.archive.root).problems]
         upstream = Cluster(self.config).digest(scans)
         task_digest = digest(self.name, self.version, page_version(), self.config.report, upstream, problems)
         num_maps = count_maps(self.config, scans)
@@ -67,7 +67,8 @@ class Report(Stage):
             },
             curves={label: [self._curve(table.iloc[i]) for i in rows] for label, rows in typical.items()},
             quarantine=[
-                {"scan_id": p.scan_id, "stage": p.stage, "reason": p.reason} for p in Ledger(self.archive.root).problems
+                {"scan_id": p.scan_id, "stage": p.stage, "reason": p.reason}
+                for p in Journal(self.archive.root).problems
             ],
             facts=self._facts(),
             sample_columns=self._sample_columns(table),

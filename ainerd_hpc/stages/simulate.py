@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ainerd_hpc import simulate
-from ainerd_hpc.archive.journal import Ledger
+from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.layout import recorded_digest
 from ainerd_hpc.config import RunConfig, SimulateConfig
 from ainerd_hpc.digests import digest
@@ -32,7 +32,7 @@ class Simulate(Stage):
     def product(self, key: str) -> Path:
         return self.config.source.folder / f"{key}.h5"
 
-    def plan(self, scans: Sequence[Scan], ledger: Ledger) -> Plan:
+    def plan(self, scans: Sequence[Scan], journal: Journal) -> Plan:
         """What is missing; whatever lies in a folder of ours was published whole, by any archive's run."""
         self._refuse_other_data()
         tasks = list(self.tasks(scans))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import dropwhile
 from pathlib import Path
 
-from ainerd_hpc.archive.journal import Ledger
+from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_rows, size_text
@@ -58,10 +58,10 @@ def submit(
     """
     check_nodes(config, site)
     on_workers, names = config_of("array", config, site), stage_names(config, first, until)
-    found, ledger = survey(on_workers), Ledger(config.archive)
+    found, journal = survey(on_workers), Journal(config.archive)
     if retry_failed:
-        ledger.forget(names)
-    line = steps(_plans(config, site, names, found, ledger), site, config.executor)
+        journal.forget(names)
+    line = steps(_plans(config, site, names, found, journal), site, config.executor)
     if not line:
         console.print("everything is done: nothing is submitted")
         return
@@ -77,15 +77,15 @@ def submit(
         if found.records:  # none while the source is still to be simulated
             publish_shared(Archive(config.archive), found)
         if retry_failed:
-            ledger.forgive(names)
+            journal.forgive(names)
             for name in names:
-                ledger.quarantine(name, ())
+                journal.quarantine(name, ())
     _submit_line(Submission.create(folder, site.system, site.restarts, files), line, site)
 
 
-def _plans(config: RunConfig, site: SiteConfig, names: Sequence[str], found: Discovery, ledger: Ledger) -> list[Plan]:
+def _plans(config: RunConfig, site: SiteConfig, names: Sequence[str], found: Discovery, journal: Journal) -> list[Plan]:
     """What the stages have left to do, after a check that it fits into their jobs."""
-    every = plan(config_of("array", config, site), until=names[-1], ledger=ledger, found=found)
+    every = plan(config_of("array", config, site), until=names[-1], journal=journal, found=found)
     plans = [planned for planned in every if planned.stage in names]
     check_before(names[0], [planned for planned in every if planned.stage not in names])
     for planned in plans:

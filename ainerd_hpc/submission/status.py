@@ -12,7 +12,7 @@ from ainerd_hpc.archive.journal import pace
 from ainerd_hpc.errors import SubmissionError
 from ainerd_hpc.submission.batch import ACTIVE, State, batch_system
 from ainerd_hpc.submission.record import Job, Submission, exit_code, last_error, last_submission
-from ainerd_hpc.types import STAGES, Plan, Standing
+from ainerd_hpc.types import STAGES, Plan, StageStatus
 
 _RECENT = 3600.0
 """Seconds over which the rate is taken."""
@@ -38,8 +38,8 @@ class _Outcome:
         return next((state for state in order if self.counts[state]), None)
 
 
-def standings(root: Path, plans: Sequence[Plan]) -> tuple[list[Standing], list[str]]:
-    """A standing for each plan, and lines that go with them; none where nothing was submitted.
+def stage_statuses(root: Path, plans: Sequence[Plan]) -> tuple[list[StageStatus], list[str]]:
+    """A status for each plan, and lines that go with them; none where nothing was submitted.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def standings(root: Path, plans: Sequence[Plan]) -> tuple[list[Standing], list[s
     notes += [f"{one.job.step.name}, job {one.job.id}: {one.error}" for one in outcomes if one.error]
     notes.append(f"submitted to {submission.system}; scripts and logs: {submission.folder}")
     words = _words(outcomes)
-    return [_standing(root, planned, list(zip(outcomes, words, strict=True))) for planned in plans], notes
+    return [_status(root, planned, list(zip(outcomes, words, strict=True))) for planned in plans], notes
 
 
 def _outcome(submission: Submission, job: Job, asked: Counter[State]) -> _Outcome:
@@ -107,7 +107,7 @@ def _words(outcomes: Sequence[_Outcome]) -> list[str]:
     return words
 
 
-def _standing(root: Path, planned: Plan, steps: Sequence[tuple[_Outcome, str]]) -> Standing:
+def _status(root: Path, planned: Plan, steps: Sequence[tuple[_Outcome, str]]) -> StageStatus:
     names = list(STAGES)
     place = names.index(planned.stage)
     own = [
@@ -117,14 +117,14 @@ def _standing(root: Path, planned: Plan, steps: Sequence[tuple[_Outcome, str]]) 
     ]
     active = [(outcome, word) for outcome, word in own if outcome.state in ACTIVE]
     if not own or not (active or planned.tasks or planned.quarantined):
-        return Standing()
+        return StageStatus()
     outcome, word = (active or [one for one in own if one[1] != "done"] or own[-1:])[0]
     jobs = ", ".join(f"{outcome.counts[state]} {state.value}" for state in State if outcome.counts[state])
     if outcome.state is not State.RUNNING:
-        return Standing("" if word == "done" else word, jobs)
+        return StageStatus("" if word == "done" else word, jobs)
     rate = pace(root, planned.stage, max(outcome.job.time, time.time() - _RECENT))
     left = duration_text(len(planned.tasks) / rate) if rate and planned.tasks else ""
-    return Standing(word, jobs, rate_text(rate) if rate else "", left)
+    return StageStatus(word, jobs, rate_text(rate) if rate else "", left)
 
 
 def rate_text(per_second: float) -> str:

@@ -18,7 +18,7 @@ import zarr
 from zarr.storage import ZipStore
 
 from ainerd_hpc.archive.groups import array, read_columns, reading_group, writing_group
-from ainerd_hpc.archive.journal import Ledger, pace, record
+from ainerd_hpc.archive.journal import Journal, pace, record
 from ainerd_hpc.archive.layout import Archive, recorded_digest
 from ainerd_hpc.archive.tables import read_table, write_table
 from ainerd_hpc.errors import ArchiveError
@@ -174,10 +174,10 @@ def _finish(root: Path, stage: str, key: str, digest: str) -> None:
 def test_done_needs_product_and_current_digest(tmp_path: Path) -> None:
     product = tmp_path / "correlation" / "a.zarr.zip"
     _finish(tmp_path, "correlate", "a", "abc")
-    assert not Ledger(tmp_path).is_done("correlate", "a", "abc", product)
+    assert not Journal(tmp_path).is_done("correlate", "a", "abc", product)
     _write(product)
-    assert Ledger(tmp_path).is_done("correlate", "a", "abc", product)
-    assert not Ledger(tmp_path).is_done("correlate", "a", "other", product)
+    assert Journal(tmp_path).is_done("correlate", "a", "abc", product)
+    assert not Journal(tmp_path).is_done("correlate", "a", "other", product)
 
 
 def test_a_kill_between_the_product_and_its_line_does_not_deceive(tmp_path: Path) -> None:
@@ -186,15 +186,15 @@ def test_a_kill_between_the_product_and_its_line_does_not_deceive(tmp_path: Path
     _finish(tmp_path, "correlate", "a", "config A")
     record(tmp_path, "begun", "correlate", "a", "abc")
     _write(product)  # records abc
-    assert not Ledger(tmp_path).is_done("correlate", "a", "config A", product)
-    assert Ledger(tmp_path).is_done("correlate", "a", "abc", product)
+    assert not Journal(tmp_path).is_done("correlate", "a", "config A", product)
+    assert Journal(tmp_path).is_done("correlate", "a", "abc", product)
 
 
 def test_without_a_journal_the_product_speaks_for_itself(tmp_path: Path) -> None:
     product = tmp_path / "a.zarr.zip"
     _write(product)
-    assert Ledger(tmp_path).is_done("correlate", "a", "abc", product)
-    assert not Ledger(tmp_path).is_done("correlate", "a", "other", product)
+    assert Journal(tmp_path).is_done("correlate", "a", "abc", product)
+    assert not Journal(tmp_path).is_done("correlate", "a", "other", product)
 
 
 def test_a_torn_line_is_no_line(tmp_path: Path) -> None:
@@ -205,8 +205,8 @@ def test_a_torn_line_is_no_line(tmp_path: Path) -> None:
     with journal.open("a", encoding="utf-8") as file:
         file.write('{"stage": "maps", "key": "a", "digest": "of another version"}\n')
         file.write('{"event": "begun", "stage": "maps", "key": "a", "dig')
-    assert Ledger(tmp_path).is_done("maps", "a", "new", product)
-    assert not Ledger(tmp_path).is_done("maps", "a", "old", product)
+    assert Journal(tmp_path).is_done("maps", "a", "new", product)
+    assert not Journal(tmp_path).is_done("maps", "a", "old", product)
 
 
 def test_two_processes_write_two_journals(tmp_path: Path) -> None:
@@ -237,13 +237,13 @@ def test_a_second_run_on_one_archive_is_told(tmp_path: Path) -> None:
 
 
 def test_quarantine_is_replaced_stage_by_stage(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    ledger.quarantine("ingest", [Problem("b", "ingest", "why b", "1"), Problem("a", "ingest", "why a", "2")])
-    ledger.quarantine("maps", [Problem("c", "maps", "why c", "3")])
-    assert [problem.scan_id for problem in Ledger(tmp_path).problems] == ["a", "b", "c"]
-    again = Ledger(tmp_path)
+    journal = Journal(tmp_path)
+    journal.quarantine("ingest", [Problem("b", "ingest", "why b", "1"), Problem("a", "ingest", "why a", "2")])
+    journal.quarantine("maps", [Problem("c", "maps", "why c", "3")])
+    assert [problem.scan_id for problem in Journal(tmp_path).problems] == ["a", "b", "c"]
+    again = Journal(tmp_path)
     again.quarantine("ingest", [Problem("b", "ingest", "why b", "1")])
-    assert [problem.scan_id for problem in Ledger(tmp_path).problems] == ["b", "c"]
+    assert [problem.scan_id for problem in Journal(tmp_path).problems] == ["b", "c"]
     assert again.find_problem("ingest", "b", "1") is not None
     assert again.find_problem("ingest", "b", "new input") is None
     assert again.find_problem("ingest", "a", "2") is None
@@ -273,34 +273,34 @@ def _kill_in_the_middle(root: Path, times: int) -> None:
 
 def test_a_task_that_ends_its_process_again_and_again_is_set_aside(tmp_path: Path) -> None:
     _kill_in_the_middle(tmp_path, 2)
-    assert Ledger(tmp_path).find_killer("ingest", TASK) is None
+    assert Journal(tmp_path).find_killer("ingest", TASK) is None
     _kill_in_the_middle(tmp_path, 1)
-    ledger = Ledger(tmp_path)
-    problem = ledger.find_killer("ingest", TASK)
+    journal = Journal(tmp_path)
+    problem = journal.find_killer("ingest", TASK)
     assert problem is not None
     assert problem.reason.startswith("its process was killed 3 times; ")
-    assert ledger.find_killer("ingest", Task("a", "other input", 0, 0, 0)) is None
-    assert ledger.find_killer("maps", TASK) is None
-    ledger.forget(["ingest"])
-    assert ledger.find_killer("ingest", TASK) is None
-    assert Ledger(tmp_path).find_killer("ingest", TASK) is not None
-    Ledger(tmp_path).forgive(["ingest"])
-    assert Ledger(tmp_path).num_kills("ingest", TASK) == 0
+    assert journal.find_killer("ingest", Task("a", "other input", 0, 0, 0)) is None
+    assert journal.find_killer("maps", TASK) is None
+    journal.forget(["ingest"])
+    assert journal.find_killer("ingest", TASK) is None
+    assert Journal(tmp_path).find_killer("ingest", TASK) is not None
+    Journal(tmp_path).forgive(["ingest"])
+    assert Journal(tmp_path).num_kills("ingest", TASK) == 0
 
 
 def test_tasks_that_ended_in_any_way_were_not_killed(tmp_path: Path) -> None:
     for event in ("failed", "interrupted", "failed", "interrupted"):
         _kill_in_the_middle(tmp_path, 1)
         record(tmp_path, event, "ingest", TASK.key, TASK.digest)  # type: ignore[arg-type]
-    assert Ledger(tmp_path).num_kills("ingest", TASK) == 0
-    before = Ledger(tmp_path)
+    assert Journal(tmp_path).num_kills("ingest", TASK) == 0
+    before = Journal(tmp_path)
     _kill_in_the_middle(tmp_path, 1)
     before.note_interrupted("ingest", [TASK])
     before.note_interrupted("ingest", [TASK])
-    assert Ledger(tmp_path).num_kills("ingest", TASK) == 0
+    assert Journal(tmp_path).num_kills("ingest", TASK) == 0
     _kill_in_the_middle(tmp_path, 4)
     record(tmp_path, "done", "ingest", TASK.key, TASK.digest)
-    assert Ledger(tmp_path).num_kills("ingest", TASK) == 0, "it was done once: it is no killer"
+    assert Journal(tmp_path).num_kills("ingest", TASK) == 0, "it was done once: it is no killer"
 
 
 def test_rates_do_not_depend_on_the_clocks_of_hosts(tmp_path: Path) -> None:

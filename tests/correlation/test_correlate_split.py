@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ainerd_hpc.archive.journal import Ledger
+from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.correlation.memory import Split, fewest_parts, peak_bytes
 from ainerd_hpc.errors import PlanError, QuarantinedError
@@ -71,7 +71,7 @@ def correlate(config: RunConfig) -> bytes:
 def by_hand(config: RunConfig, chosen: Sequence[str]) -> list[str]:
     """Do these tasks of those that are to do, as a run that is killed then; the keys of all that were to do."""
     stage = Correlate(config)
-    tasks = stage.plan(discover(config.source).scans, Ledger(config.archive)).tasks
+    tasks = stage.plan(discover(config.source).scans, Journal(config.archive)).tasks
     for task in tasks:
         if task.key in chosen:
             stage.run_task(task)

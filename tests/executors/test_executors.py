@@ -24,7 +24,7 @@ from ainerd_hpc.executors.protection import security_files
 from ainerd_hpc.executors.through_dask import Fixed
 from ainerd_hpc.executors.worker_jobs import python_of, worker_cluster
 from ainerd_hpc.site.site_file import SiteConfig
-from ainerd_hpc.site.workers import Crew, crew_of, worker_memory
+from ainerd_hpc.site.workers import Sizing, worker_memory, worker_sizing
 from ainerd_hpc.types import Task, TaskResult
 from tests.support.pbs_rules import check_script
 from tests.support.places import GOLDEN
@@ -195,33 +195,33 @@ def test_report_and_dashboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert len(html) < 3e6
 
 
-def test_crews_grow_to_one_worker_with_all_that_there_is() -> None:
-    crew = crew_of(_config(workers=6, memory="1 GB"))
-    sizes = [(crew.workers, crew.memory)]
-    while (larger := crew.larger()) is not None:
-        crew = larger
-        sizes.append((crew.workers, crew.memory))
+def test_sizings_grow_to_one_worker_with_all_that_there_is() -> None:
+    sizing = worker_sizing(_config(workers=6, memory="1 GB"))
+    sizes = [(sizing.workers, sizing.memory)]
+    while (larger := sizing.larger()) is not None:
+        sizing = larger
+        sizes.append((sizing.workers, sizing.memory))
     assert sizes == [(6, 10**9), (3, 2 * 10**9), (1, 6 * 10**9)]
 
 
-def test_crews_of_jobs_keep_to_the_site(tmp_path: Path) -> None:
+def test_sizings_of_jobs_keep_to_the_site(tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
     site.write_text("system: slurm\nnodes: {cores: 4, memory: 10 GB}\nsingle: {memory: 30 GB}\n")
     config = _config(kind="elastic", site=site, workers=None, memory=None, threads=2)
-    crew = crew_of(config)
-    assert (crew.workers, crew.memory, crew.place_bytes) == (2, 4_500_000_000, 10**10)
+    sizing = worker_sizing(config)
+    assert (sizing.workers, sizing.memory, sizing.place_bytes) == (2, 4_500_000_000, 10**10)
     sizes = []
-    while (larger := crew.larger()) is not None:
-        crew = larger
-        sizes.append((crew.workers, crew.memory, crew.place_bytes))
+    while (larger := sizing.larger()) is not None:
+        sizing = larger
+        sizes.append((sizing.workers, sizing.memory, sizing.place_bytes))
     assert sizes == [(1, 9 * 10**9, 10**10), (1, 18 * 10**9, 2 * 10**10), (1, 27 * 10**9, 3 * 10**10)]
-    assert crew_of(config.model_copy(update={"memory": 4 * 10**9})).workers == 2
-    assert crew_of(config.model_copy(update={"memory": 5 * 10**9})).workers == 1
+    assert worker_sizing(config.model_copy(update={"memory": 4 * 10**9})).workers == 2
+    assert worker_sizing(config.model_copy(update={"memory": 5 * 10**9})).workers == 1
     with pytest.raises(ConfigError, match=r"executor\.memory: expected less than a job has"):
-        crew_of(config.model_copy(update={"memory": 10**10}))
+        worker_sizing(config.model_copy(update={"memory": 10**10}))
     site.write_text("system: slurm\n")
     with pytest.raises(ConfigError, match=r"expected array\.cores and array\.memory for Dask workers"):
-        crew_of(config)
+        worker_sizing(config)
 
 
 @pytest.mark.parametrize(("kind", "key"), [("elastic", "site"), ("scheduler", "address"), ("scheduler", "memory")])
@@ -253,11 +253,11 @@ SYSTEMS = {
 def _job_script(system: str, folder: Path) -> str:
     """Of a job of two workers, four threads each, with the address of its scheduler left out."""
     site = SiteConfig.model_validate({"system": system, **SITE, "array": SYSTEMS[system]})
-    crew = Crew(2, 7 * 10**9, 14 * 10**9)
+    sizing = Sizing(2, 7 * 10**9, 14 * 10**9)
     options = {"dashboard": False, "dashboard_address": ":0", "interface": None, "host": "127.0.0.1"}
     with (
         security_files(folder / "my keys") as security,
-        worker_cluster(site, crew, 4, folder, security, scheduler_options=options) as cluster,
+        worker_cluster(site, sizing, 4, folder, security, scheduler_options=options) as cluster,
     ):
         return re.sub(r"tls://127\.0\.0\.1:\d+", "SCHEDULER", cluster.job_script().replace(str(folder), "FOLDER"))
 

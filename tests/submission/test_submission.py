@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from ainerd_hpc.archive.journal import Ledger
+from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.run_record import last_run
 from ainerd_hpc.config import ExecutorConfig, RunConfig
@@ -32,7 +32,7 @@ from ainerd_hpc.submission.batch import State
 from ainerd_hpc.submission.chain import cancel, requeue, submit
 from ainerd_hpc.submission.files import site_text, texts
 from ainerd_hpc.submission.record import Submission, exit_code, last_error, last_submission, new_folder
-from ainerd_hpc.submission.status import duration_text, rate_text, standings
+from ainerd_hpc.submission.status import duration_text, rate_text, stage_statuses
 from ainerd_hpc.submission.steps import Step, config_of, node_hours, steps
 from ainerd_hpc.types import Task
 from tests.conftest import digests
@@ -363,7 +363,7 @@ def test_without_a_batch_system_nothing_is_left(
     with pytest.raises(SubmissionError, match=r"^ingest: sbatch: no such command here; .*; nothing is submitted$"):
         submit(config, site(), yes=True)
     assert last_submission(config.archive) is None
-    assert standings(config.archive, plan(config)) == ([], [])
+    assert stage_statuses(config.archive, plan(config)) == ([], [])
 
 
 def test_a_dry_run_prints_everything_and_does_nothing(
@@ -419,10 +419,10 @@ def test_retrying_takes_scans_out_of_quarantine(
     submit(config, site(), dry_run=True)
     assert "1 scans in quarantine are left out; --retry-failed takes them up again" in capsys.readouterr().out
     submit(config, site(), retry_failed=True, dry_run=True)
-    assert Ledger(config.archive).problems, "a dry run changes nothing"
+    assert Journal(config.archive).problems, "a dry run changes nothing"
     with pytest.raises(SubmissionError):
         submit(config, site(), retry_failed=True)
-    assert Ledger(config.archive).problems == []
+    assert Journal(config.archive).problems == []
     assert [len(planned.tasks) for planned in plan(config, until="correlate")] == [0, 1]
 
 
@@ -483,7 +483,7 @@ def test_standings_from_logs_and_products(no_batch_system: None, tmp_path: Path)
     _log(submission, "correlate.2_3", "killed in the middle")
     _log(submission, "correlate-end.3", "ainerd-hpc: no space left", "ainerd-hpc job 3: exit 1, x")
     submission.note("cancelled", jobs=["5"])
-    rows, notes = standings(tmp_path, plans(ingest=0))
+    rows, notes = stage_statuses(tmp_path, plans(ingest=0))
     assert [(row.state, row.jobs) for row in rows] == [
         ("", ""),
         ("failed", "1 done, 2 failed"),
@@ -497,7 +497,7 @@ def test_standings_from_logs_and_products(no_batch_system: None, tmp_path: Path)
     assert notes[0].startswith("the batch system cannot be asked: squeue: no such command here")
     _log(submission, "correlate-end.3", "ainerd-hpc job 3: exit 0, x")
     _log(submission, "maps.4", "ainerd-hpc job 4: exit 1, x")
-    rows, _ = standings(tmp_path, plans(ingest=0, correlate=0))
+    rows, _ = stage_statuses(tmp_path, plans(ingest=0, correlate=0))
     assert [row.state for row in rows[:4]] == ["", "", "failed", "cancelled"]
 
 
@@ -573,7 +573,7 @@ def test_a_failed_share_is_done_once_and_told(source: Path, make_config: MakeCon
         with pytest.raises(QuarantinedError, match="correlate: 1 scans failed") as error:
             run.execute_share(number, 2)
         assert error.value.exit_code == 3
-        assert failing in {problem.scan_id for problem in Ledger(config.archive).problems}
+        assert failing in {problem.scan_id for problem in Journal(config.archive).problems}
     assert (config.archive / "quarantine.jsonl").read_text(encoding="utf-8") == ""
     begun = _begun(config)
     with pytest.raises(QuarantinedError, match="2 scans are in quarantine"):

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ainerd_hpc.archive.journal import Ledger, json_lines, record, start
+from ainerd_hpc.archive.journal import Journal, json_lines, record, start
 from ainerd_hpc.archive.lock import locked
 from ainerd_hpc.console import print_summary
 from ainerd_hpc.types import STAGES, Problem, StageReport
@@ -95,8 +95,8 @@ def test_an_end_tells_seconds_bytes_and_memory(archive: Path, simulated_source: 
 def test_the_client_notes_what_its_workers_cannot(archive: Path) -> None:
     (lost,) = [entry for log in journals(archive) for entry in log if entry["event"] == "lost"]
     assert lost["reason"].startswith(f"{KILLER}: its worker process was ended again and again, at last with ")
-    ledger = Ledger(archive)
-    (problem,) = ledger.problems
+    journal = Journal(archive)
+    (problem,) = journal.problems
     assert (problem.scan_id, problem.reason) == (KILLER, lost["reason"])
 
 
@@ -211,12 +211,12 @@ def test_a_long_journal_is_folded_soon(tmp_path: Path) -> None:
             file.write(f"{json.dumps({'event': 'done', 'key': str(key), **entry, **figures})}\n")
         file.write(f"{json.dumps({'event': 'begun', 'key': 'open', **entry})}\n" * 3)
     began = time.process_time()
-    ledger = Ledger(tmp_path)
+    journal = Journal(tmp_path)
     assert time.process_time() - began < 3
     product = tmp_path / "product"
     product.touch()
-    assert all(ledger.is_done("correlate", str(key), "d" * 32, product) for key in range(0, number, 1000))
-    assert not ledger.is_done("correlate", "open", "d" * 32, product)
+    assert all(journal.is_done("correlate", str(key), "d" * 32, product) for key in range(0, number, 1000))
+    assert not journal.is_done("correlate", "open", "d" * 32, product)
 
 
 def _rows(text: str, columns: int = 100) -> int:
