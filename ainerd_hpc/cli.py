@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ainerd_hpc import __version__
 from ainerd_hpc.errors import AinerdError
-from ainerd_hpc.types import STAGES
+from ainerd_hpc.stages.registry import STAGES
 
 if TYPE_CHECKING:
     from ainerd_hpc.archive.layout import Archive
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_part(run)
     _add_retry(run)
     run.set_defaults(handler=_run, share=None)
-    for stage, text in STAGES.items():
+    for stage, (_, text) in STAGES.items():
         verb = verbs.add_parser(stage, parents=[common], help=text)
         _add_retry(verb)
         shared = "only the I-th of N shares of its tasks, while other processes do theirs; the verb alone then finishes"

@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pydantic import (
-    BaseModel,
-)
+from pydantic import BaseModel
+
+from ainerd_hpc.config import ModelConfig
+from ainerd_hpc.errors import ConfigError
 
 
 def digest(*parts: BaseModel | str | int | Sequence[str]) -> str:
@@ -22,3 +23,18 @@ def fingerprint(paths: Iterable[Path], *more: str) -> str:
     """Digest of the files' names, sizes and modification times, and of what else tells two sources apart."""
     stats = [(path.name, path.stat()) for path in paths if path.exists()]
     return digest([f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats], *more)
+
+
+def weights_digest(model: ModelConfig) -> str:
+    """Digest of given weights and the network that they are for; empty where the model is to be trained.
+
+    Raises
+    ------
+    ConfigError
+        The file does not exist.
+    """
+    if model.weights is None:
+        return ""
+    if not model.weights.is_file():
+        raise ConfigError(f"model.weights {model.weights}: no such file; correct the path, or leave it out to train")
+    return digest(model.variant, fingerprint((model.weights,)))

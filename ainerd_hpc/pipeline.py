@@ -24,8 +24,9 @@ from ainerd_hpc.site.workers import worker_memory
 from ainerd_hpc.sources.discovery import Discovery, discover
 from ainerd_hpc.sources.shared_products import publish_catalog, publish_shared
 from ainerd_hpc.stages.contract import Stage
-from ainerd_hpc.stages.registry import create
-from ainerd_hpc.types import STAGES, Plan, Problem, Scan, Shape, StageReport, Task, TaskResult
+from ainerd_hpc.stages.line import Line
+from ainerd_hpc.stages.registry import STAGES, create
+from ainerd_hpc.types import Plan, Problem, Scan, Shape, StageReport, Task, TaskResult
 
 SIMULATE, INGEST = "simulate", "ingest"
 
@@ -49,6 +50,11 @@ def stage_names(config: RunConfig, first: str | None = None, until: str | None =
     return names[start:stop]
 
 
+def place_of(stage: str) -> int:
+    """Number of a stage in the order of the data."""
+    return list(STAGES).index(stage)
+
+
 def survey(config: RunConfig) -> Discovery:
     """The scans that a run would take: those of the source, or those that it would simulate first.
 
@@ -61,8 +67,13 @@ def survey(config: RunConfig) -> Discovery:
         from ainerd_hpc.stages.simulate import Simulate, projected_scans
 
         if not Simulate(config).is_complete():
-            return Discovery(tuple(projected_scans(config)), (), (), None, sample_log.empty())
+            return replace(nothing_found(), scans=tuple(projected_scans(config)))
     return find_scans(config)
+
+
+def nothing_found() -> Discovery:
+    """What is known before the source is there."""
+    return Discovery((), (), (), None, sample_log.empty())
 
 
 def find_scans(config: RunConfig) -> Discovery:
@@ -81,16 +92,22 @@ def plan(
 ) -> list[Plan]:
     """What every stage has left to do, from metadata alone; nothing is written. `found`: by `survey`, if known."""
     wanted, upto = stage_names(config, first, until), stage_names(config, until=until)
-    plans = plan_for(found or survey(config), config, upto, journal or Journal(config.archive))
+    found = found or survey(config)
+    plans = plan_line(line_of(config, journal or Journal(config.archive), found), found, upto)
     return [planned for planned in plans if planned.stage in wanted]
 
 
-def plan_for(found: Discovery, config: RunConfig, names: Sequence[str], journal: Journal) -> list[Plan]:
-    """Plans of a line of stages that begins at the source, for scans that are known."""
+def line_of(config: RunConfig, journal: Journal, found: Discovery) -> Line:
+    """The stages of a config over what was found."""
+    return Line(config, journal, found.sample_log_table)
+
+
+def plan_line(line: Line, found: Discovery, names: Sequence[str]) -> list[Plan]:
+    """Plans of stages of a line, from the first on, for the scans that were found."""
     scans = _without(found.scans, found.problems)
     plans = []
     for name in names:
-        planned = create(name, config).plan(scans, journal)
+        planned = line.plan(name, scans)
         if name == INGEST:
             planned = replace(planned, quarantined=planned.quarantined + found.problems)
         plans.append(planned)
@@ -113,7 +130,7 @@ def check(plans: Sequence[Plan], config: RunConfig) -> None:
             raise PlanError(
                 f"{planned.stage}: task {worst.key} is projected to need {size_text(planned.peak_bytes)} of memory, "
                 f"a worker has {size_text(allowed)}; raise executor.memory, lower executor.workers, "
-                f"or lower {_MEMORY_KNOBS[planned.stage]}"
+                f"or lower {create(planned.stage, config).memory_knob}"
             )
     needed = sum(planned.write_bytes for planned in plans)
     free = shutil.disk_usage(_existing(config.archive)).free
@@ -138,18 +155,6 @@ def check_before(stage: str, plans: Sequence[Plan]) -> None:
                 f"{stage}: expected `{planned.stage}` to be finished, found {len(planned.tasks)} tasks to do; "
                 f"run `ainerd-hpc {planned.stage}` first, or `ainerd-hpc run --until {stage}`"
             )
-
-
-_MEMORY_KNOBS = {
-    "simulate": "simulate.num_frames",
-    "ingest": "ingest.frames_per_shard",
-    "correlate": "maps.windows: C2 is made only where a window asks for it",
-    "maps": "maps.windows",
-    "train": "train.batch_size",
-    "embed": "embed.maps_per_task",
-    "cluster": "cluster.num_neighbours",
-    "report": "report.max_maps",
-}
 
 
 def allowed_memory(config: RunConfig, shape: Shape) -> int:
@@ -196,7 +201,8 @@ class Run:
         self.journal = Journal(self.config.archive)
         if self.retry_failed:
             self.journal.forget(names)
-        self._check(names, survey(self.config))
+        found = survey(self.config)
+        self._check(names, line_of(self.config, self.journal, found), found)
         with self._at_work() as workers:
             if self.retry_failed:
                 self.journal.forgive(names)
@@ -233,10 +239,11 @@ class Run:
         self.journal = Journal(self.config.archive)
         with self._at_work(shared=True) as workers:
             began = time.perf_counter()
-            stage, found = create(name, self.config), survey(self.config)
-            *before, planned = self._check(names, found)
+            found = survey(self.config)
+            line = line_of(self.config, self.journal, found)
+            stage, (*before, planned) = line.stage(name), self._check(names, line, found)
             scans = _without(found.scans, [*found.problems, *(p for plan in before for p in plan.quarantined)])
-            mine = _share(stage.tasks(scans), number, num_shares)
+            mine = _share(line.tasks(name, scans), number, num_shares)
             tasks = tuple(task for task in planned.tasks if task.key in mine)
             planned = replace(planned, tasks=tasks, num_done=len(mine) - len(tasks))
             results = list(self._results(stage, planned, workers))
@@ -263,10 +270,9 @@ class Run:
         console.print(f"ainerd-hpc {__version__}: {' -> '.join(names)}", style="bold")
         console.print(f"source {self.config.source.folder}, archive {self.config.archive}", markup=False)
 
-    def _check(self, names: Sequence[str], found: Discovery) -> list[Plan]:
+    def _check(self, names: Sequence[str], line: Line, found: Discovery) -> list[Plan]:
         """Refuse what cannot fit, and a stage that is run alone before those that it needs; give the plans so far."""
-        line = stage_names(self.config, until=names[-1])
-        plans = plan_for(found, self.config, line, self.journal)
+        plans = plan_line(line, found, stage_names(self.config, until=names[-1]))
         check_before(names[0], [planned for planned in plans if planned.stage not in names])
         check([planned for planned in plans if planned.stage in names], self.config)
         return plans
@@ -274,24 +280,24 @@ class Run:
     def _stages(self, names: Sequence[str], workers: Workers) -> list[Problem]:
         """Run the stages in order and give the problems of the whole line up to the last of them."""
         if SIMULATE in names:
-            self._stage(create(SIMULATE, self.config), [], workers)
+            self._stage(SIMULATE, line_of(self.config, self.journal, nothing_found()), [], workers)
         if names[-1] == SIMULATE:
             return []
         found = find_scans(self.config)
+        line = line_of(self.config, self.journal, found)
         self._tell(found)
         publish_shared(self.archive, found)
         scans, problems = _without(found.scans, found.problems), list(found.problems)
         for name in stage_names(self.config, until=names[-1]):
             if name == SIMULATE:
                 continue
-            stage = create(name, self.config)
             if name in names:
                 known = found.problems if name == INGEST else ()
-                problems += _new(self._stage(stage, scans, workers, known), problems)
+                problems += _new(self._stage(name, line, scans, workers, known), problems)
             else:
-                problems += stage.plan(scans, self.journal).quarantined
+                problems += line.plan(name, scans).quarantined
             scans = _without(scans, problems)
-            if stage.quarantines:
+            if line.stage(name).quarantines:
                 publish_catalog(self.archive, found, problems)
         return problems
 
@@ -303,11 +309,13 @@ class Run:
         for _, reason in found.ignored:
             console.print(f"left aside: {reason}", style="yellow", markup=False)
 
-    def _stage(self, stage: Stage, scans: list[Scan], workers: Workers, known: Sequence[Problem] = ()) -> list[Problem]:
+    def _stage(
+        self, name: str, line: Line, scans: list[Scan], workers: Workers, known: Sequence[Problem] = ()
+    ) -> list[Problem]:
         """Run one stage and give its problems, old and new."""
-        began = time.perf_counter()
-        console.print(f"[bold]{stage.name}[/]: {STAGES[stage.name]}")
-        planned = stage.plan(scans, self.journal)
+        began, stage = time.perf_counter(), line.stage(name)
+        console.print(f"[bold]{name}[/]: {STAGES[name].purpose}")
+        planned = line.plan(name, scans)
         check([planned], self.config)
         results = list(self._results(stage, planned, workers))
         problems = [*planned.quarantined, *known, *_failed(stage, results)]
@@ -318,7 +326,7 @@ class Run:
         if problems and not left:
             first = problems[0].reason
             raise PlanError(f"{stage.name}: no scan is left, the first of {len(problems)} problems: {first}")
-        stage.finish(left)
+        stage.finish(left, line.before(name))
         self.reports.append(_report(stage.name, planned, results, len(problems), time.perf_counter() - began))
         self.record.write("running")
         return problems

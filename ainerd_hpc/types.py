@@ -7,18 +7,6 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-STAGES = {
-    "simulate": "write simulated detector files with known truth",
-    "ingest": "copy the counts, write the catalog",
-    "correlate": "two-time correlation and g2 of every scan",
-    "maps": "windows of C2, resampled and scaled for the network",
-    "train": "train the autoencoder, or adopt given weights",
-    "embed": "latents of all maps",
-    "cluster": "picture, clusters and novelty",
-    "report": "one HTML page of everything",
-}
-"""The stages in the order of the data, and what each does."""
-
 
 class Shape(Enum):
     """How a stage is spread over a machine."""
@@ -229,5 +217,7 @@ class StageStatus:
     """Time, at this rate."""
 
 
+MAP_SIZE = 256
+"""Rows and columns of a map, the input of the network."""
 PROCESS_BYTES = 640 * 2**20
 """Resident memory of a worker process with its libraries loaded and no data (measured: 300-570 MB, with torch)."""

@@ -41,16 +41,18 @@ def job(scan: Path, out: Path, options: argparse.Namespace, watch: Stopwatch):
 
 def send_tasks(scan: str, out: str, *settings: str) -> None:
     """Write the stages with their tasks to standard output, pickled."""
+    from ainerd_hpc.archive.journal import Journal
     from ainerd_hpc.config import load
+    from ainerd_hpc.pipeline import line_of
     from ainerd_hpc.sources.discovery import discover
     from ainerd_hpc.sources.shared_products import publish_shared
-    from ainerd_hpc.stages.registry import create
 
     config = load(None, [f"source.path={scan}", f"archive={out}", *SETTINGS, *settings])
     found = discover(config.source)
-    stages = [create(name, config) for name in ("ingest", "correlate")]
-    publish_shared(stages[0].archive, found)
-    sys.stdout.buffer.write(pickle.dumps([(stage, list(stage.tasks(found.scans))) for stage in stages]))
+    line = line_of(config, Journal(config.archive), found)
+    publish_shared(line.stage("ingest").archive, found)
+    tasks = [(line.stage(name), line.tasks(name, found.scans)) for name in ("ingest", "correlate")]
+    sys.stdout.buffer.write(pickle.dumps(tasks))
 
 
 def load_product(path: Path, rings: list[int]) -> Results:

@@ -17,12 +17,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.config import RunConfig, load
 from ainerd_hpc.executors import open_executor
+from ainerd_hpc.pipeline import line_of
 from ainerd_hpc.sources.discovery import discover
 from ainerd_hpc.sources.shared_products import publish_shared
-from ainerd_hpc.stages.correlate import Correlate
-from ainerd_hpc.stages.registry import create
+from ainerd_hpc.stages.contract import Stage
 from ainerd_hpc.types import Task
 from benchmarks.photons import Photons, write
 
@@ -92,15 +93,15 @@ def with_dask(source: Path, folder: Path, workers: int) -> float:
 
 
 @contextmanager
-def prepared(source: Path, folder: Path, workers: int) -> Iterator[tuple[RunConfig, Correlate, list[Task]]]:
+def prepared(source: Path, folder: Path, workers: int) -> Iterator[tuple[RunConfig, Stage, list[Task]]]:
     """An empty archive with everything but the correlation."""
     archive = folder / "archive"
     settings = [f"executor.workers={workers}", "executor.threads=1", "executor.memory=2 GB", "ingest.form=none"]
     config = load(None, [f"source.path={source}", f"archive={archive}", *settings])
-    found, stage = discover(config.source), create("correlate", config)
-    assert isinstance(stage, Correlate)
+    found = discover(config.source)
+    line = line_of(config, Journal(config.archive), found)
+    stage, tasks = line.stage("correlate"), line.tasks("correlate", found.scans)
     publish_shared(stage.archive, found)
-    tasks = list(stage.tasks(found.scans))
     stage.prepare(tasks)
     yield config, stage, tasks
     shutil.rmtree(archive)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ainerd_hpc.stages.registry import STAGES
 from tests.support.places import ROOT
 
 PACKAGE = ROOT / "ainerd_hpc"
@@ -84,6 +85,23 @@ def test_every_module_has_a_layer() -> None:
 def test_imports_go_down_or_sideways(module: str) -> None:
     upward = {name for name in _ours(_modules()[module]) if _layer(name) > _layer(module)}
     assert not upward, f"{module} imports from above: {upward}"
+
+
+@pytest.mark.parametrize("room", ["executors", "submission"])
+def test_executors_and_submission_import_no_stage(room: str) -> None:
+    modules = {name: path for name, path in _modules().items() if name.startswith(f"{room}.")}
+    assert not {name: found for name, path in modules.items() if (found := _rooms(path, "stages"))}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_knows_no_other_stage(stage: str) -> None:
+    module = STAGES[stage].place.partition(":")[0]
+    assert _rooms(_modules()[f"stages.{module}"], "stages") <= {"stages.contract"}
+
+
+def _rooms(path: Path, room: str) -> set[str]:
+    """Modules of a room that a file imports, anywhere in it."""
+    return {name for name in _ours(path) if name == room or name.startswith(f"{room}.")}
 
 
 def test_no_import_cycles() -> None:

@@ -65,6 +65,9 @@ class Archive:
     def model_folder(self, name: str) -> Path:
         return self.root / "models" / name
 
+    def weights_path(self, name: str) -> Path:
+        return self.model_folder(name) / "weights.safetensors"
+
     def embedding_path(self, name: str) -> Path:
         return self.root / "embedding" / f"{name}.parquet"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 import pyarrow as pa
@@ -17,10 +19,21 @@ _DIGEST_KEY = b"ainerd_hpc_digest"
 
 def write_table(path: Path, table: pd.DataFrame, digest: str = "") -> None:
     """Publish a Parquet table that records `digest`."""
+    with publishing(path) as temporary, temporary.open("wb") as file:
+        _write(table, digest, file)
+
+
+def table_bytes(table: pd.DataFrame, digest: str = "") -> bytes:
+    """The bytes of the file that `write_table` would publish."""
+    file = io.BytesIO()
+    _write(table, digest, file)
+    return file.getvalue()
+
+
+def _write(table: pd.DataFrame, digest: str, file: BinaryIO) -> None:
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _DIGEST_KEY: digest.encode()})
-    with publishing(path) as temporary:
-        pq.write_table(arrow, temporary, compression="zstd")
+    pq.write_table(arrow, file, compression="zstd")
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,8 +13,7 @@ from ainerd_hpc.correlation.windows import count_maps
 from ainerd_hpc.digests import digest
 from ainerd_hpc.kernels import clusters
 from ainerd_hpc.sources.catalog import sample_columns
-from ainerd_hpc.stages.contract import Stage
-from ainerd_hpc.stages.embed import Embed
+from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import Scan, Shape, Task
 
 
@@ -23,21 +21,22 @@ class Cluster(Stage):
     """One table, a row a map: where it lies, what it belongs to, how it relaxes, what was done to the sample then."""
 
     name = "cluster"
+    requires = ("maps", "embed")
+    memory_knob = "source.select, or maps.windows and maps.overlap: fewer maps"
     shape = Shape.SINGLE
 
     def product(self, key: str) -> Path:
         return self.archive.clusters_path(key)
 
-    def digest(self, scans: Sequence[Scan]) -> str:
-        log = self.archive.sample_log_path
-        log_digest = hashlib.sha256(log.read_bytes()).hexdigest() if log.exists() else ""
-        return digest(self.name, self.version, self.config.cluster, Embed(self.config).digest(scans), log_digest)
+    def digest(self, scans: Sequence[Scan], before: Before) -> str:
+        embedding = before.of_all("embed", scans)
+        return digest(self.name, self.version, self.config.cluster, embedding, before.sample_log_digest)
 
-    def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
+    def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         num_maps = count_maps(self.config, scans)
         # UMAP compares all pairs below 4096 points, and keeps neighbour lists above.
         peak = 2 * 8 * min(num_maps, 4096) ** 2 + 20_000 * num_maps + 2**29
-        yield Task(self.config.model.name, self.digest(scans), peak, num_maps * 500, num_maps * 300)
+        yield Task(self.config.model.name, before.of_all(self.name, scans), peak, num_maps * 500, num_maps * 300)
 
     def work(self, task: Task) -> Mapping[str, float]:
         config = self.config.cluster

@@ -1,4 +1,4 @@
-"""The stages, in the order of the data, and the contract that they share."""
+"""The contract that all stages share: what a stage states, what it is given, and how its tasks are planned and run."""
 
 from __future__ import annotations
 
@@ -8,23 +8,46 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from ainerd_hpc.archive.journal import Journal, record, start
 from ainerd_hpc.archive.layout import Archive
-from ainerd_hpc.config import ModelConfig, RunConfig
-from ainerd_hpc.digests import digest, fingerprint
-from ainerd_hpc.errors import AinerdError, ConfigError
+from ainerd_hpc.config import RunConfig
+from ainerd_hpc.digests import digest
+from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.types import Plan, Problem, Scan, Shape, Task, TaskResult
 
 
-class Stage(ABC):
-    """One step of the line. It reads products of earlier stages and writes only its own.
+class Before(Protocol):
+    """What a stage may know of the archive and of the stages that it requires; computed once a plan."""
 
-    It is small and picklable (config only), so that its `run_task` travels to workers.
+    @property
+    def journal(self) -> Journal:
+        """What is done, and what is in quarantine."""
+
+    @property
+    def sample_log_digest(self) -> str:
+        """Digest of the sample log that goes with the scans."""
+
+    def of_scan(self, stage: str, scan: Scan) -> str:
+        """Digest of what a stage makes of one scan."""
+
+    def of_all(self, stage: str, scans: Sequence[Scan]) -> str:
+        """Digest of what a stage makes of all of these scans."""
+
+
+class Stage(ABC):
+    """One step of the line. It reads products of earlier stages and writes only its own; it knows no other stage.
+
+    It is small and picklable (config only), so that its `run_task` travels to workers. To add a stage, write its class,
+    a line in `stages.registry` and its section of the config.
     """
 
     name: ClassVar[str]
+    requires: ClassVar[tuple[str, ...]] = ()
+    """The stages whose products it reads; those before them are not its concern."""
+    memory_knob: ClassVar[str]
+    """The key of the config that lowers what its largest task needs, with a word on why where that is not plain."""
     shape: ClassVar[Shape] = Shape.ARRAY
     version: ClassVar[int] = 1
     """Raised whenever the same input would give another product."""
@@ -41,8 +64,16 @@ class Stage(ABC):
     def product(self, key: str) -> Path:
         """The file that the task with this key publishes."""
 
+    def scan_digest(self, scan: Scan, before: Before) -> str:
+        """Digest of all that goes into what it makes of one scan; for stages whose products are of one scan each."""
+        raise NotImplementedError(f"stage {self.name}: its products are not of one scan each")
+
+    def digest(self, scans: Sequence[Scan], before: Before) -> str:
+        """Digest of all that goes into what it makes of these scans together."""
+        return digest(self.name, self.version, [before.of_scan(self.name, scan) for scan in scans])
+
     @abstractmethod
-    def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
+    def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         """Every task of the stage for these scans, done or not, from metadata alone."""
 
     @abstractmethod
@@ -52,25 +83,25 @@ class Stage(ABC):
     def prepare(self, tasks: Sequence[Task]) -> None:  # noqa: B027  most stages need none
         """Make ready for the tasks, once, before the first of them. Does nothing unless a stage says otherwise."""
 
-    def finish(self, scans: Sequence[Scan]) -> None:  # noqa: B027  most stages have nothing to gather
+    def finish(self, scans: Sequence[Scan], before: Before) -> None:  # noqa: B027  most stages have nothing to gather
         """Gather what the tasks left, once, after all of them. Does nothing unless a stage says otherwise."""
 
-    def plan(self, scans: Sequence[Scan], journal: Journal) -> Plan:
+    def plan(self, scans: Sequence[Scan], before: Before) -> Plan:
         """What is missing or stale."""
         todo: list[Task] = []
         quarantined: dict[str, Problem] = {}
         num_done = 0
-        for task in self.tasks(scans):
-            problem = journal.find_problem(self.name, task.scan_id, task.digest)
+        for task in self.tasks(scans, before):
+            problem = before.journal.find_problem(self.name, task.scan_id, task.digest)
             if self.quarantines:
-                problem = problem or journal.find_killer(self.name, task)
+                problem = problem or before.journal.find_killer(self.name, task)
             if problem:
                 quarantined[task.scan_id] = problem  # of all its tasks
-            elif journal.is_done(self.name, task.key, task.digest, self.product(task.key)):
+            elif before.journal.is_done(self.name, task.key, task.digest, self.product(task.key)):
                 num_done += 1
             else:
                 todo.append(task)
-        todo.sort(key=lambda task: journal.num_kills(self.name, task))  # what may end the process comes last
+        todo.sort(key=lambda task: before.journal.num_kills(self.name, task))  # what may end the process comes last
         return Plan(self.name, self.shape, tuple(todo), num_done, tuple(quarantined.values()))
 
     def run_task(self, task: Task) -> TaskResult:
@@ -97,18 +128,3 @@ class Stage(ABC):
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, AinerdError) else f"{type(error).__name__}: {text}"
-
-
-def weights_digest(model: ModelConfig) -> str:
-    """Of given weights and the network they are for; empty where the model is to be trained.
-
-    Raises
-    ------
-    ConfigError
-        The file does not exist.
-    """
-    if model.weights is None:
-        return ""
-    if not model.weights.is_file():
-        raise ConfigError(f"model.weights {model.weights}: no such file; correct the path, or leave it out to train")
-    return digest(model.variant, fingerprint((model.weights,)))

@@ -18,12 +18,12 @@ from ainerd_hpc.correlation.inputs import described, images_digest, monitor_dige
 from ainerd_hpc.correlation.memory import fewest_parts
 from ainerd_hpc.correlation.selection import as_correlated, selection
 from ainerd_hpc.correlation.tiles import Tiles, tiles_for
-from ainerd_hpc.digests import digest
+from ainerd_hpc.digests import digest, weights_digest
 from ainerd_hpc.errors import ConfigError, ScanError
 from ainerd_hpc.formats.registry import reader
 from ainerd_hpc.models.memory import embedding_bytes
 from ainerd_hpc.site.workers import worker_memory
-from ainerd_hpc.stages.contract import Stage, weights_digest
+from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import PROCESS_BYTES, Content, Scan, Task
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Correlate(Stage):
     """
 
     name = "correlate"
+    requires = ("ingest",)
+    memory_knob = "maps.windows: C2 is made only where a window asks for it"
     version = 4
     quarantines = True
 
@@ -53,35 +55,35 @@ class Correlate(Stage):
         whole = self.archive.correlation_path(scan_id)
         return self.archive.correlation_part_path(scan_id, part) if part else whole
 
-    def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
+    def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         allowed = worker_memory(self.config.executor) - PROCESS_BYTES
         for scan in scans:
             if scan.content is Content.FRAMES:
-                yield from self._tasks_of(scan, allowed)
+                yield from self._tasks_of(scan, before.of_scan(self.name, scan), allowed)
             else:
                 size = scan.num_q_bins * 4 * scan.num_frames**2
-                yield Task(scan.scan_id, self.digest(scan), self._adopted_bytes(scan), size, size, {"scan": scan})
+                adopted = before.of_scan(self.name, scan)
+                yield Task(scan.scan_id, adopted, self._adopted_bytes(scan), size, size, {"scan": scan})
 
-    def _tasks_of(self, scan: Scan, allowed: int) -> Iterator[Task]:
+    def _tasks_of(self, scan: Scan, digest: str, allowed: int) -> Iterator[Task]:
         tiles, area = self.tiles(scan), scan.height * scan.width
         split = fewest_parts(self.config, scan, tiles, allowed)
         write_bytes = 4 * scan.num_q_bins * tiles.num_written
-        if split.num_parts > 1 and (self._is_joined(scan) or self._complete_parts(scan)):
-            yield Task(scan.scan_id, self.digest(scan), _JOIN_BYTES, write_bytes, write_bytes, {"scan": scan})
+        if split.num_parts > 1 and (self._is_joined(scan, digest) or self._complete_parts(scan, digest)):
+            yield Task(scan.scan_id, digest, _JOIN_BYTES, write_bytes, write_bytes, {"scan": scan})
             return
         for number, q_bins in enumerate(np.array_split(np.arange(scan.num_q_bins), split.num_parts)):
             part = f"/{number}of{split.num_parts}" if split.num_parts > 1 else ""
             args = {"scan": scan, "q_bins": (int(q_bins[0]), int(q_bins[-1]) + 1), "blocks": split.num_blocks}
             read_bytes = split.num_reads(self.config, scan) * scan.num_frames * area * scan.itemsize
             share = write_bytes // split.num_parts
-            yield Task(scan.scan_id + part, self.digest(scan), split.peak_bytes, read_bytes, share, args)
+            yield Task(scan.scan_id + part, digest, split.peak_bytes, read_bytes, share, args)
 
-    def _is_joined(self, scan: Scan) -> bool:
-        return recorded_digest(self.product(scan.scan_id)) == self.digest(scan)
+    def _is_joined(self, scan: Scan, digest: str) -> bool:
+        return recorded_digest(self.product(scan.scan_id)) == digest
 
-    def _complete_parts(self, scan: Scan) -> list[Path]:
+    def _complete_parts(self, scan: Scan, digest: str) -> list[Path]:
         """The parts of a scan where all of one division are there and current; else none."""
-        digest = self.digest(scan)
         for first in sorted(self.product(f"{scan.scan_id}/0").parent.glob("0of*.zarr.zip")):
             num = int(first.name.removesuffix(".zarr.zip").partition("of")[2])
             paths = [self.product(f"{scan.scan_id}/{number}of{num}") for number in range(num)]
@@ -101,7 +103,7 @@ class Correlate(Stage):
         """The tiles of C2 that the maps of a scan of frames need."""
         return tiles_for(self.config.maps, as_correlated(self.config.correlate, scan).num_frames)
 
-    def digest(self, scan: Scan) -> str:
+    def scan_digest(self, scan: Scan, before: Before) -> str:
         """Of the source, the partition, the corrections and the options; not of how the counts are stored or gone
         through.
 
@@ -141,7 +143,7 @@ class Correlate(Stage):
     def work(self, task: Task) -> Mapping[str, float]:
         scan: Scan = task.args["scan"]
         if scan.content is Content.FRAMES and "q_bins" not in task.args:
-            self._join(scan, self._complete_parts(scan))
+            self._join(scan, task.digest)
             return {}
         with writing_group(self.product(task.key), self._attributes(scan, task.digest)) as group:
             if scan.content is Content.FRAMES:
@@ -182,24 +184,26 @@ class Correlate(Stage):
     def _frame_time(self, scan: Scan) -> float:
         return as_correlated(self.config.correlate, scan).frame_time
 
-    def finish(self, scans: Sequence[Scan]) -> None:
+    def finish(self, scans: Sequence[Scan], before: Before) -> None:
         """Put the scans together that were correlated in parts."""
         folders = {path.name: path for path in self.archive.correlation_path("").parent.glob("*.parts")}
         for scan in scans:
             folder = folders.get(f"{scan.scan_id}.parts")
             if folder:
-                if not self._is_joined(scan):
-                    record(self.archive.root, "begun", self.name, scan.scan_id, self.digest(scan))
-                    self._join(scan, self._complete_parts(scan))
-                    record(self.archive.root, "done", self.name, scan.scan_id, self.digest(scan))
+                digest = before.of_scan(self.name, scan)
+                if not self._is_joined(scan, digest):
+                    record(self.archive.root, "begun", self.name, scan.scan_id, digest)
+                    self._join(scan, digest)
+                    record(self.archive.root, "done", self.name, scan.scan_id, digest)
                 shutil.rmtree(folder)
 
-    def _join(self, scan: Scan, paths: Sequence[Path]) -> None:
+    def _join(self, scan: Scan, digest: str) -> None:
         from ainerd_hpc.correlation.product import C2_SUMS, create_c2, fits, join, write_figures
 
+        paths = self._complete_parts(scan, digest)
         arrays: Arrays = join(paths)
         num_frames = as_correlated(self.config.correlate, scan).num_frames
-        with writing_group(self.product(scan.scan_id), self._attributes(scan, self.digest(scan))) as group:
+        with writing_group(self.product(scan.scan_id), self._attributes(scan, digest)) as group:
             create_c2(group, scan.num_q_bins, self.tiles(scan), num_frames)
             bins = [len(part) for part in np.array_split(np.arange(scan.num_q_bins), len(paths))]
             for path, offset in zip(paths, np.cumsum([0, *bins[:-1]]), strict=True):

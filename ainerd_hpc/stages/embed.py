@@ -12,21 +12,20 @@ import numpy as np
 import pandas as pd
 
 from ainerd_hpc.archive.groups import array, reading_group
-from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.layout import recorded_digest
 from ainerd_hpc.archive.tables import read_table, write_table
 from ainerd_hpc.correlation.windows import count_maps
 from ainerd_hpc.digests import digest
-from ainerd_hpc.stages.contract import Stage
-from ainerd_hpc.stages.maps import SIZE, Maps
-from ainerd_hpc.stages.train import WEIGHTS, Train
-from ainerd_hpc.types import Plan, Scan, Task
+from ainerd_hpc.stages.contract import Before, Stage
+from ainerd_hpc.types import MAP_SIZE, Plan, Scan, Task
 
 
 class Embed(Stage):
     """Gives every map its latent vector and its reconstruction error."""
 
     name = "embed"
+    requires = ("maps", "train")
+    memory_knob = "embed.maps_per_task"
 
     def product(self, key: str) -> Path:
         return self.archive.embedding_part_path(self.config.model.name, key)
@@ -35,22 +34,28 @@ class Embed(Stage):
     def table_path(self) -> Path:
         return self.archive.embedding_path(self.config.model.name)
 
-    def digest(self, scans: Sequence[Scan]) -> str:
-        return digest(self.name, self.version, Train(self.config).digest(scans))
+    def digest(self, scans: Sequence[Scan], before: Before) -> str:
+        """Of the model and of the maps: one that was trained here knows its maps already, given weights do not."""
+        maps = [before.of_scan("maps", scan) for scan in scans]
+        return digest(self.name, self.version, before.of_all("train", scans), *([maps] if self._is_given else []))
 
-    def plan(self, scans: Sequence[Scan], journal: Journal) -> Plan:
-        if recorded_digest(self.table_path) == self.digest(scans):
+    @property
+    def _is_given(self) -> bool:
+        return self.config.model.weights is not None
+
+    def plan(self, scans: Sequence[Scan], before: Before) -> Plan:
+        if recorded_digest(self.table_path) == before.of_all(self.name, scans):
             return Plan(self.name, self.shape, (), num_done=len(list(self._groups(scans))))
-        return super().plan(scans, journal)
+        return super().plan(scans, before)
 
-    def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
+    def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         from ainerd_hpc.models.memory import embedding_bytes
 
-        maps, model_digest = Maps(self.config), Train(self.config).digest(scans)
+        model_digest = before.of_all("train", scans)
         peak = embedding_bytes(self.config.model.variant)
         for group, num_maps in self._groups(scans):
-            key = digest(self.name, self.version, model_digest, [maps.digest(scan) for scan in group])
-            read = num_maps * SIZE**2 * 4
+            key = digest(self.name, self.version, model_digest, [before.of_scan("maps", scan) for scan in group])
+            read = num_maps * MAP_SIZE**2 * 4
             scan_ids = [scan.scan_id for scan in group]
             yield Task(key, key, peak + 2 * read, read, num_maps * 300, {"scan_ids": scan_ids})
 
@@ -70,7 +75,7 @@ class Embed(Stage):
     def work(self, task: Task) -> Mapping[str, float]:
         from ainerd_hpc.models.ainerd2024 import embed
 
-        weights = self.archive.model_folder(self.config.model.name) / WEIGHTS
+        weights = self.archive.weights_path(self.config.model.name)
         model = _model(self.config.model.variant, weights, weights.stat().st_mtime_ns, self.config.executor.threads)
         maps = [self._read(scan_id) for scan_id in task.args["scan_ids"]]
         latents, reconstruction_l1 = embed(model, np.concatenate(maps))
@@ -89,11 +94,12 @@ class Embed(Stage):
         with reading_group(self.archive.maps_path(scan_id)) as group:
             return np.asarray(array(group, "maps")[...])
 
-    def finish(self, scans: Sequence[Scan]) -> None:
+    def finish(self, scans: Sequence[Scan], before: Before) -> None:
         """Put the parts together, a row a map in the order of the map index."""
-        expected = self.digest(scans)
+        expected = before.of_all(self.name, scans)
         if recorded_digest(self.table_path) != expected:
-            parts = pd.concat([read_table(self.product(task.key)) for task in self.tasks(scans)], ignore_index=True)
+            keys = [task.key for task in self.tasks(scans, before)]
+            parts = pd.concat([read_table(self.product(key)) for key in keys], ignore_index=True)
             index = read_table(self.archive.map_index_path, ["map_id", "scan_id", "row"])
             write_table(self.table_path, index.merge(parts, on=["scan_id", "row"], validate="one_to_one"), expected)
         shutil.rmtree(self.product("any").parent, ignore_errors=True)

@@ -12,7 +12,7 @@ from ainerd_hpc.archive.groups import GroupWriter, writing_group
 from ainerd_hpc.correlation.memory import BYTES_PER_EVENT, most_events, reading_bytes
 from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.digests import digest
-from ainerd_hpc.stages.contract import Stage
+from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import Content, Scan, Task
 
 if TYPE_CHECKING:
@@ -67,21 +67,23 @@ class Ingest(Stage):
 
     name = "ingest"
     version = 2
+    memory_knob = "ingest.frames_per_shard"
     quarantines = True
 
     def product(self, key: str) -> Path:
         return self.archive.frames_path(key)
 
-    def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
+    def scan_digest(self, scan: Scan, before: Before) -> str:
+        return digest(self.name, self.version, self.config.ingest, self.config.correct.marks, scan.digest)
+
+    def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         if self.config.ingest.form == "none":
             return
         for scan in scans:
             if scan.content is Content.FRAMES:
                 size = scan.num_frames * scan.height * scan.width * scan.itemsize
-                task_digest = digest(
-                    self.name, self.version, self.config.ingest, self.config.correct.marks, scan.digest
-                )
-                yield Task(scan.scan_id, task_digest, self._peak_bytes(scan), size, size, {"scan": scan})
+                key = before.of_scan(self.name, scan)
+                yield Task(scan.scan_id, key, self._peak_bytes(scan), size, size, {"scan": scan})
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         """Compile the kernels once, here, before every worker does it for itself."""

@@ -17,38 +17,36 @@ from ainerd_hpc.correlation.tiles import window_lengths
 from ainerd_hpc.correlation.windows import Window, count_maps, fit_window, map_ids, windows
 from ainerd_hpc.digests import digest
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.stages.contract import Stage
-from ainerd_hpc.stages.correlate import Correlate
-from ainerd_hpc.types import Scan, Task
+from ainerd_hpc.stages.contract import Before, Stage
+from ainerd_hpc.types import MAP_SIZE, Scan, Task
 
 if TYPE_CHECKING:
     pass
-
-SIZE = 256
-"""Edge of a map, pixels: the input of the network."""
 
 
 class Maps(Stage):
     """Cuts, resamples and scales windows, and fits the g2 of each."""
 
     name = "maps"
+    requires = ("correlate",)
+    memory_knob = "maps.windows"
     quarantines = True
 
     def product(self, key: str) -> Path:
         return self.archive.maps_path(key)
 
-    def digest(self, scan: Scan) -> str:
-        return digest(self.name, self.version, self.config.maps, Correlate(self.config).digest(scan))
+    def scan_digest(self, scan: Scan, before: Before) -> str:
+        return digest(self.name, self.version, self.config.maps, before.of_scan("correlate", scan))
 
-    def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
+    def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         for scan in scans:
             num_frames = as_correlated(self.config.correlate, scan).num_frames
             one_c2 = max(window_lengths(self.config.maps, num_frames), default=0) ** 2
-            size = count_maps(self.config, [scan]) * SIZE**2 * 4
+            size = count_maps(self.config, [scan]) * MAP_SIZE**2 * 4
             # C2 in float32, its diagonal filled, in float64 for the resampling, with the weights of valid entries.
             peak = (4 + 4 + 5 * 8) * one_c2 + size + 2**26
             read = scan.num_q_bins * one_c2 * 4
-            yield Task(scan.scan_id, self.digest(scan), peak, read, size, {"scan": scan})
+            yield Task(scan.scan_id, before.of_scan(self.name, scan), peak, read, size, {"scan": scan})
 
     def work(self, task: Task) -> Mapping[str, float]:
         from ainerd_hpc.correlation.product import StoredC2
@@ -61,7 +59,9 @@ class Maps(Stage):
         with reading_group(self.archive.correlation_path(scan.scan_id)) as source:
             c2, q = StoredC2(source), array(source, "dynamic_q_list")[...]
             with writing_group(self.product(task.key), self._attributes(task, scan)) as group:
-                maps = group.create("maps", (len(cut), SIZE, SIZE), np.float32, ("map", "y", "x"), (1, SIZE, SIZE))
+                maps = group.create(
+                    "maps", (len(cut), MAP_SIZE, MAP_SIZE), np.float32, ("map", "y", "x"), (1, MAP_SIZE, MAP_SIZE)
+                )
                 rows = []
                 for row, window in enumerate(cut):
                     inside = slice(window.age_start, window.age_stop)
@@ -85,7 +85,7 @@ class Maps(Stage):
         """The map of one window, and its row of the index."""
         from ainerd_hpc.kernels.maps import make_map
 
-        scaled = make_map(c2, self.config.maps.scaling, SIZE)
+        scaled = make_map(c2, self.config.maps.scaling, MAP_SIZE)
         if not np.isfinite(scaled.map).all():
             where = f"scan {scan.scan_id}: q_bin {window.q_bin}, frames {window.age_start} to {window.age_stop}"
             problem = "expected counts in neighbouring frames, found no correlation at all"
@@ -98,7 +98,7 @@ class Maps(Stage):
             "age_stop": window.age_stop,
             "time": scan.start_time + middle * scan.frame_time,
             "frame_time": scan.frame_time,
-            "seconds_per_pixel": window.length * scan.frame_time / SIZE,
+            "seconds_per_pixel": window.length * scan.frame_time / MAP_SIZE,
             "scale_low": scaled.low,
             "scale_high": scaled.high,
             "tau": fit.tau,
@@ -111,9 +111,9 @@ class Maps(Stage):
             "reduced_chi2": fit.reduced_chi2,
         }
 
-    def finish(self, scans: Sequence[Scan]) -> None:
+    def finish(self, scans: Sequence[Scan], before: Before) -> None:
         """Publish the index of all maps."""
-        index_digest = digest(self.name, self.version, [self.digest(scan) for scan in scans])
+        index_digest = before.of_all(self.name, scans)
         if recorded_digest(self.archive.map_index_path) == index_digest:
             return
         tables = [read_columns(self.product(scan.scan_id)).assign(scan_id=scan.scan_id) for scan in scans]

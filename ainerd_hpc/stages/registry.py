@@ -1,26 +1,39 @@
-"""The stages by name."""
+"""The stages in the order of the data: the one table that names them."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
-from ainerd_hpc.config import RunConfig
-from ainerd_hpc.stages.contract import Stage
+if TYPE_CHECKING:
+    from ainerd_hpc.config import RunConfig
+    from ainerd_hpc.stages.contract import Stage
 
-_CLASSES = {
-    "simulate": "ainerd_hpc.stages.simulate:Simulate",
-    "ingest": "ainerd_hpc.stages.ingest:Ingest",
-    "correlate": "ainerd_hpc.stages.correlate:Correlate",
-    "maps": "ainerd_hpc.stages.maps:Maps",
-    "train": "ainerd_hpc.stages.train:Train",
-    "embed": "ainerd_hpc.stages.embed:Embed",
-    "cluster": "ainerd_hpc.stages.cluster:Cluster",
-    "report": "ainerd_hpc.stages.report:Report",
+
+class Entry(NamedTuple):
+    """A stage as the table has it; its module is imported when it is needed."""
+
+    place: str
+    """ "module:class" below `ainerd_hpc.stages`."""
+    purpose: str
+    """What it does, in a few words."""
+
+
+STAGES: Mapping[str, Entry] = {
+    "simulate": Entry("simulate:Simulate", "write simulated detector files with known truth"),
+    "ingest": Entry("ingest:Ingest", "copy the counts, write the catalog"),
+    "correlate": Entry("correlate:Correlate", "two-time correlation and g2 of every scan"),
+    "maps": Entry("maps:Maps", "windows of C2, resampled and scaled for the network"),
+    "train": Entry("train:Train", "train the autoencoder, or adopt given weights"),
+    "embed": Entry("embed:Embed", "latents of all maps"),
+    "cluster": Entry("cluster:Cluster", "picture, clusters and novelty"),
+    "report": Entry("report:Report", "one HTML page of everything"),
 }
 
 
 def create(name: str, config: RunConfig) -> Stage:
     """A stage by its name, imported now."""
-    module, attribute = _CLASSES[name].split(":")
-    stage: Stage = getattr(importlib.import_module(module), attribute)(config)
+    module, _, attribute = STAGES[name].place.partition(":")
+    stage: Stage = getattr(importlib.import_module(f"ainerd_hpc.stages.{module}"), attribute)(config)
     return stage

@@ -11,7 +11,6 @@ import pandas as pd
 
 from ainerd_hpc import __version__
 from ainerd_hpc.archive.groups import reading_group
-from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.map_reader import MapReader
 from ainerd_hpc.archive.tables import read_table
 from ainerd_hpc.correlation.windows import count_maps, fit_window, window_g2
@@ -20,10 +19,8 @@ from ainerd_hpc.publishing import write_text
 from ainerd_hpc.report.page import Curve, ReportData, render
 from ainerd_hpc.report.page import version as page_version
 from ainerd_hpc.sources.catalog import SAMPLE_PREFIX
-from ainerd_hpc.stages.cluster import Cluster
-from ainerd_hpc.stages.contract import Stage
-from ainerd_hpc.stages.maps import SIZE
-from ainerd_hpc.types import Scan, Shape, Task
+from ainerd_hpc.stages.contract import Before, Stage
+from ainerd_hpc.types import MAP_SIZE, Scan, Shape, Task
 
 _THUMBNAIL, _EXEMPLAR = 32, 128
 """Edges of the pictures, pixels."""
@@ -33,21 +30,27 @@ class Report(Stage):
     """Writes report/index.html."""
 
     name = "report"
+    requires = ("correlate", "maps", "cluster")
+    memory_knob = "report.max_maps"
     shape = Shape.SINGLE
 
     def product(self, key: str) -> Path:
         return self.archive.report_path
 
-    def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
-        problems = [f"{p.scan_id} {p.stage} {p.reason}" for p in Journal(self.archive.root).problems]
-        upstream = Cluster(self.config).digest(scans)
-        task_digest = digest(self.name, self.version, page_version(), self.config.report, upstream, problems)
+    def digest(self, scans: Sequence[Scan], before: Before) -> str:
+        problems = [f"{p.scan_id} {p.stage} {p.reason}" for p in before.journal.problems]
+        made_of = before.of_all("cluster", scans), str(self._settings())
+        return digest(self.name, self.version, page_version(), self.config.report, *made_of, problems)
+
+    def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         num_maps = count_maps(self.config, scans)
         shown = min(num_maps, self.config.report.max_maps)
         longest = max((scan.num_frames for scan in scans), default=0)
         # Thumbnails and rows of the points shown, and one C2 at a time for the curves, with what its g2 takes.
         peak = 2**27 + 8192 * shown + 40 * longest**2
-        yield Task("index", task_digest, peak, shown * SIZE**2 * 4, 2**22 + 1000 * shown)
+        problems = [{"scan_id": p.scan_id, "stage": p.stage, "reason": p.reason} for p in before.journal.problems]
+        task_digest, read, write = before.of_all(self.name, scans), shown * MAP_SIZE**2 * 4, 2**22 + 1000 * shown
+        yield Task("index", task_digest, peak, read, write, {"problems": problems})
 
     def work(self, task: Task) -> Mapping[str, float]:
         table = self._points()
@@ -66,10 +69,7 @@ class Report(Stage):
                 for label, rows in typical.items()
             },
             curves={label: [self._curve(table.iloc[i]) for i in rows] for label, rows in typical.items()},
-            quarantine=[
-                {"scan_id": p.scan_id, "stage": p.stage, "reason": p.reason}
-                for p in Journal(self.archive.root).problems
-            ],
+            quarantine=task.args["problems"],
             facts=self._facts(),
             sample_columns=self._sample_columns(table),
         )
@@ -107,15 +107,20 @@ class Report(Stage):
         own = [name for name in logged if f"{SAMPLE_PREFIX}{name}" not in table]
         return (*own, *(f"{SAMPLE_PREFIX}{name}" for name in logged if name not in own))
 
-    def _facts(self) -> dict[str, str]:
-        """What was used, without dates or places: the same archive gives the same page."""
+    def _settings(self) -> dict[str, str]:
+        """What was asked for, by section; given weights by their name alone."""
         sections = self.config.model_dump(mode="json", include={"correlate", "maps", "model", "cluster"})
-        settings = {
+        if self.config.model.weights:
+            sections["model"]["weights"] = self.config.model.weights.name
+        return {
             name: ", ".join(f"{key} {value}" for key, value in section.items()) for name, section in sections.items()
         }
+
+    def _facts(self) -> dict[str, str]:
+        """What was used, without dates or places: the same archive gives the same page."""
         packages = ("numpy", "torch", "lightning", "umap-learn", "hdbscan", "zarr")
         versions = {"ainerd_hpc": __version__, **{name: version(name) for name in packages}}
-        return {**settings, "versions": ", ".join(f"{name} {number}" for name, number in versions.items())}
+        return {**self._settings(), "versions": ", ".join(f"{name} {number}" for name, number in versions.items())}
 
 
 def _picture(map_: np.ndarray, edge: int) -> np.ndarray:

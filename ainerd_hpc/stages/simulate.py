@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from ainerd_hpc import simulate
-from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.layout import recorded_digest
 from ainerd_hpc.config import RunConfig, SimulateConfig
 from ainerd_hpc.digests import digest
@@ -16,7 +15,7 @@ from ainerd_hpc.errors import PlanError
 from ainerd_hpc.formats.registry import FoundScan
 from ainerd_hpc.publishing import write_json
 from ainerd_hpc.sources.pairing import Images
-from ainerd_hpc.stages.contract import Stage
+from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import Content, Plan, Scan, Task
 
 
@@ -24,6 +23,7 @@ class Simulate(Stage):
     """Writes the simulated source folder that the config asks for."""
 
     name = "simulate"
+    memory_knob = "simulate.num_frames"
 
     @property
     def _simulated(self) -> SimulateConfig:
@@ -32,19 +32,22 @@ class Simulate(Stage):
     def product(self, key: str) -> Path:
         return self.config.source.folder / f"{key}.h5"
 
-    def plan(self, scans: Sequence[Scan], journal: Journal) -> Plan:
+    def plan(self, scans: Sequence[Scan], before: Before) -> Plan:
         """What is missing; whatever lies in a folder of ours was published whole, by any archive's run."""
         self._refuse_other_data()
-        tasks = list(self.tasks(scans))
+        tasks = list(self._tasks())
         todo = tuple(task for task in tasks if not self.product(task.key).exists())
         return Plan(self.name, self.shape, todo, num_done=len(tasks) - len(todo))
 
     def is_complete(self) -> bool:
         """Whether the whole source is there, with the files that its scans share (the log is the last)."""
-        there = all(self.product(task.key).exists() for task in self.tasks(()))
+        there = all(self.product(task.key).exists() for task in self._tasks())
         return there and (self.config.source.folder / simulate.LAST_FILE).exists()
 
-    def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
+    def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
+        return self._tasks()
+
+    def _tasks(self) -> Iterable[Task]:
         config = self._simulated
         size = 2 * config.num_frames * config.height * config.width
         for index, scan_id in enumerate(simulate.scan_ids(config)):
@@ -58,7 +61,7 @@ class Simulate(Stage):
         simulate.write_scan(self.config.source.folder, self._simulated, task.args["index"])
         return {}
 
-    def finish(self, scans: Sequence[Scan]) -> None:
+    def finish(self, scans: Sequence[Scan], before: Before) -> None:
         simulate.write_shared_files(self.config.source.folder, self._simulated)
 
     @property

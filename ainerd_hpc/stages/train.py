@@ -15,14 +15,12 @@ from ainerd_hpc.archive.tables import read_table
 from ainerd_hpc.config import TRAIN_PLACE
 from ainerd_hpc.console import progress
 from ainerd_hpc.correlation.windows import count_maps
-from ainerd_hpc.digests import digest
+from ainerd_hpc.digests import digest, weights_digest
 from ainerd_hpc.models.memory import training_bytes
 from ainerd_hpc.publishing import publishing, write_json
-from ainerd_hpc.stages.contract import Stage, weights_digest
-from ainerd_hpc.stages.maps import SIZE, Maps
-from ainerd_hpc.types import PROCESS_BYTES, Scan, Shape, Task
+from ainerd_hpc.stages.contract import Before, Stage
+from ainerd_hpc.types import MAP_SIZE, PROCESS_BYTES, Scan, Shape, Task
 
-WEIGHTS = "weights.safetensors"
 _CACHE_BYTES = 4 * 2**30
 """Maps stay in memory during training if all of them fit into this, in each rank."""
 
@@ -31,6 +29,8 @@ class Train(Stage):
     """Publishes models/<name>/: weights.safetensors, and model.json with how they came about."""
 
     name = "train"
+    requires = ("maps",)
+    memory_knob = "train.batch_size"
     shape = Shape.DDP
 
     def product(self, key: str) -> Path:
@@ -41,24 +41,24 @@ class Train(Stage):
         """Working state of a training; gone when the model is published."""
         return self.archive.model_folder(self.config.model.name) / "checkpoints"
 
-    def digest(self, scans: Sequence[Scan]) -> str:
+    def digest(self, scans: Sequence[Scan], before: Before) -> str:
         """Of the given weights, or of the training maps and the options; ranks and memory do not count."""
         model = self.config.model
         if model.weights:
             return digest(self.name, self.version, weights_digest(model))
         options = self.config.train.model_copy(update=TRAIN_PLACE)
-        maps = [Maps(self.config).digest(scan) for scan in scans]
+        maps = [before.of_scan("maps", scan) for scan in scans]
         return digest(self.name, self.version, model.variant, options, maps)
 
-    def tasks(self, scans: Sequence[Scan]) -> Iterable[Task]:
+    def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         config = self.config.train
         num_maps = count_maps(self.config, scans)
-        size = num_maps * SIZE**2 * 4
+        size = num_maps * MAP_SIZE**2 * 4
         cache = size if size <= _CACHE_BYTES else 0
         rank = training_bytes(self.config.model.variant, config.batch_size, config.precision) + cache
         # Several ranks are processes of their own, beside the one that starts them on the first node.
         peak = rank if config.devices * config.nodes == 1 else config.devices * (rank + PROCESS_BYTES)
-        yield Task(self.config.model.name, self.digest(scans), peak, size, 2**23, {"cache_bytes": cache})
+        yield Task(self.config.model.name, before.of_all(self.name, scans), peak, size, 2**23, {"cache_bytes": cache})
 
     def work(self, task: Task) -> Mapping[str, float]:
         if self.config.model.weights:
@@ -99,7 +99,7 @@ class Train(Stage):
         best = min(result.history, key=lambda row: row["valid_l1"])
         return {"valid_l1": best["valid_l1"], "epochs": float(len(result.history))}
 
-    def finish(self, scans: Sequence[Scan]) -> None:
+    def finish(self, scans: Sequence[Scan], before: Before) -> None:
         shutil.rmtree(self._checkpoints, ignore_errors=True)
 
     def _publish(self, task: Task, weights: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
@@ -107,7 +107,7 @@ class Train(Stage):
         from ainerd_hpc.models.ainerd2024 import save_weights
 
         self.product(task.key).unlink(missing_ok=True)
-        with publishing(self.archive.model_folder(task.key) / WEIGHTS) as temporary:
+        with publishing(self.archive.weights_path(task.key)) as temporary:
             save_weights(temporary, weights)
         parameters = int(sum(np.prod(value.shape) for value in weights.values()))
         head = {"digest": task.digest, "variant": self.config.model.variant, "parameters": parameters}

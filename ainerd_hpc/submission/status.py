@@ -10,9 +10,10 @@ from pathlib import Path
 
 from ainerd_hpc.archive.journal import pace
 from ainerd_hpc.errors import SubmissionError
+from ainerd_hpc.pipeline import place_of
 from ainerd_hpc.submission.batch import ACTIVE, State, batch_system
 from ainerd_hpc.submission.record import Job, Submission, exit_code, last_error, last_submission
-from ainerd_hpc.types import STAGES, Plan, StageStatus
+from ainerd_hpc.types import Plan, StageStatus
 
 _RECENT = 3600.0
 """Seconds over which the rate is taken."""
@@ -108,12 +109,11 @@ def _words(outcomes: Sequence[_Outcome]) -> list[str]:
 
 
 def _status(root: Path, planned: Plan, steps: Sequence[tuple[_Outcome, str]]) -> StageStatus:
-    names = list(STAGES)
-    place = names.index(planned.stage)
+    place = place_of(planned.stage)
     own = [
         (outcome, word)
         for outcome, word in steps
-        if names.index(outcome.job.step.first) <= place <= names.index(outcome.job.step.until)
+        if place_of(outcome.job.step.first) <= place <= place_of(outcome.job.step.until)
     ]
     active = [(outcome, word) for outcome, word in own if outcome.state in ACTIVE]
     if not own or not (active or planned.tasks or planned.quarantined):

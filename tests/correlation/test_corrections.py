@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from ainerd_hpc.archive.groups import reading_group
+from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.config import load
 from ainerd_hpc.correlation.bad_frames import REASONS
 from ainerd_hpc.correlation.memory import Split
 from ainerd_hpc.errors import ConfigError, PlanError, QuarantinedError
 from ainerd_hpc.formats.frames.aps import ApsFrames
-from ainerd_hpc.pipeline import Run
+from ainerd_hpc.pipeline import Run, line_of
 from ainerd_hpc.simulate import write_scan, write_shared_files
 from ainerd_hpc.sources.discovery import discover
 from ainerd_hpc.stages import correlate as correlate_stage
@@ -529,8 +530,9 @@ def test_frames_are_read_as_often_as_planned(
         return read(self, start, stop, step)
 
     monkeypatch.setattr(ApsFrames, "read", counting)
+    found = discover(config.source, correct=config.correct)
     stage = Correlate(config)
-    for task in stage.tasks(discover(config.source, correct=config.correct).scans):
+    for task in line_of(config, Journal(config.archive), found).tasks("correlate", found.scans):
         numbers.clear()
         stage.run_task(task)
         assert len(numbers) == task.read_bytes / (2 * NUM_PIXELS)
@@ -547,8 +549,8 @@ def test_what_is_corrected_is_told_and_changes_are_made_anew(tmp_path: Path) -> 
 
     def digest_of(**correct: Any) -> str:
         config = stage(**correct).config
-        (scan,) = discover(config.source, correct=config.correct).scans
-        return stage(**correct).digest(scan)
+        found = discover(config.source, correct=config.correct)
+        return line_of(config, Journal(config.archive), found).of_scan("correlate", *found.scans)
 
     every = [{}, {"dark": paths["dark"]}, {"flat": paths["flat"]}, {"dark": paths["dark"], "dark_threshold": 0.0}]
     every += [{"hot_pixels": 5.0}, {"hot_pixels": 6.0}, {"bad_frames": 5.0}, {"sentinels": [5]}, {"saturation": 5}]

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.correlation.product import METHODS
 from ainerd_hpc.errors import PlanError, QuarantinedError, ScanError
 from ainerd_hpc.formats.frames.aps import write_raw
 from ainerd_hpc.formats.partitions.partition import Partition
+from ainerd_hpc.pipeline import line_of
 from ainerd_hpc.sources.discovery import discover
 from ainerd_hpc.sources.shared_products import publish_shared
-from ainerd_hpc.stages.registry import create
 from tests.support.correlation_truth import (
     PLACES,
     SHAPE,
@@ -243,9 +244,10 @@ def test_a_file_that_changed_since_it_was_found_is_not_read(ingest: str, tmp_pat
     write_source(tmp_path / "source", photons(60))
     config = configure(tmp_path / "source", tmp_path / "archive", ingest={"form": ingest})
     found = discover(config.source)
-    stage = create("correlate" if ingest == "none" else "ingest", config)
+    line, name = line_of(config, Journal(config.archive), found), "correlate" if ingest == "none" else "ingest"
+    stage = line.stage(name)
     publish_shared(stage.archive, found)
-    (task,) = stage.tasks(found.scans)
+    (task,) = line.tasks(name, found.scans)
     write_raw(tmp_path / "source" / "scan.h5", np.ones((60, 3, 4), np.uint16), simulated=True)
     with pytest.raises(ScanError, match=r"scan\.h5: expected frames .* found \(60, 3, 4\)"):
         stage.work(task)

@@ -14,7 +14,7 @@ from ainerd_hpc.config import RunConfig
 from ainerd_hpc.correlation.memory import Split, fewest_parts, peak_bytes
 from ainerd_hpc.errors import PlanError, QuarantinedError
 from ainerd_hpc.formats.frames.aps import ApsFrames
-from ainerd_hpc.pipeline import Run, plan
+from ainerd_hpc.pipeline import Run, line_of, plan
 from ainerd_hpc.sources.discovery import discover
 from ainerd_hpc.stages import correlate as correlate_stage
 from ainerd_hpc.stages.correlate import Correlate
@@ -70,8 +70,9 @@ def correlate(config: RunConfig) -> bytes:
 
 def by_hand(config: RunConfig, chosen: Sequence[str]) -> list[str]:
     """Do these tasks of those that are to do, as a run that is killed then; the keys of all that were to do."""
-    stage = Correlate(config)
-    tasks = stage.plan(discover(config.source).scans, Journal(config.archive)).tasks
+    found = discover(config.source)
+    line = line_of(config, Journal(config.archive), found)
+    stage, tasks = line.stage("correlate"), line.plan("correlate", found.scans).tasks
     for task in tasks:
         if task.key in chosen:
             stage.run_task(task)

@@ -26,8 +26,10 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.tables import write_table
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.beside import sample_log
 from ainerd_hpc.formats.frames.aps import write_raw
 from ainerd_hpc.formats.frames.arrays import EsrfHdf5, Hdf5Array
 from ainerd_hpc.formats.source_file import SourceFile
@@ -35,6 +37,7 @@ from ainerd_hpc.formats.zarr.arrays import AinerdFrames, ZarrArray
 from ainerd_hpc.formats.zarr.events import ZarrEvents
 from ainerd_hpc.kernels.gather import find_events
 from ainerd_hpc.stages.ingest import Ingest
+from ainerd_hpc.stages.line import Line
 from ainerd_hpc.types import Content, Scan
 
 SHAPE = (7, 9, 11)
@@ -403,7 +406,8 @@ def ingested(config: Any, frames: np.ndarray, form: str) -> Path:
     scan = replace(given, simulated=True)
     scan_form = config.model_copy(update={"ingest": config.ingest.model_copy(update={"form": form})})
     stage = Ingest(scan_form)
-    (task,) = stage.tasks([scan])
+    line = Line(scan_form, Journal(scan_form.archive), sample_log.empty())
+    (task,) = line.tasks("ingest", [scan])
     stage.work(task)
     catalog = pd.DataFrame(
         {"scan_id": ["other", scan.scan_id], "height": [3, frames.shape[1]], "width": [4, frames.shape[2]]}

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.site.site_file import SiteConfig, load_site
+from ainerd_hpc.stages.registry import STAGES
 from ainerd_hpc.submission.chain import command_lines
 from ainerd_hpc.submission.steps import Step, steps
-from ainerd_hpc.types import STAGES, Plan, Shape, Task
+from ainerd_hpc.types import Plan, Shape, Task
 from tests.support.places import GOLDEN, ROOT
 
 SITES = sorted((ROOT / "configs" / "sites").glob("*.yaml"))

@@ -21,7 +21,9 @@ from tests.formats import test_imm as imm
 SCRIPT = """
 import ctypes, sys
 from ainerd_hpc.config import load
-from ainerd_hpc.stages.registry import create
+from ainerd_hpc.archive.journal import Journal
+from ainerd_hpc.formats.beside import sample_log
+from ainerd_hpc.stages.line import Line
 from ainerd_hpc.types import PROCESS_BYTES
 
 def status(name):
@@ -31,9 +33,10 @@ def status(name):
 name, content, source, archive, *more = sys.argv[1:]
 settings = ['executor.kind=inline', 'executor.memory=20 GB', 'maps.windows=[full, 100]', *more]
 config = load(None, [f'source.path={source}', f'archive={archive}', *settings])
-stage = create(name, config)
+line = Line(config, Journal(config.archive), sample_log.empty())
+stage = line.stage(name)
 scans = [scan for scan in stage.archive.read_catalog() if scan.content.value == content]
-task = next(iter(stage.tasks(scans)))
+task = line.tasks(name, scans)[0]
 stage.work(task)  # loads and compiles what it needs, which is no part of the plan
 ctypes.CDLL(None).malloc_trim(0)
 open('/proc/self/clear_refs', 'w').write('5')  # forget the peak

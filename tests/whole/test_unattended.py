@@ -19,7 +19,8 @@ import pytest
 from ainerd_hpc.archive.journal import Journal, json_lines, record, start
 from ainerd_hpc.archive.lock import locked
 from ainerd_hpc.console import print_summary
-from ainerd_hpc.types import STAGES, Problem, StageReport
+from ainerd_hpc.stages.registry import STAGES
+from ainerd_hpc.types import Problem, StageReport
 from tests.support.batch_runs import verb, wait_for, write_config, write_site
 
 KILLER = "sim_0003"
