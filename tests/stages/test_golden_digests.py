@@ -33,9 +33,8 @@ def line(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     """The line of a case; its sample log in the bytes of then, which another pyarrow might not write."""
     case = request.param
     log = GOLDEN / ("sample_log_latents.parquet" if case == "latents" else "sample_log.parquet")
-    monkeypatch.chdir(folder)
     monkeypatch.setattr(tables, "table_bytes", lambda table: log.read_bytes())
-    config = golden_config(case)
+    config = golden_config(folder, case)
     return line_of(config, Journal(config.archive), find_scans(config))
 
 

@@ -27,11 +27,11 @@ CASES = {
         *("maps.scaling=minmax", "model.name=other"),
     ],
     "corrected": [
-        *("correct.dark={frames*: source/dark.npy, '*': null}", "correct.monitor=i0.csv"),
+        *("correct.dark={{frames*: {folder}/source/dark.npy, '*': null}}", "correct.monitor=i0.csv"),
         *("correlate.frame_normalisation=monitor", "ingest.form=events"),
     ],
-    "given": ["model.weights=weights.npz"],
-    "latents": ["model.weights=weights.npz", "source.path=published"],
+    "given": ["model.weights={folder}/weights.npz"],
+    "latents": ["model.weights={folder}/weights.npz", "source.path={folder}/published"],
 }
 _COMMON = [
     *("executor.kind=inline", "executor.memory=4 GB", "train.epochs=1", "train.threads=1", "source.frame_time=0.01"),
@@ -42,9 +42,10 @@ _HEIGHT, _WIDTH, _NUM_FRAMES = 48, 64, 32
 _WEIGHTS_BYTES = 1_526_622
 
 
-def golden_config(case: str, *overrides: str) -> RunConfig:
-    """The config of a case; its paths begin at the folder in which `write_golden` was called."""
-    return load(None, [f"archive=archive_{case}", "source.path=source", *_COMMON, *CASES[case], *overrides])
+def golden_config(folder: Path, case: str) -> RunConfig:
+    """The config of a case over what `write_golden` wrote into a folder."""
+    own = [option.format(folder=folder) for option in CASES[case]]
+    return load(None, [f"archive={folder}/archive", f"source.path={folder}/source", *_COMMON, *own])
 
 
 def write_golden(folder: Path) -> None:
