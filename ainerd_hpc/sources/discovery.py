@@ -297,6 +297,7 @@ class _Examination:
             problem = f"expected {metadata.num_frames} frames as in its metadata, found {described.num_frames}"
             self._note(where, problem, "copy the file again from its origin")
         files = (self.item.path, *described.companions)
+        array = [path] if (path := self.item.format.partition(":")[2]) else []  # of several in a file
         return Scan(
             scan_id=scan_id,
             source=where,
@@ -314,7 +315,7 @@ class _Examination:
             simulated=described.simulated,
             stored_bytes=sum(_size(path) for path in files),
             **{name: getattr(metadata, name) for name in _MEASURED},
-            digest=fingerprint(files, scan_id, repr(frame_time), repr(metadata.start_time)),
+            digest=fingerprint(files, scan_id, repr(frame_time), repr(metadata.start_time), *array),
         )
 
     def _with_partition(self, scan: Scan, partitions: Partitions) -> tuple[Scan, Path | None]:

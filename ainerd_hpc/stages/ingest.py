@@ -67,7 +67,7 @@ class Ingest(Stage):
 
     name = "ingest"
     version = 2
-    memory_knob = "ingest.frames_per_shard"
+    memory_knob = "ingest.frames_per_shard, or copy nothing with ingest.form: none"
     quarantines = True
 
     def product(self, key: str) -> Path:
@@ -97,6 +97,8 @@ class Ingest(Stage):
         shard = min(self.config.ingest.frames_per_shard, scan.num_frames) * frame
         # A block as read, its copy in Zarr, its compressed chunks, and the shard put together from them.
         as_frames = 4 * shard + 2**26 if self._may_be_frames(scan) else 0
+        if self.config.ingest.form == "frames":
+            return as_frames
         num_counts = scan.num_frames * scan.height * scan.width
         share = 1.0 if self.config.ingest.form == "events" else _SPARSE
         num_events = min(share * num_counts, most_events(scan))
