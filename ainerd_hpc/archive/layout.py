@@ -8,14 +8,9 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ainerd_hpc.archive.lock import Lock, is_locked, locked
 from ainerd_hpc.types import Content, Scan
-
-if TYPE_CHECKING:
-    pass
-
 
 CATALOG_COLUMNS = [field.name for field in fields(Scan)]
 """Columns of the catalog before those of the sample log."""

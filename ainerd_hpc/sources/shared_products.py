@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ainerd_hpc.archive.groups import writing_group
 from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.archive.tables import write_table
+from ainerd_hpc.formats.partitions.partition import read_partition
+from ainerd_hpc.sources.catalog import catalog_table, publish_records
 from ainerd_hpc.sources.discovery import Discovery
 from ainerd_hpc.types import Problem
-
-if TYPE_CHECKING:
-    pass
 
 
 def publish_shared(archive: Archive, found: Discovery) -> None:
     """Publish what the scans share: their partitions, under the digests of their content, and the sample log."""
-    from ainerd_hpc.archive.tables import write_table
-    from ainerd_hpc.sources.catalog import publish_records
-
     for path in found.partitions:
         _publish_partition(archive, path)
     publish_records(archive, found.records, found.dataset)
@@ -28,16 +24,11 @@ def publish_shared(archive: Archive, found: Discovery) -> None:
 
 def publish_catalog(archive: Archive, found: Discovery, problems: Sequence[Problem]) -> None:
     """Publish the catalog; scans with a problem in any stage are `quarantined`, all others `ingested`."""
-    from ainerd_hpc.archive.tables import write_table
-    from ainerd_hpc.sources.catalog import catalog_table
-
     scans = [scan.with_state("ingested") for scan in found.scans]
     write_table(archive.catalog_path, catalog_table(scans, problems, found.sample_log_table))
 
 
 def _publish_partition(archive: Archive, path: Path) -> None:
-    from ainerd_hpc.formats.partitions.partition import read_partition
-
     partition = read_partition(path)
     product = archive.partition_path(partition.digest)
     if product.exists():

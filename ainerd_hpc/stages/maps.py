@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,6 @@ from ainerd_hpc.digests import digest
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import MAP_SIZE, Scan, Task
-
-if TYPE_CHECKING:
-    pass
 
 
 class Maps(Stage):
