@@ -15,7 +15,7 @@ from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_problems, print_rows, size_text
 from ainerd_hpc.errors import ConfigError, QuarantinedError
 from ainerd_hpc.publishing import publishing
-from ainerd_hpc.sources.catalog import catalog_table, matching, publish_records, read_records
+from ainerd_hpc.sources.catalog import catalog_table, chosen_scans, publish_records, read_records
 from ainerd_hpc.types import Scan
 
 _SHOWN = ("scan_id", "format", "num_frames", "height", "width", "frame_time", "start", "detector", "state", "goes with")
@@ -65,7 +65,7 @@ def ask(archive: Archive, condition: str, limit: int, output: Path | None) -> No
     if not archive.catalog_path.exists():
         raise ConfigError(f"archive {archive.root}: no catalog; make it: `ainerd-hpc catalog ROOT... --archive DIR`")
     table = read_table(archive.catalog_path)
-    chosen = matching(table, condition) if condition else table
+    chosen = chosen_scans(table, condition) if condition else table
     if output is not None:
         _write(chosen, output)
     start = pd.to_datetime(chosen["start_time"], unit="s", errors="coerce").dt.strftime("%Y-%m-%d %H:%M:%S")

@@ -13,7 +13,7 @@ import pandas as pd
 from ainerd_hpc import __version__
 from ainerd_hpc.archive.layout import CATALOG_COLUMNS, Archive
 from ainerd_hpc.archive.tables import read_table, table_digest, write_table
-from ainerd_hpc.errors import ConfigError
+from ainerd_hpc.sources.conditions import matching
 from ainerd_hpc.types import Problem, Scan
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def sample_columns(log: pd.DataFrame, times: np.ndarray, taken: Collection[str])
     return columns.rename(columns={name: f"{SAMPLE_PREFIX}{name}" for name in columns if name in taken})
 
 
-def matching(table: pd.DataFrame, condition: str) -> pd.DataFrame:
-    """The rows of a catalog for which a condition holds, in the language of `pandas.DataFrame.query`.
+def chosen_scans(table: pd.DataFrame, condition: str) -> pd.DataFrame:
+    """The rows of a catalog for which a condition holds, in the language of `sources.conditions`.
 
     Beside the columns there are `start` and `stop`, which can be compared with ISO dates.
 
@@ -56,13 +56,7 @@ def matching(table: pd.DataFrame, condition: str) -> pd.DataFrame:
     """
     seconds = {"start": table["start_time"], "stop": table["start_time"] + table["num_frames"] * table["frame_time"]}
     dates = {name: pd.to_datetime(values, unit="s", errors="coerce") for name, values in seconds.items()}
-    try:
-        chosen = table.assign(**dates).query(condition)
-        return table.loc[chosen.index]
-    except Exception as error:  # what a wrong condition raises depends on where it is wrong
-        reason = " ".join(str(error).split())
-        columns = ", ".join([*table.columns, *dates])
-        raise ConfigError(f"condition {condition!r}: {reason}; the columns are {columns}") from None
+    return table.loc[matching(table.assign(**dates), condition).index]
 
 
 def publish_records(archive: Archive, records: Sequence[FileRecord], dataset: str = "") -> None:

@@ -112,10 +112,10 @@ def select(found: Discovery, condition: str) -> Discovery:
     ConfigError
         The condition cannot be understood, or holds for no scan.
     """
-    from ainerd_hpc.sources.catalog import catalog_table, matching
+    from ainerd_hpc.sources.catalog import catalog_table, chosen_scans
 
     table = catalog_table(found.scans, found.problems, found.sample_log_table)
-    chosen = set(matching(table, condition)["scan_id"])
+    chosen = set(chosen_scans(table, condition)["scan_id"])
     if not chosen:
         raise ConfigError(f"source.select {condition!r}: holds for none of {len(found.scans)} scans; widen it")
     return replace(
