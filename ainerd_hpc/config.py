@@ -112,7 +112,11 @@ class SourceConfig(Section):
     lambda_qmap.hdf`; the first that matches counts. With {stem} it is one beside each scan, as in `metadata`. Default:
     `<scan>_qmap.hdf` beside the scan, else the only one found that belongs to no other scan."""
     sample_log: UserPath | None = None
-    """CSV with a `time` column and one column a sample quantity. Default: the only such file found."""
+    """Table (.csv, .tsv, .txt) with a `time` column and one column a sample quantity. Default: the only such file
+    found."""
+    sample_log_time: Literal["auto", "s", "ms", "us", "ns", "spreadsheet days"] = "auto"
+    """What numbers in the `time` column of the sample log are; auto: s, or else the first of the others in which it
+    meets the scans. Dates are told apart by themselves."""
     frame_time: Duration | None = None
     """Frame period, s, for sources that do not state it (two-time maps)."""
     baseline_reference: Literal[0, 1] = 1

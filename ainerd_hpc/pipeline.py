@@ -306,6 +306,8 @@ class Run:
         shared = [*found.partitions, *([found.sample_log] if found.sample_log else [])]
         with_them = ", ".join(path.name for path in shared) or "no partition file and no sample log"
         console.print(f"found {len(found.scans)} scans, with {with_them}", markup=False)
+        for note in found.notes:
+            console.print(note, style="yellow", markup=False)
         for _, reason in found.ignored:
             console.print(f"left aside: {reason}", style="yellow", markup=False)
 

@@ -49,6 +49,8 @@ def make(config: RunConfig) -> None:
         f"opened; {archive.catalog_path}",
         markup=False,
     )
+    for note in found.notes:
+        console.print(note, style="yellow", markup=False)
     if found.problems:
         print_problems(found.problems)
         raise QuarantinedError(f"{len(found.problems)} of {len(scans)} scans have problems: column `problems`")

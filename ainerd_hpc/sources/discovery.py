@@ -11,9 +11,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ainerd_hpc.config import CorrectConfig, SourceConfig
 from ainerd_hpc.digests import fingerprint
 from ainerd_hpc.errors import ConfigError, ScanError
+from ainerd_hpc.formats.beside import sample_log as logs
 from ainerd_hpc.formats.description import Description
 from ainerd_hpc.formats.registry import FoundScan, reader, with_metadata
 from ainerd_hpc.sources.naming import is_utf8, one_line, scan_ids, stem_of
@@ -43,7 +46,9 @@ class Discovery:
     """Partition files that the scans use."""
     sample_log: Path | None
     sample_log_table: pd.DataFrame
-    """What it says, as `formats.sample_log.read` returns it; without a log, no row and only the column `time`."""
+    """What it says, as `formats.beside.sample_log` gives it; without a log, no row and only the column `time`."""
+    notes: tuple[str, ...] = ()
+    """A line for everything in the sample log that was not taken, and for scans that it does not cover."""
     ignored: tuple[tuple[Path, str], ...] = ()
     """(file, one-line reason): HDF5 files in good order that hold no scan."""
     records: tuple[FileRecord, ...] = ()
@@ -91,13 +96,14 @@ def _found(source: SourceConfig, known: Mapping[Path, FileRecord], correct: Corr
             f"source.path {source.roots[0]}: no scan found; expected HDF5 files with /entry/data/data (t, y, x), "
             "or two-time maps as .npy or .h5; check the path"
         )
-    sample_log, table = _sample_log(source, records, results)
+    sample_log, (table, notes) = _sample_log(source, records, results)
     return Discovery(
         scans=tuple(result.scan for result in results),
         problems=tuple(result.problem for result in results if result.problem),
         partitions=tuple(sorted({result.partition for result in results if result.partition})),
         sample_log=sample_log,
         sample_log_table=table,
+        notes=notes,
         ignored=tuple((one.path, one_line(one.reason)) for one in records if one.kind is Kind.IGNORED),
         records=tuple(walked),
         dataset=source.dataset,
@@ -127,21 +133,30 @@ def select(found: Discovery, condition: str) -> Discovery:
 
 def _sample_log(
     source: SourceConfig, records: Sequence[FileRecord], results: Sequence[_Result]
-) -> tuple[Path | None, pd.DataFrame]:
+) -> tuple[Path | None, logs.SampleLog]:
     """The configured log, or the only one found, or else what the metadata of the scans say of their samples."""
-    from ainerd_hpc.formats.beside import sample_log
-
     found = [record.path for record in records if record.kind is Kind.SAMPLE_LOG]
     if source.sample_log is None and len(found) > 1:
         names = ", ".join(str(path.relative_to(source.folder)) for path in found)
         raise ConfigError(
-            f"source.path {source.folder}: expected one CSV with a `time` column, found {names}; "
+            f"source.path {source.folder}: expected one table with a `time` column, found {names}; "
             "name the sample log in source.sample_log"
         )
     path = source.sample_log or only(found)
     if path:
-        return path, sample_log.read(path)
-    return None, sample_log.of_scans((result.scan.start_time, result.sample) for result in results)
+        middles = np.array([result.scan.start_time + result.scan.duration / 2 for result in results])
+        return path, logs.at_scans(logs.read(path), middles, source.sample_log_time)
+    table = logs.of_scans((result.scan.start_time, result.sample) for result in results)
+    return None, logs.SampleLog(table, _unread(records))
+
+
+def _unread(records: Sequence[FileRecord]) -> tuple[str, ...]:
+    """Tables that might have been the sample log, and why none of them is."""
+    names = [
+        one.path.name for one in records if one.kind is Kind.OTHER and one.path.suffix.lower() in logs.SUFFIXES[:2]
+    ]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (f"no sample log: no column of {', '.join(names[:3])}{more} is called `time`",) if names else ()
 
 
 @dataclass(frozen=True, slots=True)

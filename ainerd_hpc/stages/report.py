@@ -70,7 +70,7 @@ class Report(Stage):
             },
             curves={label: [self._curve(table.iloc[i]) for i in rows] for label, rows in typical.items()},
             quarantine=task.args["problems"],
-            facts=self._facts(),
+            facts=self._facts() | _tied(table, self._sample_columns(table)),
             sample_columns=self._sample_columns(table),
         )
         write_text(self.product(task.key), render(data))
@@ -121,6 +121,12 @@ class Report(Stage):
         packages = ("numpy", "torch", "lightning", "umap-learn", "hdbscan", "zarr")
         versions = {"ainerd_hpc": __version__, **{name: version(name) for name in packages}}
         return {**self._settings(), "versions": ", ".join(f"{name} {number}" for name, number in versions.items())}
+
+
+def _tied(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, str]:
+    """The columns of the sample log, and for which share of the maps each says something."""
+    shares = {name: table[name].notna().mean() for name in columns if name in table}
+    return {"sample log": ", ".join(f"{name} {share:.0%}" for name, share in shares.items())} if shares else {}
 
 
 def _picture(map_: np.ndarray, edge: int) -> np.ndarray:
