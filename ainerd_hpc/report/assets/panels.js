@@ -85,7 +85,7 @@ function colourBar(scale, most) {
   for (const v of scale.sorted) bins[Math.floor(clamp(scale.at(v), 0, 0.9999) * 60)]++;
   const top = Math.max(...bins);
   const svg = draw("svg", { viewBox: `0 0 ${w} 76`, class: "chart", role: "img", "aria-label": "colour bar with histogram" });
-  bins.forEach((n, i) =>
+  for (const [i, n] of bins.entries())
     svg.append(
       draw("rect", {
         x: left + (span * i) / 60,
@@ -94,8 +94,7 @@ function colourBar(scale, most) {
         height: (32 * n) / top,
         fill: css(shade((i + 0.5) / 60)),
       }),
-    ),
-  );
+    );
   for (let i = 0; i < 150; i++)
     svg.append(draw("rect", { x: left + (span * i) / 150, y: 37, width: span / 150 + 0.5, height: 13, fill: css(shade(i / 149)) }));
   for (const { at, text } of thinned(scale.ticks, most)) {
