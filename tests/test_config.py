@@ -165,12 +165,6 @@ def test_schema_verb_writes_what_the_model_says(tmp_path: Path) -> None:
     assert "Folder of scans" in schema["$defs"]["SourceConfig"]["properties"]["path"]["description"]
 
 
-def test_the_reference_in_the_readme_is_that_of_the_models() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    missing = [row for row in reference().splitlines() if row not in readme]
-    assert not missing, "put the output of `python -m tests.support.config_reference` into README.md"
-
-
 def test_every_key_is_explained() -> None:
     assert not [row for row in reference().splitlines() if row.endswith("|  |")]
 

@@ -1,1 +1,1 @@
-"""The science as pure functions: arrays in, arrays out, inputs never written; NumPy and SciPy only."""
+"""The science as pure functions: arrays in, arrays out, inputs never written."""

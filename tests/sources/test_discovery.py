@@ -371,7 +371,7 @@ def test_no_damaged_npy_stops_the_others(tmp_path_factory: pytest.TempPathFactor
 def test_published_latents_are_fifty_scans_of_eighteen_sectors() -> None:
     folder = SHARED / "ainerd-2024"
     if not folder.is_dir():
-        pytest.skip("the published AI-NERD data is not here; README.md says where the authors published it")
+        pytest.skip("the published AI-NERD data is not here; docs/published.md says where the authors published it")
     found = discover(SourceConfig(path=folder, frame_time=0.2))
     latent_scans = [scan for scan in found.scans if scan.content is Content.LATENTS]
     assert len(latent_scans) == 50

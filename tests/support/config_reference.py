@@ -1,4 +1,4 @@
-"""The config reference of README.md, made from the models: `python -m tests.support.config_reference` prints it."""
+"""The config reference of docs/config.md, made from the models."""
 
 from __future__ import annotations
 
@@ -48,7 +48,3 @@ def _one(part: dict[str, Any]) -> str:
     if part.get("type") == "array":
         return f"list of {_values(part['items'])}"
     return str(part.get("format", part.get("type"))).replace("integer", "int").replace("string", "text")
-
-
-if __name__ == "__main__":
-    print(reference())

@@ -17,7 +17,8 @@ pytestmark = [
     pytest.mark.published,
     pytest.mark.slow,
     pytest.mark.skipif(
-        not FOLDER.is_dir(), reason="the published AI-NERD data is not here; README.md says where the authors have it"
+        not FOLDER.is_dir(),
+        reason="the published AI-NERD data is not here; docs/published.md says where the authors have it",
     ),
 ]
 
