@@ -50,7 +50,7 @@ def print_plans(plans: Sequence[Plan], allowed: Sequence[int]) -> None:
 
 
 def print_status(plans: Sequence[Plan], last_run: str, stage_statuses: Sequence[StageStatus] = ()) -> None:
-    """Where the archive stands; with the jobs of each stage, where it was submitted to a batch system."""
+    """Print where the archive stands; with the jobs of each stage, where it was submitted to a batch system."""
     of_jobs = ("jobs", "rate", "left") * bool(stage_statuses)
     table = _table("Status", "stage", "done", "to do", "quarantined", "state", *of_jobs)
     for plan, status in zip(plans, stage_statuses or [StageStatus()] * len(plans), strict=True):

@@ -24,7 +24,7 @@ from tests.support.places import ROOT
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("configs/**/*.md"))
+    for path in sorted((*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("configs/**/*.md")))
 }
 SITE_PAGE, TROUBLES = "configs/sites/README.md", "docs/troubleshooting.md"
 HOLE = "…"
@@ -87,7 +87,7 @@ def test_commands_are_those_of_the_parser(page: str) -> None:
         assert {word for word in words if word.startswith("--")} <= flags_of(verb), line
 
 
-@pytest.mark.parametrize("page", set(PAGES) - {SITE_PAGE, TROUBLES})
+@pytest.mark.parametrize("page", sorted(set(PAGES) - {SITE_PAGE, TROUBLES}))
 def test_flags_in_the_text_are_those_of_a_verb(page: str) -> None:
     known = set().union(*(flags_of(verb) for verb in verbs())) | flags_of()
     found = {word for code in inline_code(page) for word in re.findall(r"^--[a-z][a-z-]*", code)}
@@ -106,7 +106,7 @@ def known_keys() -> set[str]:
     return keys | {f"{kind}.{key}" for kind in ("array", "ddp", "single") for key in of_nodes}
 
 
-@pytest.mark.parametrize("page", set(PAGES) - {"CHANGELOG.md"})
+@pytest.mark.parametrize("page", sorted(set(PAGES) - {"CHANGELOG.md"}))
 def test_config_keys_exist(page: str) -> None:
     sections = {key.partition(".")[0] for key in known_keys()}
     dotted = {code for code in inline_code(page) if re.fullmatch(r"[a-z_]+\.[a-z_]+", code)}
@@ -115,7 +115,7 @@ def test_config_keys_exist(page: str) -> None:
     assert named - known_keys() <= {"model.json"}
 
 
-@pytest.mark.parametrize("page", set(PAGES) - {"CHANGELOG.md"})
+@pytest.mark.parametrize("page", sorted(set(PAGES) - {"CHANGELOG.md"}))
 def test_paths_in_the_text_exist(page: str) -> None:
     folders = "configs|docs|jobs|tests|benchmarks|kernels|stages|formats|executors|training|submission|models"
     named = {code for code in inline_code(page) if re.fullmatch(rf"({folders})/[\w/.-]*", code)}

@@ -41,12 +41,12 @@ from ainerd_hpc.types import Problem, Task
 from ainerd_hpc.versions import versions
 
 _MOST_KILLS = 3
-"""Of the process of one task; more are taken for its fault."""
+"""How often the process of a task may be killed until the task is taken for the cause."""
 _OPENS = {"begun": 1, "failed": -1, "interrupted": -1, "done": -(10**9)}
 """What an event adds to the open ends of a task; what was done ever has none."""
 _LINES_AT_ONCE = 1000
 _at_work: dict[Path, tuple[int, str]] = {}
-"""For each archive: this process, and the run that it works for."""
+"""This process and the run that it works for, for each archive."""
 
 
 class Journal:
@@ -168,7 +168,7 @@ def _own_journal(root: Path) -> Path:
 
 
 def _end_torn_line(path: Path) -> None:
-    """Of a process before this one that had the same number, which in containers is likely."""
+    """End the torn line of an earlier process that had the same number, which in containers is likely."""
     with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
         if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) >= 0 and file.read() != b"\n":
             file.write(b"\n")

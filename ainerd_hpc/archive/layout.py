@@ -1,4 +1,4 @@
-"""Where every product of an archive lies, and which digest it records."""
+"""The places of all products of an archive, and the digests that they record."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from ainerd_hpc.types import StageReport
 from ainerd_hpc.versions import versions
 
 _EXIT_CODES: Mapping[str, int | None] = {"running": None, "done": 0, "failed": 1, "quarantined": 3, "interrupted": 130}
-"""Of the process, by the state of its run; an error may have another one."""
+"""Exit codes of the process, by the state of its run; an error may have another one."""
 _SIZES = ("bytes_read", "bytes_written")
 
 
@@ -88,7 +88,7 @@ class RunRecord:
 
 
 def _where_and_what(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:
-    """Of all processes of a run: where they were, and what became of the tasks of each stage."""
+    """The places of all processes of a run, and what became of the tasks of each stage."""
     found, tally = find_allocation(), _Tally()
     for entry in entries:
         tally.add(entry)

@@ -48,7 +48,7 @@ def commands(site: SiteConfig) -> Iterator[Finding]:
 
 
 def queues(site: SiteConfig, folder: Path) -> Iterator[Finding]:
-    """For each kind of job, whether it would be taken; nothing is submitted.
+    """Findings whether each kind of job would be taken; nothing is submitted.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def _pbs_takes(kind: Kind, site: SiteConfig) -> Finding:
 
 
 def judged_queue(kind: str, text: str, walltime: float, asked: str) -> Finding:
-    """Of what `qstat -Qf` says of a queue, for jobs of a walltime in seconds."""
+    """The finding from what `qstat -Qf` says of a queue, for jobs of a walltime in seconds."""
     facts = dict(re.findall(r"^\s+(\S+) = (.*)$", text, flags=re.MULTILINE))
     stopped = [name for name in ("enabled", "started") if facts.get(name, "True") != "True"]
     if stopped:

@@ -125,7 +125,7 @@ def _of_batch(
 
 
 def _launcher(config: RunConfig | None, site: SiteConfig | None) -> str:
-    """Of the ranks of a training."""
+    """The launcher of the ranks of a training."""
     own = site.ddp.launcher if site else None
     return own or (config.train.launcher if config else "torchrun")
 

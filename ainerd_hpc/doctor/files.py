@@ -27,7 +27,7 @@ _REPLACEMENTS, _SIZE = 300, 2**16
 
 
 class Mount(NamedTuple):
-    """Of a file system."""
+    """The mount of a file system."""
 
     device: str
     kind: str
@@ -35,7 +35,7 @@ class Mount(NamedTuple):
 
 
 def mount_of(folder: Path) -> Mount:
-    """Where a folder lies."""
+    """The mount in which a folder lies."""
     found = [part for part in psutil.disk_partitions(all=True) if folder.is_relative_to(part.mountpoint)]
     if not found:
         return Mount("", "unknown", frozenset())
@@ -72,7 +72,7 @@ def quota(folder: Path) -> Iterator[Finding]:
 
 
 def judged_quota(text: str, device: str) -> Finding:
-    """Of lines `FILESYSTEM kB quota limit grace files quota limit grace`; of any file system where none is given."""
+    """The finding from lines `FILESYSTEM kB quota limit grace files quota limit grace`; no device: any file system."""
     for line in text.splitlines():
         words = line.split()
         if len(words) < 9 or not words[1].rstrip("*").isdigit() or (device and words[0] != device):
@@ -119,7 +119,7 @@ def rename(folder: Path) -> Iterator[Finding]:
 
 
 def replace(path: Path) -> None:
-    """In the other process."""
+    """Replace a file again and again, in the other process."""
     for number in range(_REPLACEMENTS):
         other = path.with_name("replacing")
         other.write_bytes(b"%d" % (number % 10) * _SIZE)
@@ -182,7 +182,7 @@ def clock(folder: Path) -> Iterator[Finding]:
 
 
 def judged_clock(check: str, ahead: float, of_what: str) -> Finding:
-    """Of seconds that one clock is ahead of another."""
+    """The finding from the seconds that one clock is ahead of another."""
     far = abs(ahead) > _SKEW
     found = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} {of_what}"
     step = "ask for NTP there: rates and times left are wrong; what is done is decided by digests, not by times"
@@ -201,7 +201,7 @@ def hdf5_locks(folder: Path) -> Iterator[Finding]:
 
 
 def scratch(check: str = "scratch") -> Iterator[Finding]:
-    """Where temporary files go."""
+    """Look at the folder where temporary files go."""
     folder = Path(tempfile.gettempdir())
     try:
         with tempfile.NamedTemporaryFile(dir=folder) as file:

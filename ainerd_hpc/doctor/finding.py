@@ -37,7 +37,7 @@ class Check:
     name: str
     examine: Callable[[], Iterable[Finding]]
     seconds: float = 30.0
-    """After which it is not waited for any longer."""
+    """Time after which it is not waited for any longer."""
 
 
 def examined(checks: Sequence[Check]) -> Iterator[Finding]:

@@ -70,7 +70,7 @@ def torch_and_gpus() -> Iterator[Finding]:
 
 
 def judged_torch(facts: dict[str, Any], num_devices: int) -> Finding:
-    """Of what `torch_facts` says, on a machine with so many device files of GPUs."""
+    """The finding from `torch_facts`, on a machine with so many device files of GPUs."""
     built = f"{facts['version']}, built for {facts['built_for']}"
     gpus = facts["gpus"]
     if broken := [gpu for gpu in gpus if gpu["error"]]:
@@ -87,7 +87,7 @@ def judged_torch(facts: dict[str, Any], num_devices: int) -> Finding:
 
 
 def torch_facts() -> dict[str, Any]:
-    """In a process of its own: version, what it is built for, and each GPU with the error of a product on it."""
+    """Version of torch, what it is built for, each GPU with the error of a product on it; in a process of its own."""
     import torch
 
     gpus = []
@@ -125,7 +125,7 @@ def mpi(is_needed: bool) -> Iterator[Finding]:
 
 
 def mpi_facts() -> list[object]:
-    """In a rank: its number, how many there are, and of which MPI."""
+    """Number of this rank, how many there are, and of which MPI."""
     from mpi4py import MPI
 
     library = " ".join(MPI.Get_library_version().splitlines()[0].replace("Version:", "").split())

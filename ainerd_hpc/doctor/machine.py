@@ -15,7 +15,7 @@ from ainerd_hpc.site.allocation import cores_here
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 2**60
-"""Above it, a limit of memory is none."""
+"""Bytes above which a limit of memory is none."""
 _FEW_FILES = 4096
 
 

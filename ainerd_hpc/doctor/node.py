@@ -118,7 +118,7 @@ def _read_all(folder: Path, pattern: str) -> list[dict[str, Any]]:
 
 
 def judged_ranks(told: Sequence[Mapping[str, Any]], nodes: int, program: str, launcher: str, said: str) -> Finding:
-    """Of what the ranks told; `said` by the program that started them, where it failed."""
+    """The finding from what the ranks told; `said` by the program that started them, where it failed."""
     name = Path(program).name
     hosts = sorted({one["host"] for one in told})
     found = f"{len(told)} by {name}, on {', '.join(hosts) or 'no node'}" + (f": {said}" if said else "")
@@ -131,7 +131,7 @@ def judged_ranks(told: Sequence[Mapping[str, Any]], nodes: int, program: str, la
 
 
 def judged_mpi(told: Sequence[Any], program: str, is_needed: bool) -> Finding:
-    """Of what MPI says in each rank: number, size, library; or why it says nothing."""
+    """The finding from what MPI says in each rank: number, size, library; or why it says nothing."""
     errors = [one for one in told if isinstance(one, str)]
     sizes = [one for one in told if not isinstance(one, str)]
     if len(sizes) == 2 and {size for _, size, _ in sizes} == {2}:
@@ -144,7 +144,7 @@ def judged_mpi(told: Sequence[Any], program: str, is_needed: bool) -> Finding:
 
 
 def judged_network(measured: Mapping[str, Any], hosts: Sequence[str], interface: str) -> Finding:
-    """Of a round trip and a rate between two nodes."""
+    """The finding from a round trip and a rate between two nodes."""
     over = f" over {interface}" if interface else ""
     step = "set environment.interface to the fast network: `ip -4 addr` there shows what there is"
     if "error" in measured:

@@ -100,7 +100,7 @@ class Trial:
     is_first: bool
     """Whether it looks at what is the same for all kinds, too."""
     launcher: str
-    """Of a training: torchrun, srun or mpiexec."""
+    """What starts the ranks of a training: torchrun, srun or mpiexec."""
 
 
 def trials(site: SiteConfig, launcher: str, two_nodes: bool) -> list[Trial]:

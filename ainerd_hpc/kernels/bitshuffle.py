@@ -3,6 +3,16 @@
 A chunk is cut in blocks. In a block the bits of all values lie in planes, lowest bit first, packed by LZ4: of frames
 with few photons all planes but the first ones are a single run of zeros, which is passed over here, not written out.
 
+        eight pixels     0 3 0 0 1 0 0 0
+        plane 0          0 1 0 0 1 0 0 0      the lowest bit of each pixel
+        plane 1          0 1 0 0 0 0 0 0
+        planes 2 to 15   0 0 0 0 0 0 0 0      one match of LZ4: "repeat the zero before, so many times"
+
+LZ4 alternates literals, which are copied, with matches, which repeat earlier bytes. `_unpack` writes into memory that
+is zero, so a match or literals of zeros need only be counted; it says where the last byte is that is not zero, and so how
+many planes hold bits at all. `_find_in_planes` joins these planes by OR: the bits of the result are the pixels with
+photons. They are found word by word, lowest bit first, and only for them is a count put together out of the planes.
+
 References
 ----------
 Masui et al., A compression scheme for radio data in high performance computing, Astronomy and Computing 12, 181 (2015);

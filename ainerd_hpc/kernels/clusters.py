@@ -1,4 +1,4 @@
-"""From latents to a picture and to groups: UMAP and HDBSCAN."""
+"""Latents to a picture and to groups: UMAP and HDBSCAN."""
 
 from __future__ import annotations
 

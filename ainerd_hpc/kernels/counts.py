@@ -15,7 +15,7 @@ Dense = NDArray[Any]
 LARGEST_INT8 = 127
 """Count up to which dense products are made of int8."""
 LARGEST_COUNT = 255
-"""Of one event: more photons of a pixel in a frame make several events."""
+"""Largest count of one event: more photons of a pixel in a frame make several events."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,10 +14,10 @@ from ainerd_hpc.kernels.counts import LARGEST_COUNT
 from ainerd_hpc.kernels.gather import FrameEvents
 
 DEAD = 2**32 - 1
-"""In place of a count: there is none, the pixel is dead. Sums of counts stop one below."""
+"""Mark of a dead pixel, in place of its count. Sums of counts stop one below."""
 
 _RIGAKU_ROWS, _RIGAKU_COLUMNS = 512, 1024
-"""Of a module."""
+"""Shape of a module, pixels."""
 _RIGAKU_UNUSED = np.uint64(0b111 << 37 | 0b1111 << 12)
 """Bits of a word."""
 
@@ -157,7 +157,7 @@ def pick_frames(
     free: NDArray[np.int64],
     out: tuple[NDArray[np.int32], NDArray[np.uint32]],
 ) -> None:
-    """Out of events by pixel, put those of some frames where they belong (a step of a counting sort by frame).
+    """Put the events of some frames, out of events by pixel, where they belong: a step of a counting sort by frame.
 
     Parameters
     ----------

@@ -1,4 +1,23 @@
-"""From frames to the counts of chosen pixels, dense or as events by pixel."""
+"""Counts of chosen pixels out of frames, dense or as events by pixel.
+
+Both ways look at several pixels at once, and at single ones only where that is not enough.
+
+Dense (`take`): pixels are copied without a look at their values, while the words that hold them, 8 bytes with up to
+eight pixels, are joined by OR. No value is larger than the OR of all. If that is below the dead value and fits into
+the result, nothing is wrong; only else the frames are copied again with a look at every value.
+
+Events (`find_events`): a word that is 0 has no photon, and most words are. The others write every pixel to the next
+free place, and move on from it only if it was an event that is wanted: no branch to be guessed wrong.
+
+By pixel (`by_pixel`): events come frame by frame, and are wanted pixel by pixel, in the order of time. A counting sort
+needs no comparison:
+
+        frame 0: c a    frame 1: a    frame 2: c b      ->    a: 0 1    b: 2    c: 0 2
+
+First the events of each pixel are counted (2, 1, 2), whose cumulative sums (0, 2, 3) are where the events of each pixel
+begin. Then every event goes to the next free place of its pixel. Threads have successive runs of frames, and
+each its own part of the room of every pixel, so that the order does not depend on them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a window of C2 to a map for the network: cut, resampled, scaled."""
+"""Windows of C2 to maps for the network: cut, resampled, scaled."""
 
 from __future__ import annotations
 

@@ -231,7 +231,21 @@ def _blank(frames: Any, level: Any, plan: Plan) -> None:
 
 @numba.njit(nogil=True, cache=True)
 def _products(frames: Any, start: Any, stop: Any, first: Any, num: Any, parts: Any) -> None:
-    """Add I(t) I(t + first + j) to parts, of 4 frames t and 4 lags j at a time: few loads and stores a product."""
+    """Add I(t) I(t + first + j) to parts, of 4 frames t and 4 lags j at a time: few loads and stores a product.
+
+    One product alone takes two loads of counts, and a load and a store of the sum for its lag. Sixteen products that
+    lie together share them. With p the frames t to t + 3, and q the frames from t + first + j on, the number in the
+    picture is the lag, less first + j, to whose sum a product goes:
+
+             q0  q1  q2  q3  q4  q5  q6
+        p0    0   1   2   3                    11 loads of counts instead of 32: 4 p and 7 q.
+        p1        0   1   2   3                4 loads and stores of sums instead of 16: the products of one lag, a
+        p2            0   1   2   3            diagonal of the picture, are added up before they are stored.
+        p3                0   1   2   3
+
+    The loop over i does this for the pixels of the tile side by side, which is what becomes vector instructions. Where
+    frames are missing or not valid they are zeros (`_blank`), so that no pair needs to be asked for.
+    """
     for t in range(start, stop, 4):
         p = frames[t * _WIDTH : (t + 4) * _WIDTH]
         for j in range(0, num, 4):
@@ -266,7 +280,7 @@ def _marginals(frames: Any, start: Any, stop: Any, level: Any, plan: Plan, num: 
 
 @numba.njit(nogil=True, cache=True)
 def _weigh(p: Any, valid: Any, row: Any, parts: Any, lag: Any) -> None:
-    """As in `_products`, with whether a partner is valid in place of its counts."""
+    """Sum products as `_products` does, with whether a partner is valid in place of its counts."""
     q0, q1, q2, q3 = int(valid[row]), int(valid[row + 1]), int(valid[row + 2]), int(valid[row + 3])
     q4, q5, q6 = int(valid[row + 4]), int(valid[row + 5]), int(valid[row + 6])
     out = parts[lag * _WIDTH : (lag + 4) * _WIDTH]
@@ -291,7 +305,7 @@ def _store(parts: Any, row: Any, to: Any, more: Any) -> None:
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc"})
 def _sum(values: Any) -> Any:
-    """Of small integers, or of one value: exact in any order, which makes vector instructions of it."""
+    """Sum of small integers, or of one value: exact in any order, which makes vector instructions of it."""
     total = 0.0
     for value in values:
         total += value
@@ -325,7 +339,7 @@ def _collect(moments: Any, index: Any, num_pairs: Any, are_small: Any, totals: A
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _collect_ratios(product: Any, past: Any, future: Any, num_pairs: Any, lane: Any) -> None:
-    """By place in the tile: high and low of the sum of r - 1 and of that of its square, and the number of ratios r."""
+    """High and low of the sum of r - 1 and of that of its square, and the number of ratios r, by place in the tile."""
     for i in range(_WIDTH):
         norm = past[i] * future[i]
         excess = product[i] * num_pairs / norm - 1 if norm > 0 else 0.0
@@ -340,7 +354,7 @@ def _collect_ratios(product: Any, past: Any, future: Any, num_pairs: Any, lane: 
 def events(
     pointer: Any, time: Any, count: Any, index: Any, scale: Any, exact: Any, plan: Plan, totals: Any, lanes: Any
 ) -> None:
-    """As `dense`, of the pixels that have events."""
+    """Do what `dense` does, for the pixels that have events."""
     narrow, wide, moments = _tile(plan)
     pixels, begin = np.empty(_WIDTH, np.int64), 0
     while begin < index.size:

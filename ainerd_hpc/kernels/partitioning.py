@@ -1,4 +1,4 @@
-"""From the geometry of a detector to bins of q and phi: arrays in, arrays out.
+"""Bins of q and phi out of the geometry of a detector: arrays in, arrays out.
 
 q = 2 k0 sin(alpha / 2) with k0 = 2 pi E / (h c); phi = -atan2(v, h) in degrees, v rows below and h columns right of the
 direct beam. A bin is found by `np.digitize` on values and edges rounded to 12 decimals; the last edge belongs to the
@@ -81,7 +81,7 @@ class Axis:
 
     @property
     def edges(self) -> Array:
-        """Of the dynamic bins, (n + 1,)."""
+        """Edges of the dynamic bins, (n + 1,)."""
         return self.static_edges[:: self.per_bin]
 
 

@@ -3,6 +3,19 @@
 The sums are the work, N T^2 / 2 products of counts, and there are three ways to them, all exact for counts: int8
 products (dense counts up to 127), float64 products (any other dense array), and pairs of events (sparse counts). Which
 one is taken follows from the form of the counts; `kernels.choice` tells which form is the fastest.
+
+The sums S(t1, t2) = sum_p I_p(t1) I_p(t2) are symmetric: only t1 <= t2 is made, in strips of 256 rows t1, and mirrored.
+
+                t2 ->
+        t1   a a a a a a       Dense counts: a strip is one matrix product, (rows, p) times (p, frames from there on).
+        |    . a a a a a       Operands of int8 with sums of int32 are exact as long as 127^2 p < 2^31: pixels are taken
+        v    . . b b b b       in blocks. Integers may be added in any order, so threads and blocks change no bit.
+             . . . b b b
+             . . . . c c       Events: for each pixel, every event with itself and with all later ones: one addition to
+             . . . . . c       S(t1, t2) a pair. With d events a pixel and frame it is a share d^2 of the dense products; a pair
+                               costs some 500 times as much as one of them, so that the border is near d = 0.05.
+
+Smoothing by static bins keeps the integers: S is made for each static bin s and multiplied by w_s(t1) w_s(t2) after.
 """
 
 from __future__ import annotations
@@ -90,7 +103,7 @@ class Normalisation(NamedTuple):
 def normalisation(
     sums: NDArray[Any], bounds: NDArray[np.int64], smoothed: bool, valid: NDArray[np.bool_] | None = None
 ) -> Normalisation:
-    """Of a q-bin, from the counts of each of its static bins in every frame, sums (s, t)."""
+    """The normalisation of a q-bin, from the counts of each of its static bins in every frame, sums (s, t)."""
     sizes = np.diff(bounds).astype(np.float64)
     weights = None
     if smoothed:

@@ -26,7 +26,7 @@ SCRIPTS = ("data", "colours", "scales", "pictures", "map", "pointer", "panels", 
 TILES_PER_ROW = 64
 TILES_PER_PAGE = TILES_PER_ROW * 64
 MAX_FULL_THUMBNAILS = 20_000
-"""Above this many maps the thumbnails are halved in size, so that 10^5 of them stay a file that can be mailed."""
+"""Number of maps above which thumbnails are halved in size, so that 10^5 of them stay a file that can be mailed."""
 
 _SUMMARISED = ("tau", "kww_exponent", "contrast", "novelty", "probability", "stability")
 # name: (text, unit, scale, group of the drop-down; no group: not offered as a colour)

@@ -186,4 +186,4 @@ KINDS = {
     "frozen": Kind((1e3, 1e4)),
     "sudden_change": Kind(stress=(20.0, 40.0), parameters=_change, clock=_sudden_change),
 }
-"""To add a kind, add its line, and its formula to the README in `files`."""
+"""The kinds of dynamics. A new one needs a line here, and its formula in the README of `files`."""

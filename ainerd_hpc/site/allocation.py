@@ -106,7 +106,7 @@ def cores_here(environment: Mapping[str, str] = os.environ) -> int:
 
 
 def place_by_srun(environment: Mapping[str, str] = os.environ) -> tuple[int, int, int] | None:
-    """Of a process that srun started: its number, how many there are, its number on its node; None for others."""
+    """Number of a process that srun started, how many there are, its number on its node; None for other processes."""
     names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
     if "SLURM_STEP_NUM_TASKS" not in environment:
         return None

@@ -16,11 +16,11 @@ from ainerd_hpc.publishing import write_json
 
 _FRAMES, _PIXELS = 1000, 4000
 _DENSITY = 0.03
-"""Of the events that are timed: near where the two forms are equally fast."""
+"""Density of the events that are timed: near where the two forms are equally fast."""
 
 
 def costs_path() -> Path:
-    """Where the measured costs of this kind of processor are kept."""
+    """The file that keeps the measured costs of this kind of processor."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "ainerd_hpc" / f"costs-{_processor()}.json"
 
@@ -90,7 +90,7 @@ def _measure() -> Costs:
 
 
 def least_seconds(function: Callable[[], object], repeats: int = 3) -> float:
-    """Of some calls, after one that is not timed: it loads and compiles."""
+    """The least seconds of some calls, after one that is not timed: it loads and compiles."""
     function()
     seconds = []
     for _ in range(repeats):

@@ -12,7 +12,7 @@ from ainerd_hpc.config import Duration, Section, UserPath, load_as, parse_durati
 from ainerd_hpc.errors import ConfigError
 
 Kind = Literal["array", "ddp", "single"]
-"""Of a job: a stage (or a share of it) on the workers of a node; training; one process on one fat node."""
+"""Kind of a job: a stage (or a share of it) on the workers of a node; training; one process on one fat node."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -42,14 +42,14 @@ class NodesConfig(Section):
     constraint: Word = ""
     """SLURM: feature of the node (--constraint); PBS: added to the chunk of `select`, e.g. `system=polaris`."""
     nodes: PositiveInt = 1
-    """Of a job, each with the cores, memory and GPUs below; above 1 only for ddp, and for array with executor.kind:
-    allocation."""
+    """Nodes of a job, each with the cores, memory and GPUs below; above 1 only for ddp, and for array with
+    executor.kind: allocation."""
     cores: PositiveInt | None = None
-    """Of a node. On them run cores / executor.threads worker processes. Default: what the batch system gives."""
+    """Cores of a node. On them run cores / executor.threads worker processes. Default: what the batch system gives."""
     memory: ByteSize | None = None
-    """Of a node, shared by its workers. Default: what the batch system gives."""
+    """Memory of a node, shared by its workers. Default: what the batch system gives."""
     gpus: Annotated[int, Field(ge=0)] = 0
-    """Of a node."""
+    """GPUs of a node."""
     walltime: Walltime = 3600
     """HH:MM:SS, or a duration such as 2 h."""
     options: tuple[Annotated[str, Field(min_length=1)], ...] = ()

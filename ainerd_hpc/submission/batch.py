@@ -22,10 +22,10 @@ _KEPT_VARIABLES = ("SLURM_CONF", "SLURM_CLUSTERS", "PBS_SERVER", "PBS_CONF_FILE"
 
 
 class State(Enum):
-    """Of a job, or of one element of a job array."""
+    """State of a job, or of one element of a job array."""
 
     WAITING = "waiting"
-    """For a job before it."""
+    """It waits for a job before it."""
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
@@ -42,7 +42,7 @@ class BatchSystem(Protocol):
     """One kind of batch system: a module."""
 
     SUFFIX: str
-    """Of its scripts."""
+    """Suffix of its scripts."""
 
     def command(self, step: Step, site: SiteConfig) -> list[str]:
         """The command line that submits a step, without its dependency and its script."""

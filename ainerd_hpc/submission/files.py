@@ -21,7 +21,7 @@ OWN_COMMAND = (sys.executable, "-m", "ainerd_hpc.cli")
 
 
 def texts(config: RunConfig, site: SiteConfig, folder: Path) -> dict[str, str]:
-    """By name: a config for each kind of job, what is special about the site, and the scripts as they are in `jobs/`.
+    """Texts by name: a config for each kind of job, what is special about the site, the scripts of `jobs/` as they are.
 
     The configs are whole: changes of the file that they came from reach no job that is submitted. `folder` is where
     they will lie.

@@ -13,7 +13,7 @@ from ainerd_hpc.submission.steps import Step
 
 SUFFIX = "pbs"
 _ANSWERS = (0, *PBS_ENDED)
-"""Of qstat: all known, some have finished, some are unknown."""
+"""Exit codes of qstat: all known, some have finished, some are unknown."""
 _STATES = {
     "Q": State.QUEUED,
     "T": State.QUEUED,
@@ -80,7 +80,7 @@ def cancel(jobs: Sequence[str]) -> list[str]:
 
 
 def ask(jobs: Sequence[str]) -> States:
-    """From qstat, which knows the jobs that have not ended."""
+    """States that qstat tells, which knows the jobs that have not ended."""
     return parse(call(["qstat", "-f", *jobs], accept=_ANSWERS)) if jobs else {}
 
 
@@ -97,7 +97,7 @@ def parse(output: str) -> States:
 
 
 def _elements(text: str, state: State) -> Counter[State]:
-    """Of an array from `Queued:5 Running:3 Exiting:0 Expired:1`, of a job without them from its own state."""
+    """States of the elements of an array, as in `Queued:5 Running:3 Exiting:0 Expired:1`, or the state of the job."""
     counts = {name: int(number) for name, number in re.findall(r"(\w+):(\d+)", text)}
     queued, running = counts.get("Queued", 0), counts.get("Running", 0) + counts.get("Exiting", 0)
     before = State.WAITING if state is State.WAITING else State.QUEUED

@@ -30,7 +30,7 @@ class Job:
     """A step that was submitted."""
 
     id: str
-    """As the batch system calls it."""
+    """Its name in the batch system."""
     step: Step
     command: tuple[str, ...]
     """The command line, without its dependency and its script."""
@@ -64,7 +64,7 @@ class Submission:
     @classmethod
     @contextlib.contextmanager
     def locked(cls, folder: Path) -> Iterator[Submission]:
-        """As it stands, while no other process changes it: several jobs of it may want to at once."""
+        """The submission as it stands, while no other process changes it: several of its jobs may want to at once."""
         with (folder / "jobs.jsonl").open("a+", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield cls(folder)
@@ -84,7 +84,7 @@ class Submission:
 
     @property
     def system(self) -> str:
-        """Of which batch system."""
+        """Name of the batch system."""
         return str(self._first("system", "slurm"))
 
     @property
@@ -115,13 +115,13 @@ class Submission:
         return frozenset(job for entry in self._entries if entry["event"] == "cancelled" for job in entry["jobs"])
 
     def logs(self, job: Job) -> list[Path]:
-        """Of its elements that have begun."""
+        """Logs of the elements of a job that have begun."""
         index = "_*" if job.step.num_shares else ""
         return sorted((self.folder / "logs").glob(f"{job.step.name}.{job.number}{index}.log"))
 
 
 def new_folder(root: Path) -> Path:
-    """Where the next submission of an archive goes: `jobs/<date>`."""
+    """The folder of the next submission of an archive, `jobs/<date>`."""
     name = f"{datetime.now():%Y%m%dT%H%M%S}"
     taken = len(list((root / "jobs").glob(f"{name}*")))
     return root / "jobs" / (f"{name}-{taken + 1}" if taken else name)
@@ -134,7 +134,7 @@ def last_submission(root: Path) -> Submission | None:
 
 
 def exit_code(log: Path) -> int | None:
-    """Of the job that wrote this log; None while it is at work, or where it was killed."""
+    """Exit code of the job that wrote this log; None while it is at work, or where it was killed."""
     codes = _END.findall(_tail(log))
     return int(codes[-1]) if codes else None
 

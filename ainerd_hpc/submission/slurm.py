@@ -80,7 +80,7 @@ def cancel(jobs: Sequence[str]) -> list[str]:
 
 
 def ask(jobs: Sequence[str]) -> States:
-    """From squeue; what it has forgotten, from the accounting, where there is one."""
+    """States that squeue tells; what it has forgotten, from the accounting, where there is one."""
     known = parse(call(["squeue", "--me", "--states=all", "--array", "--noheader", "--format=%i|%T|%r"]), jobs)
     forgotten = [job for job in jobs if job not in known]
     if not forgotten:

@@ -22,7 +22,7 @@ _MOST_ACTIVE = (State.RUNNING, State.QUEUED, State.WAITING)
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """Of the job of a step."""
+    """What became of the job of a step."""
 
     job: Job
     counts: Counter[State]
@@ -30,7 +30,7 @@ class _Outcome:
     error: str = ""
     """Why it failed, and where that is written."""
     was_cancelled: bool = False
-    """By `cancel`, not because what it waited for did not end well."""
+    """Whether `cancel` did it; a job may also be cancelled because what it waited for did not end well."""
 
     @property
     def state(self) -> State | None:

@@ -16,7 +16,7 @@ from ainerd_hpc.types import Plan, Shape
 RESUME = "resume"
 """Name of the step that finishes what is done already."""
 SITE_FILE = "site.yaml"
-"""In the folder of a submission, for jobs that start others."""
+"""Name of the site file in the folder of a submission, for jobs that start others."""
 _KINDS: dict[Shape, Kind] = {Shape.ARRAY: "array", Shape.DDP: "ddp", Shape.SINGLE: "single"}
 _OF_MEMORY = 0.9
 """Share of a job's memory that its tasks may use: the rest is for the process that hands them out."""
@@ -74,7 +74,7 @@ def steps(plans: Sequence[Plan], site: SiteConfig, executor: ExecutorConfig) -> 
 
 
 def kind_of(planned: Plan) -> Kind:
-    """Of the jobs of a stage."""
+    """Kind of the jobs of a stage."""
     return _KINDS[planned.shape]
 
 
@@ -118,7 +118,7 @@ def config_of(kind: Kind, config: RunConfig, site: SiteConfig, folder: Path | No
 
 
 def _training(config: RunConfig, site: SiteConfig) -> dict[str, Any]:
-    """Of `train`, where it runs."""
+    """Keys of `train` that say where it runs."""
     ddp, train = site.of("ddp"), config.train
     assert isinstance(ddp, DdpConfig)
     ranks, launcher = ddp.ranks or train.devices, ddp.launcher or train.launcher
@@ -126,7 +126,7 @@ def _training(config: RunConfig, site: SiteConfig) -> dict[str, Any]:
 
 
 def _executor(kind: Kind, executor: ExecutorConfig, site: SiteConfig) -> dict[str, Any]:
-    """Of `executor`, what follows from the cores and the memory of a job."""
+    """Keys of `executor` that follow from the cores and the memory of a job."""
     nodes = site.of(kind)
     if kind != "array":  # one process
         return {"kind": "inline", "workers": 1, **_memory(nodes.memory, 1)}

@@ -131,7 +131,7 @@ def _step(equations: Any, bounds: Any, parameters: Any, damping: Any, inverse: A
 
 @_compiled
 def _predicted_gain(equations: Any, parameters: Any, trial: Any) -> Any:
-    """By how much chi2 would fall from parameters to trial if the model were linear."""
+    """The amount by which chi2 would fall from parameters to trial if the model were linear."""
     gain = 0.0
     for i in range(4):
         slope = 2 * equations[i, 4]

@@ -42,7 +42,7 @@ class KwwFit(NamedTuple):
     reduced_chi2: float
     """Sum of squared weighted residuals / (points - 4); without errors of g2, the variance of the residuals."""
     chi2_probability: float
-    """Of a larger chi2 by chance, if model and errors are true: tiny where they are not. NaN without errors of g2."""
+    """Probability of a larger chi2 by chance, if model and errors are true: tiny if not. NaN without errors of g2."""
     success: bool
 
 

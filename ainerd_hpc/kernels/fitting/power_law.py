@@ -22,7 +22,7 @@ class PowerLaw(NamedTuple):
     prefactor_err: float
     exponent_err: float
     covariance: float
-    """Of prefactor and exponent; they are strongly correlated unless q = 1 lies amid the points."""
+    """Covariance of prefactor and exponent, which are strongly correlated unless q = 1 lies amid the points."""
     reduced_chi2: float
     """Sum of squared weighted residuals of ln tau / (points - 2); without errors of tau, their variance."""
     num_points: int
