@@ -9,8 +9,8 @@ with few photons all planes but the first ones are a single run of zeros, which 
         planes 2 to 15   0 0 0 0 0 0 0 0      one match of LZ4: "repeat the zero before, so many times"
 
 LZ4 alternates literals, which are copied, with matches, which repeat earlier bytes. `_unpack` writes into memory that
-is zero, so a match or literals of zeros need only be counted; it says where the last byte is that is not zero, and so how
-many planes hold bits at all. `_find_in_planes` joins these planes by OR: the bits of the result are the pixels with
+is zero, so a match or literals of zeros need only be counted. It says where the last byte lies that is not zero, and so
+how many planes hold bits at all. `_find_in_planes` joins these planes by OR: the bits of the result are the pixels with
 photons. They are found word by word, lowest bit first, and only for them is a count put together out of the planes.
 
 References
