@@ -12,7 +12,7 @@ The sums S(t1, t2) = sum_p I_p(t1) I_p(t2) are symmetric: only t1 <= t2 is made,
         v    . . b b b b       in blocks. Integers may be added in any order, so threads and blocks change no bit.
              . . . b b b
              . . . . c c       Events: for each pixel, every event with itself and with all later ones: one addition to
-             . . . . . c       S(t1, t2) a pair. With d events a pixel and frame these are d^2 times as many as the dense
+             . . . . . c       S(t1, t2) a pair. With d events a pixel and frame, pairs are d^2 times as many as dense
                                products, and each costs some 500 times as much: the border is near d = 0.05.
 
 Smoothing by static bins keeps the integers: S is made for each static bin s and multiplied by w_s(t1) w_s(t2) after.
