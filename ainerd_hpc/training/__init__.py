@@ -3,7 +3,7 @@
 Whole scans are kept for validation, before the maps are augmented. All random numbers are drawn by a counter from
 (seed, epoch, map), none from a running state: they depend neither on the number of ranks nor on a restart in between.
 The loss (L1) and Adam are the published ones. Dropout is off: it costs half of the time and leaves a bias between
-training and evaluation (`README.md`, Decisions).
+training and evaluation (`docs/decisions.md`).
 
 The parts, in the order of their imports:
 
