@@ -1,6 +1,7 @@
 """Where tasks run, behind one `map`. Dask is used only here.
 
-- `tasks`: one task as a worker runs it: its threads, its errors; `Inline`, one after the other in this process
+- `tasks`: one task as a worker runs it: how it travels, its threads, its errors; `Inline`, one after the other in this
+  process
 - `through_dask`: tasks on the workers of a Dask client, through a bounded window
 - `protection`: TLS: nobody else on a shared node can hand code to our scheduler or our workers
 - `local`, `elastic` (with `worker_jobs`), `nodes`, `running`: where the workers come from, one module a kind

@@ -7,14 +7,13 @@ import os
 import re
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from ainerd_hpc.console import tell
-from ainerd_hpc.executors.tasks import TaskFunction, guarded
+from ainerd_hpc.executors.tasks import TaskFunction, pack, run_packed, unpack
 from ainerd_hpc.publishing import write_text
 from ainerd_hpc.types import Task, TaskResult
 
@@ -118,15 +117,19 @@ class Dask:
 
     def map(self, function: TaskFunction, tasks: Sequence[Task]) -> Iterator[TaskResult]:
         """Results as they are finished, in any order; `worker_died` is set where there is none."""
-        call = partial(guarded, function, self._threads, os.getcwd())
+        folder = os.getcwd()
         done: SimpleQueue[Any] = SimpleQueue()
         waiting, futures = deque(tasks), dict[Any, Task]()
         try:
             while waiting or futures:
                 self._backing.want(len(waiting) + len(futures))
                 while waiting and len(futures) < self._room():
-                    future = self._client.submit(call, waiting[0], pure=False)
-                    futures[future] = waiting.popleft()
+                    packed = pack(function, task := waiting.popleft())
+                    if isinstance(packed, TaskResult):
+                        yield packed
+                        continue
+                    future = self._client.submit(run_packed, packed, self._threads, folder, pure=False)
+                    futures[future] = task
                     future.add_done_callback(done.put)
                 self._give_up(futures)
                 try:
@@ -159,8 +162,7 @@ class Dask:
 
         try:
             if not future.cancelled():
-                result: TaskResult = future.result(timeout=_PATIENCE)
-                return result
+                return unpack(future.result(timeout=_PATIENCE))
         except TimeoutError:
             self._backing.check()
             return None

@@ -10,11 +10,9 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
@@ -22,12 +20,13 @@ from ainerd_hpc.config import ExecutorConfig, load
 from ainerd_hpc.errors import AinerdError, SubmissionError
 from ainerd_hpc.executors import Workers, elastic, open_executor, running
 from ainerd_hpc.pipeline import Run
-from ainerd_hpc.types import Task, TaskResult
+from ainerd_hpc.types import Task
 from tests.conftest import digests
 from tests.support import pbs_front
 from tests.support.batch_runs import queued, wait_for, write_site
 from tests.support.places import ROOT
 from tests.support.slurm_sandbox import Cluster, cluster
+from tests.support.task_functions import where, work_in_job
 
 pytestmark = pytest.mark.slurm
 
@@ -173,20 +172,6 @@ def test_a_killed_client_leaves_no_jobs_and_the_same_command_goes_on(
     assert frames.items() <= digests(tmp_path / "archive").items()
 
 
-def work(task: Task) -> TaskResult:
-    """Take memory, die, or wait until so many jobs were seen; tell in which job."""
-    job = os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID", "0").partition(".")[0]
-    if "jobs" in task.args:
-        (Path(task.args["folder"]) / job).touch()
-        wait_for(lambda: len(os.listdir(task.args["folder"])) >= task.args["jobs"], "no more jobs")
-    if task.args.get("die"):
-        os._exit(1)
-    held = np.ones(int(task.args.get("hog", 0)), dtype=np.uint8)
-    time.sleep(0.5 if held.size else 0)
-    figures = {"job": job, "memory": os.environ.get("SLURM_MEM_PER_NODE", 0)}
-    return TaskResult(task.key, task.digest, figures={name: float(value) for name, value in figures.items()})
-
-
 def _tasks(number: int, **args: object) -> list[Task]:
     return [Task(f"{one:03d}", "digest", 0, 0, 0, args) for one in range(number)]
 
@@ -224,12 +209,12 @@ def test_lost_jobs_are_replaced_and_jobs_without_work_end(tmp_path: Path, monkey
     monkeypatch.setattr(elastic, "_IDLE", 2.0)
     tasks, cancels = tasks_for_three_jobs(tmp_path, "scancel", "")
     with Workers(elastic_config(tmp_path), tmp_path / "run") as workers:
-        results = list(workers.map(work, tasks))
+        results = list(workers.map(work_in_job, tasks))
         assert sorted(result.key for result in results) == [task.key for task in tasks]
         assert [result.reason for result in results] == [""] * len(tasks)
         cancels.join()
         wait_for(lambda: not worker_jobs(), "jobs without work are still there")
-        assert [result.reason for result in workers.map(work, _tasks(2))] == ["", ""]
+        assert [result.reason for result in workers.map(work_in_job, _tasks(2))] == ["", ""]
 
 
 @pytest.mark.usefixtures("slurm", "importable")
@@ -240,7 +225,7 @@ def test_a_task_that_runs_out_of_memory_gets_a_larger_job(tmp_path: Path) -> Non
         hog = Task(hog.key, "digest", 0, 0, 0, {"hog": 1e9})
         killer = Task(killer.key, "digest", 0, 0, 0, {"die": True})
         more = [Task(f"good{number}", "digest", 0, 0, 0, {}) for number in range(6)]
-        results = {result.key: result for result in workers.map(work, [hog, killer, *more])}
+        results = {result.key: result for result in workers.map(work_in_job, [hog, killer, *more])}
     assert len(results) == 8
     assert {key for key, result in results.items() if result.reason} == {"001"}
     assert "at last with 1.8 GB of memory for this task alone" in results["001"].reason
@@ -270,7 +255,7 @@ def test_jobs_that_end_at_once_are_told(tmp_path: Path, monkeypatch: pytest.Monk
         ),
         Workers(config, tmp_path / "run") as workers,
     ):
-        list(workers.map(work, _tasks(2)))
+        list(workers.map(work_in_job, _tasks(2)))
     assert not worker_jobs()
 
 
@@ -370,12 +355,6 @@ def test_workers_of_a_running_scheduler(
     assert _refusal(missing).startswith("executor.address: expected a scheduler file, found no ")
 
 
-def where(task: Task) -> TaskResult:
-    """Write into the folder of the one who asked."""
-    Path(task.key).write_text(os.getcwd())
-    return TaskResult(task.key, task.digest)
-
-
 def _refusal(config: ExecutorConfig) -> str:
     try:
         with open_executor(config):
@@ -409,7 +388,7 @@ def test_jobs_of_pbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = {"kind": "elastic", "site": _pbs_site(tmp_path, environment={"variables": variables}), "dashboard": False}
     tasks, cancels = tasks_for_three_jobs(tmp_path, "qdel", f".{pbs_front.SERVER}")
     with Workers(ExecutorConfig.model_validate(config), tmp_path / "run") as workers:
-        results = list(workers.map(work, tasks))
+        results = list(workers.map(work_in_job, tasks))
     cancels.join()
     assert sorted(result.key for result in results) == [task.key for task in tasks]
     assert [result.reason for result in results] == [""] * len(tasks)
@@ -420,4 +399,4 @@ def test_jobs_of_pbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.raises(SubmissionError, match=r"^qsub refused \(exit \d\): .*\bpartition\b"),
         Workers(ExecutorConfig.model_validate(refused), tmp_path / "refused") as workers,
     ):
-        list(workers.map(work, _tasks(1)))
+        list(workers.map(work_in_job, _tasks(1)))

@@ -9,16 +9,15 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
 
 from ainerd_hpc.config import ExecutorConfig, load
-from ainerd_hpc.errors import AinerdError, ConfigError, ScanError
+from ainerd_hpc.errors import AinerdError, ConfigError
 from ainerd_hpc.executors import Executor, Workers, elastic, open_executor
 from ainerd_hpc.executors.protection import security_files
 from ainerd_hpc.executors.through_dask import Fixed
@@ -28,32 +27,11 @@ from ainerd_hpc.site.workers import Sizing, worker_memory, worker_sizing
 from ainerd_hpc.types import Task, TaskResult
 from tests.support.pbs_rules import check_script
 from tests.support.places import GOLDEN
+from tests.support.task_functions import Counter, Lost, work
 
 
 def _task(number: int, **args: object) -> Task:
     return Task(f"{number:03d}", "digest", 0, 0, 0, args)
-
-
-def work(task: Task) -> TaskResult:
-    """Whatever the task's arguments ask for."""
-    if "scan_error" in task.args:
-        raise ScanError("file.h5", "expected 5, found 4", "copy it again")
-    if "bug" in task.args:
-        raise ValueError("two\nlines")
-    if "memory" in task.args:
-        np.empty(2**60, dtype=np.uint8)
-    time.sleep(float(task.args.get("seconds", 0)))
-    if "log" in task.args:
-        with open(task.args["log"], "a", encoding="utf-8") as log:
-            log.write("begun\n")
-    if "die" in task.args:
-        os._exit(1)
-    if task.args.get("hog"):
-        held = np.ones(int(task.args["hog"]), dtype=np.uint8)
-        time.sleep(0.5)
-        del held
-    threads = max((pool["num_threads"] for pool in threadpool_info()), default=0)
-    return TaskResult(task.key, task.digest, figures={"process": os.getpid(), "threads": threads})
 
 
 @pytest.fixture(scope="module", params=["inline", "local"])
@@ -66,7 +44,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 def test_every_task_gives_one_result(executor: Executor) -> None:
     results = list(executor.map(work, [_task(number) for number in range(40)]))
     assert sorted(result.key for result in results) == [f"{number:03d}" for number in range(40)]
-    assert not any(result.reason for result in results)
+    assert [r.reason for r in results if r.reason] == []
 
 
 def test_nothing_to_do(executor: Executor) -> None:
@@ -94,6 +72,43 @@ def test_a_failed_task_is_a_result_with_a_reason(executor: Executor, fault: str,
     assert results["005"].reason.startswith(reason)
     assert ("Traceback" in results["005"].trace) == (fault == "bug")
     assert not any(result.reason for key, result in results.items() if key != "005")
+
+
+LOCK = "unexpected TypeError: cannot pickle '_thread.lock' object; --retry-failed --debug shows where"
+LOST = "unexpected ValueError: could not convert string to float: 'nowhere'; --retry-failed --debug shows where"
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        ({"given": threading.Lock()}, LOCK),
+        ({"given": Lost()}, LOST),
+        ({"no_way_back": True}, LOCK),
+        ({"lost_on_the_way_back": True}, LOST),
+    ],
+)
+def test_a_task_or_a_result_that_cannot_travel_fails_alone(
+    executor: Executor, args: dict[str, object], reason: str
+) -> None:
+    tasks = [_task(number, **(args if number == 5 else {})) for number in range(12)]
+    results = {result.key: result for result in executor.map(work, tasks)}
+    assert len(results) == 12
+    assert {key: result.reason for key, result in results.items() if result.reason} == {"005": reason}
+    assert "Traceback" in results["005"].trace
+
+
+def test_a_function_that_cannot_travel_fails_every_task(executor: Executor) -> None:
+    results = list(executor.map(lambda task: TaskResult(task.key, task.digest), [_task(number) for number in range(3)]))
+    assert [result.key for result in results] == ["000", "001", "002"]
+    for result in results:
+        assert re.fullmatch(r"unexpected \w+Error: .*<lambda>.*; --retry-failed --debug shows where", result.reason)
+
+
+def test_no_task_sees_what_another_did_to_its_function_or_its_arguments(executor: Executor) -> None:
+    counter, task = Counter(), _task(0, given=[0])
+    results = list(executor.map(counter.count, [task, task]))
+    assert [result.figures["calls"] for result in results] == [1, 1]
+    assert (counter.calls, task.args["given"]) == (0, [0])
 
 
 def _config(**keys: object) -> ExecutorConfig:
