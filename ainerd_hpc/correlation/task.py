@@ -21,7 +21,7 @@ from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import size_text, tell
 from ainerd_hpc.correlation import memory
 from ainerd_hpc.correlation.bad_frames import FrameRules
-from ainerd_hpc.correlation.corrections import load_corrections
+from ainerd_hpc.correlation.corrections import Corrections, load_corrections
 from ainerd_hpc.correlation.counts.gathering import Frames
 from ainerd_hpc.correlation.counts.layout import Layout, read_layout, spans
 from ainerd_hpc.correlation.counts.pixels import (
@@ -33,11 +33,11 @@ from ainerd_hpc.correlation.counts.pixels import (
     read_pixels,
     sample_counts,
 )
-from ainerd_hpc.correlation.counts.survey import look_at, survey
-from ainerd_hpc.correlation.inputs import load_monitor
+from ainerd_hpc.correlation.counts.survey import Survey, look_at, survey
+from ainerd_hpc.correlation.inputs import Monitor, load_monitor
 from ainerd_hpc.correlation.product import C2_SUMS, Arrays, create_c2, figures, left_out, store_rows
 from ainerd_hpc.correlation.q_bin import Block, Correlator, Piece, QBin, piece_of
-from ainerd_hpc.correlation.selection import as_correlated, selection
+from ainerd_hpc.correlation.selection import Selection, as_correlated, selection
 from ainerd_hpc.correlation.tiles import Tiles
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.kernels import choice
@@ -61,131 +61,146 @@ def correlate_q_bins(config: RunConfig, archive: Archive, task: Task, tiles: Til
     """
     limit_threads(config.executor.threads)
     scan: Scan = task.args["scan"]
+    (first, stop), num_blocks = task.args["q_bins"], task.args["blocks"]
+    is_split = "/" in task.key or num_blocks > 1
     with open_counts(archive, scan, config) as source:
-        return _Line(config, scan, read_layout(archive, scan), source, tiles, group).run(task)
+        inputs = _inputs(config, scan, tiles, source, read_layout(archive, scan))
+        reading = _reading(inputs, first, stop)
+        seen = _seen(inputs) if is_split or memory.is_surveyed(config, scan) else None
+        layout = (seen or inputs).layout.part(first, stop)
+        c2 = create_c2(group, stop - first, tiles, inputs.chosen.num_frames)
+        if seen and num_blocks > 1:
+            return _in_blocks(reading, layout, num_blocks, seen, group, c2)
+        return _at_once(reading, layout, seen, group, c2)
 
 
-class Reading(NamedTuple):
-    """How counts are read."""
+class _Inputs(NamedTuple):
+    """What the correlation of a scan begins with."""
 
-    forms: list[str]
-    """Of each q-bin."""
-    is_small: bool
-    """Whether all counts fit into int8, as far as is known."""
+    config: RunConfig
+    scan: Scan
+    tiles: Tiles
+    source: Frames | StoredEvents
+    chosen: Selection
+    corrections: Corrections | None
+    monitor: Monitor | None
+    layout: Layout
+    """Of the whole scan, without the pixels that cannot be corrected."""
+    unusable: np.ndarray
+    """(n,) numbers in the frame of those."""
 
+    @property
+    def divisor(self) -> Monitor | None:
+        """The monitor, where frames are divided by it."""
+        return self.monitor if self.config.correlate.frame_normalisation == "monitor" else None
 
-class _Line:
-    """One task at work: read, judge, correlate."""
+    def reasons(self, photons: np.ndarray) -> np.ndarray:
+        """Why frames are bad, (t,) as of `FrameRules`, by their counts."""
+        return FrameRules(self.chosen.bad, self.divisor, self.config.correct.bad_frames).reasons(photons)
 
-    def __init__(
-        self,
-        config: RunConfig,
-        scan: Scan,
-        layout: Layout,
-        source: Frames | StoredEvents,
-        tiles: Tiles,
-        group: GroupWriter,
-    ) -> None:
-        self.config, self.scan, self.source = config, scan, source
-        self.tiles, self.group, self.threads = tiles, group, config.executor.threads
-        self.chosen = selection(config.correlate, scan.num_frames)
-        self.corrections, is_unusable = load_corrections(config.correct, scan, layout)
-        self.layout = layout.without(is_unusable)
-        self.dead, self.hot = layout.order[is_unusable], layout.order[:0]
-        """Numbers in the frame of the pixels that are left out."""
-        self.monitor = load_monitor(config, scan, self.chosen)
-        divisor = self.monitor if config.correlate.frame_normalisation == "monitor" else None
-        self.rules = FrameRules(self.chosen.bad, divisor, config.correct.bad_frames)
-        self.reasons = np.zeros(self.chosen.num_frames, dtype=np.uint8)
-        """Why frames are bad, as soon as their counts are known."""
-        self.note = Note(f"{scan.scan_id}: frames read", self.chosen.num_frames)
-
-    def run(self, task: Task) -> Arrays:
-        """All figures of the task's q-bins; a scan that is split is judged as a whole before."""
-        first, stop = task.args["q_bins"]
-        layout, photons = self.layout.part(first, stop), None
-        reading = self._reading(first, stop)
-        if "/" in task.key or task.args["blocks"] > 1 or memory.is_surveyed(self.config, self.scan):
-            photons = self._survey()
-            layout = self.layout.part(first, stop)
-        c2 = create_c2(self.group, stop - first, self.tiles, self.chosen.num_frames)
-        if task.args["blocks"] > 1:
-            assert photons is not None
-            return self._in_blocks(reading, layout, task.args["blocks"], photons, c2)
-        return self._at_once(reading, layout, photons, c2)
-
-    def _reading(self, first: int, stop: int) -> Reading:
-        """How the counts of the q-bins [first, stop) are read, by a look at a sample of all."""
-        if self.corrections is not None:
-            return Reading([choice.DENSE] * (stop - first), is_small=False)
-        sample = sample_counts(self.source, self.layout, self.chosen).part(first, stop)
-        forms = _forms(self.config, self.scan, self.layout.part(first, stop), sample, self.tiles)
-        return Reading(forms, sample.is_small)
-
-    def _survey(self) -> np.ndarray:
-        """Look at the whole scan and leave its dead and hot pixels out; the counts of its frames on the others."""
-        look = look_at(self.source, self.layout, self.chosen, self.corrections, self.threads)
-        found = survey(
-            look, self.layout, lambda photons: self.rules.reasons(photons) == 0, self.config.correct.hot_pixels
-        )
-        dead, self.hot = self.layout.order[found.is_dead], self.layout.order[found.is_hot]
-        self.layout = self.layout.without(found.is_dead | found.is_hot)
-        self._judge(dead, len(self.layout.order), found.photons)
-        return found.photons
-
-    def _judge(self, dead: np.ndarray, num_left: int, photons: np.ndarray) -> None:
-        judge(self.scan, dead, len(self.hot), num_left, photons)
-        self.dead = np.append(self.dead, dead)
-
-    def _at_once(self, reading: Reading, layout: Layout, photons: np.ndarray | None, c2: Any) -> Arrays:
-        """All q-bins of the task in memory."""
-        pixels = self._read(reading, layout)
-        inside = [pixels.layout.static_labels[start:stop] for start, stop in spans(pixels.layout)]
-        blocks = [Block(counts, labels) for counts, labels in zip(pixels.counts, inside, strict=True)]
-        pixels.counts.clear()
-        with ThreadPoolExecutor(self.threads) as pool:
-            pieces = list(pool.map(piece_of, blocks))
-        if photons is None:
-            photons = np.sum([piece.sums.sum(axis=0) for piece in pieces], axis=0)
-            self._judge(pixels.dead, len(pixels.layout.order), photons)
-        correlator = self._correlator(photons)
-        note = Note(f"{self.scan.scan_id}: q-bins correlated", len(blocks))
-        found = _each(blocks, pieces, correlator, self.group, c2, self.threads, note)
-        return self._figures(pixels.layout, found, correlator)
-
-    def _in_blocks(self, reading: Reading, layout: Layout, num_blocks: int, photons: np.ndarray, c2: Any) -> Arrays:
-        """One q-bin that is too large for the memory, block by block of its pixels, each read twice."""
-        parts = layout.blocks(num_blocks, whole_static_bins=self.config.correlate.normalisation == "static")
-
-        def blocks() -> Iterator[Block]:
-            for part in parts:
-                yield Block(self._read(reading, part).counts[0], part.static_labels)
-
-        correlator = self._correlator(photons)
-        with limited(self.threads, with_torch=True):
-            pieces = [piece_of(block) for block in blocks()]
-            found = correlator.run(pieces, blocks(), _storing(self.group, c2, 0))
-        return self._figures(layout, [found], correlator)
-
-    def _read(self, reading: Reading, layout: Layout) -> Pixels:
-        more = self.threads, self.note, self.corrections
-        return read_pixels(self.source, layout, self.chosen, reading.forms, reading.is_small, *more)
-
-    def _correlator(self, photons: np.ndarray) -> Correlator:
-        config = self.config.correlate
-        self.reasons = self.rules.reasons(photons)
-        valid, scale = self.reasons == 0, None
+    def correlator(self, photons: np.ndarray) -> Correlator:
+        """What correlates the q-bins of a scan with these counts of its frames, (t,)."""
+        config, valid, scale = self.config.correlate, self.reasons(photons) == 0, None
         if config.frame_normalisation:
-            divisor = photons if self.rules.monitor is None else self.rules.monitor.values
+            divisor = photons if self.divisor is None else self.divisor.values
             mean = divisor[valid].mean() if valid.any() else 0.0
             scale = np.divide(mean, divisor, out=np.zeros(len(divisor)), where=divisor > 0)
         return Correlator(config, self.tiles, valid, scale, _device(config.device))
 
-    def _figures(self, layout: Layout, found: Sequence[QBin], correlator: Correlator) -> Arrays:
-        scan, config = as_correlated(self.config.correlate, self.scan), self.config.correlate
-        arrays = figures(scan, config, layout, found, correlator.valid, self.chosen.average)
-        monitor = None if self.monitor is None else self.monitor.values
-        return arrays | left_out(self.reasons, self.dead, self.hot, monitor)
+
+def _inputs(config: RunConfig, scan: Scan, tiles: Tiles, source: Frames | StoredEvents, layout: Layout) -> _Inputs:
+    chosen = selection(config.correlate, scan.num_frames)
+    corrections, is_unusable = load_corrections(config.correct, scan, layout)
+    monitor = load_monitor(config, scan, chosen)
+    usable, unusable = layout.without(is_unusable), layout.order[is_unusable]
+    return _Inputs(config, scan, tiles, source, chosen, corrections, monitor, usable, unusable)
+
+
+class _Reading(NamedTuple):
+    """How the counts of some q-bins are read."""
+
+    inputs: _Inputs
+    forms: list[str]
+    """Of each q-bin."""
+    is_small: bool
+    """Whether all counts fit into int8, as far as is known."""
+    note: Note
+
+    def pixels(self, layout: Layout) -> Pixels:
+        """The counts of the pixels of this layout."""
+        source, chosen, threads = self.inputs.source, self.inputs.chosen, self.inputs.config.executor.threads
+        return read_pixels(
+            source, layout, chosen, self.forms, self.is_small, threads, self.note, self.inputs.corrections
+        )
+
+
+def _reading(inputs: _Inputs, first: int, stop: int) -> _Reading:
+    """How the counts of the q-bins [first, stop) are read, by a look at a sample of all."""
+    note = Note(f"{inputs.scan.scan_id}: frames read", inputs.chosen.num_frames)
+    if inputs.corrections is not None:
+        return _Reading(inputs, [choice.DENSE] * (stop - first), False, note)
+    sample = sample_counts(inputs.source, inputs.layout, inputs.chosen).part(first, stop)
+    forms = _forms(inputs.config, inputs.scan, inputs.layout.part(first, stop), sample, inputs.tiles)
+    return _Reading(inputs, forms, sample.is_small, note)
+
+
+def _seen(inputs: _Inputs) -> Survey:
+    """What a look at the whole scan tells, which is split or whose pixels and frames are judged by it."""
+    correct, threads = inputs.config.correct, inputs.config.executor.threads
+    look = look_at(inputs.source, inputs.layout, inputs.chosen, inputs.corrections, threads)
+    seen = survey(look, inputs.layout, lambda photons: inputs.reasons(photons) == 0, correct.hot_pixels)
+    return _judged(inputs.scan, seen)
+
+
+def _judged(scan: Scan, seen: Survey) -> Survey:
+    judge(scan, seen.dead, len(seen.hot), len(seen.layout.order), seen.photons)
+    return seen
+
+
+def _at_once(reading: _Reading, layout: Layout, seen: Survey | None, group: GroupWriter, c2: Any) -> Arrays:
+    """All q-bins of the task in memory; where the scan was not looked at before, they are all of it."""
+    inputs, threads = reading.inputs, reading.inputs.config.executor.threads
+    blocks, layout, dead = _blocks(reading.pixels(layout))
+    with ThreadPoolExecutor(threads) as pool:
+        pieces = list(pool.map(piece_of, blocks))
+    if seen is None:
+        photons = np.sum([piece.sums.sum(axis=0) for piece in pieces], axis=0)
+        seen = _judged(inputs.scan, Survey(layout, dead, dead[:0], photons))
+    correlator = inputs.correlator(seen.photons)
+    note = Note(f"{inputs.scan.scan_id}: q-bins correlated", len(blocks))
+    return _figures(inputs, seen, layout, _each(blocks, pieces, correlator, group, c2, threads, note))
+
+
+def _blocks(pixels: Pixels) -> tuple[list[Block], Layout, np.ndarray]:
+    """The counts of each q-bin, which nothing else holds after this; their layout; the pixels that were found dead."""
+    inside = [pixels.layout.static_labels[start:stop] for start, stop in spans(pixels.layout)]
+    blocks = [Block(counts, labels) for counts, labels in zip(pixels.counts, inside, strict=True)]
+    return blocks, pixels.layout, pixels.dead
+
+
+def _in_blocks(reading: _Reading, layout: Layout, num_blocks: int, seen: Survey, group: GroupWriter, c2: Any) -> Arrays:
+    """One q-bin that is too large for the memory, block by block of its pixels, each read twice."""
+    config = reading.inputs.config
+    parts = layout.blocks(num_blocks, whole_static_bins=config.correlate.normalisation == "static")
+
+    def blocks() -> Iterator[Block]:
+        for part in parts:
+            yield Block(reading.pixels(part).counts[0], part.static_labels)
+
+    correlator = reading.inputs.correlator(seen.photons)
+    with limited(config.executor.threads, with_torch=True):
+        pieces = [piece_of(block) for block in blocks()]
+        found = correlator.run(pieces, blocks(), _storing(group, c2, 0))
+    return _figures(reading.inputs, seen, layout, [found])
+
+
+def _figures(inputs: _Inputs, seen: Survey, layout: Layout, found: Sequence[QBin]) -> Arrays:
+    """All that is stored beside C2 of the q-bins of this layout, and what was left out of the whole scan."""
+    config, reasons = inputs.config.correlate, inputs.reasons(seen.photons)
+    scan = as_correlated(config, inputs.scan)
+    arrays = figures(scan, config, layout, found, reasons == 0, inputs.chosen.average)
+    monitor = None if inputs.monitor is None else inputs.monitor.values
+    return arrays | left_out(reasons, np.append(inputs.unusable, seen.dead), seen.hot, monitor)
 
 
 def _forms(config: RunConfig, scan: Scan, layout: Layout, sample: Sample, tiles: Tiles) -> list[str]:

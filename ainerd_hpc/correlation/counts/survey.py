@@ -20,10 +20,12 @@ from ainerd_hpc.kernels.gather import pixel_sums
 class Survey(NamedTuple):
     """What is to be known of a scan as a whole."""
 
-    is_dead: np.ndarray
-    """(p,) of the layout of the whole scan."""
-    is_hot: np.ndarray
-    """(p,)"""
+    layout: Layout
+    """Of the pixels that are left."""
+    dead: np.ndarray
+    """(n,) numbers in the frame of pixels that are left out: dead ones."""
+    hot: np.ndarray
+    """(m,) the same of hot ones."""
     photons: np.ndarray
     """(t,) corrected counts of each frame on all pixels that are left; 0 where none was measured."""
 
@@ -77,7 +79,7 @@ def survey(
         is_hot[~is_dead] = hot_pixels(sums, living.bounds, living.static_labels, threshold)
         if is_hot.any():
             photons -= counted(order[is_hot])
-    return Survey(is_dead, is_hot, _lit(photons))
+    return Survey(layout.without(is_dead | is_hot), order[is_dead], order[is_hot], _lit(photons))
 
 
 def _lit(photons: np.ndarray) -> np.ndarray:
