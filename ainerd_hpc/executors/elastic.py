@@ -73,8 +73,8 @@ def open_elastic(
     ):
         if site.system == "slurm":
             _test_script(cluster.job_script())
-        refill = cluster.adapt(Adaptive=_Refill, interval=_INTERVAL, maximum=most)
-        refill.begin(site.system, sizing.workers, folder)
+        more = {"system": site.system, "workers": sizing.workers, "folder": folder}
+        refill = cluster.adapt(Adaptive=_Refill, interval=_INTERVAL, maximum=most, **more)
         with connected(report, address=cluster) as client:
             yield Dask(client, refill, most * sizing.workers, config.threads, alone)
 
@@ -110,8 +110,7 @@ class _Refill(Adaptive):
 
     cluster: Any
 
-    def begin(self, system: str, workers: int, folder: Path) -> None:
-        """What `cluster.adapt` does not know."""
+    def __init__(self, cluster: Any, *, system: str, workers: int, folder: Path, **dask: Any) -> None:
         self._system, self._workers, self._folder = system, workers, folder
         self._left = 0
         self._failure = ""
@@ -119,7 +118,8 @@ class _Refill(Adaptive):
         self._spare_since, self._pause_until, self._ask_at = time.monotonic(), 0.0, 0.0
         self._pause, self._ask_every, self._failed_starts = _ASK, _ASK, 0
         self._leavings = _Leavings()
-        self.cluster.scheduler.add_plugin(self._leavings)
+        cluster.scheduler.add_plugin(self._leavings)
+        super().__init__(cluster, **dask)  # looks at the workers from now on
 
     @property
     def worn_out(self) -> set[str]:
@@ -133,8 +133,6 @@ class _Refill(Adaptive):
             raise SubmissionError(self._failure)
 
     async def adapt(self) -> None:
-        if not hasattr(self, "_leavings"):
-            return
         now = time.monotonic()
         await self._remove_hung()
         present = self._present()
