@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ByteSize,
@@ -32,6 +33,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ainerd_hpc.errors import ConfigError
+from ainerd_hpc.models.network import Precision
+from ainerd_hpc.models.registry import NETWORKS
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
 _FLAGS = {"archive": "--archive DIR", "source": "--source FOLDER"}
@@ -65,6 +68,12 @@ def _expected(what: str) -> WrapValidator:
     return WrapValidator(validate)
 
 
+def _known_network(name: str) -> str:
+    if name not in NETWORKS:
+        raise ValueError(f"expected one of {', '.join(NETWORKS)}")
+    return name
+
+
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
@@ -75,6 +84,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 UserPath = Annotated[Path, BeforeValidator(_expand_home)]
 FrameNormalisation = Annotated[bool | Literal["monitor"], _expected("false, true or monitor")]
+NetworkName = Annotated[str, AfterValidator(_known_network), WithJsonSchema({"enum": list(NETWORKS), "type": "string"})]
 Window = Annotated[Literal["full"] | Annotated[int, Field(ge=8)], _expected("full or a number of frames (>= 8)")]
 
 
@@ -259,7 +269,7 @@ class MapsConfig(Section):
 class ModelConfig(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "default"
     """Names models/<name>, embedding/<name>, clusters/<name>."""
-    variant: Literal["ainerd2024"] = "ainerd2024"
+    variant: NetworkName = "ainerd2024"
     """The network; ainerd2024 is the published one (379,665 parameters)."""
     weights: UserPath | None = None
     """Take these weights (.npz or .safetensors) and do not train."""
@@ -274,7 +284,7 @@ class TrainConfig(Section):
     """Of Adam, at its highest; it rises over the first fifth of the steps and falls to 0 at the end."""
     validation_share: Fraction = 0.2
     """Share of the scans (not of the maps) that the network never trains on."""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
     """bf16-mixed is twice as fast where the processor or the GPU knows bfloat16."""
     devices: PositiveInt = 1
     """Ranks of data-parallel training on each node, usually its GPUs."""

@@ -16,12 +16,13 @@ PACKAGE = ROOT / "ainerd_hpc"
 
 LAYERS = [
     {"errors", "types"},
-    {"config", "digests", "publishing", "versions", "console"},
     {"kernels"},
+    {"models"},
+    {"config", "digests", "publishing", "versions", "console"},
     {"site"},
     {"formats"},
     {"archive"},
-    {"models", "simulate", "report"},
+    {"simulate", "report"},
     {"sources", "training", "executors"},
     {"correlation"},
     {"stages"},

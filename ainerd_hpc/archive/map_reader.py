@@ -26,7 +26,7 @@ class MapReader:
     def __init__(self, archive: Archive, index: pd.DataFrame) -> None:
         self._archive = archive
         self.scan_ids: list[str] = index["scan_id"].tolist()
-        self._rows = index["row"].to_numpy()
+        self._index, self._rows = index, index["row"].to_numpy()
 
     def __len__(self) -> int:
         return len(self.scan_ids)
@@ -35,3 +35,7 @@ class MapReader:
         """Map i, (256, 256) float32."""
         with reading_group(self._archive.maps_path(self.scan_ids[i])) as group:
             return np.asarray(array(group, "maps")[int(self._rows[i])], dtype=np.float32)
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of the index, (n,) float32."""
+        return self._index[name].to_numpy(np.float32)

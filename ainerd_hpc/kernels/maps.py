@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainerd_hpc.kernels.diagonals import Floats, fill_diagonal
+from ainerd_hpc.types import MAP_SIZE
 
 Scaling = Literal["robust", "minmax", "none"]
 
-MAP_SIZE = 256
 ROBUST_PERCENTILE = 99.5
 MIN_SPAN = 0.01
 """Least contrast that robust scaling stretches to 1, so that a map of noise alone is not blown up without bound."""

@@ -21,7 +21,7 @@ from ainerd_hpc.correlation.tiles import Tiles, tiles_for
 from ainerd_hpc.digests import digest, weights_digest
 from ainerd_hpc.errors import ConfigError, ScanError
 from ainerd_hpc.formats.registry import reader
-from ainerd_hpc.models.memory import embedding_bytes
+from ainerd_hpc.models.registry import network
 from ainerd_hpc.site.workers import worker_memory
 from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import PROCESS_BYTES, Content, Scan, Task
@@ -138,7 +138,7 @@ class Correlate(Stage):
         """Projected peak memory of a scan of maps, beyond that of the process."""
         one_c2 = scan.num_frames**2
         # All maps as read (float64) and as float32 with the baseline added; the diagonals of one for its g2.
-        return 16 * scan.num_q_bins * one_c2 + 48 * one_c2 + embedding_bytes(self.config.model.variant)
+        return 16 * scan.num_q_bins * one_c2 + 48 * one_c2 + network(self.config.model.variant).embedding_bytes()
 
     def work(self, task: Task) -> Mapping[str, float]:
         scan: Scan = task.args["scan"]
@@ -243,12 +243,17 @@ class Correlate(Stage):
             return np.asarray(maps + np.float32(shift))
         import torch
 
-        from ainerd_hpc.models.ainerd2024 import decode_latents, load_model
+        from ainerd_hpc.models.embedding import decode_latents
+        from ainerd_hpc.models.weights import load_model
 
         torch.set_num_threads(self.config.executor.threads)
         if self.config.model.weights is None:
             raise ScanError(scan.source, "expected weights to decode the latents, found none", "set model.weights")
-        model = load_model(self.config.model.variant, self.config.model.weights)
+        variant = self.config.model.variant
+        if not network(variant).can_decode:
+            problem = f"expected a network that decodes the latents, found '{variant}'"
+            raise ScanError(scan.source, problem, "set model.variant to the one that made them")
+        model = load_model(variant, self.config.model.weights)
         latents = reader(scan.format).read_latents(Path(scan.source), scan.scan_id)
         return 1 + decode_latents(model, latents)  # the published maps are scaled to 0..1 above the baseline
 

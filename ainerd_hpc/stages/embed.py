@@ -16,6 +16,7 @@ from ainerd_hpc.archive.layout import recorded_digest
 from ainerd_hpc.archive.tables import read_table, write_table
 from ainerd_hpc.correlation.windows import count_maps
 from ainerd_hpc.digests import digest
+from ainerd_hpc.models.registry import network
 from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import MAP_SIZE, Plan, Scan, Task
 
@@ -49,10 +50,8 @@ class Embed(Stage):
         return super().plan(scans, before)
 
     def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
-        from ainerd_hpc.models.memory import embedding_bytes
-
         model_digest = before.of_all("train", scans)
-        peak = embedding_bytes(self.config.model.variant)
+        peak = network(self.config.model.variant).embedding_bytes()
         for group, num_maps in self._groups(scans):
             key = digest(self.name, self.version, model_digest, [before.of_scan("maps", scan) for scan in group])
             read = num_maps * MAP_SIZE**2 * 4
@@ -73,12 +72,16 @@ class Embed(Stage):
             yield group, num_maps
 
     def work(self, task: Task) -> Mapping[str, float]:
-        from ainerd_hpc.models.ainerd2024 import embed
+        from ainerd_hpc.models.embedding import embed
 
         weights = self.archive.weights_path(self.config.model.name)
         model = _model(self.config.model.variant, weights, weights.stat().st_mtime_ns, self.config.executor.threads)
-        maps = [self._read(scan_id) for scan_id in task.args["scan_ids"]]
-        latents, reconstruction_l1 = embed(model, np.concatenate(maps))
+        maps = [self._read(scan_id, "maps") for scan_id in task.args["scan_ids"]]
+        columns = [
+            np.concatenate([self._read(scan_id, name) for scan_id in task.args["scan_ids"]])
+            for name in model.network.columns
+        ]
+        latents, reconstruction_l1 = embed(model, np.concatenate(maps), columns)
         table = pd.DataFrame(
             {
                 "scan_id": np.repeat(task.args["scan_ids"], [len(scan_maps) for scan_maps in maps]),
@@ -90,9 +93,9 @@ class Embed(Stage):
         write_table(self.product(task.key), table, task.digest)
         return {"maps": float(len(table))}
 
-    def _read(self, scan_id: str) -> np.ndarray:
+    def _read(self, scan_id: str, name: str) -> np.ndarray:
         with reading_group(self.archive.maps_path(scan_id)) as group:
-            return np.asarray(array(group, "maps")[...])
+            return np.asarray(array(group, name)[...])
 
     def finish(self, scans: Sequence[Scan], before: Before) -> None:
         """Put the parts together, a row a map in the order of the map index."""
@@ -110,7 +113,7 @@ def _model(variant: str, weights: Path, _modified: int, threads: int) -> Any:
     """The model of this process, loaded once."""
     import torch
 
-    from ainerd_hpc.models.ainerd2024 import load_model
+    from ainerd_hpc.models.weights import load_model
 
     torch.set_num_threads(threads)
     return load_model(variant, weights)

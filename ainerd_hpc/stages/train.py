@@ -16,7 +16,7 @@ from ainerd_hpc.config import TRAIN_PLACE
 from ainerd_hpc.console import progress
 from ainerd_hpc.correlation.windows import count_maps
 from ainerd_hpc.digests import digest, weights_digest
-from ainerd_hpc.models.memory import training_bytes
+from ainerd_hpc.models.registry import network
 from ainerd_hpc.publishing import publishing, write_json
 from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import MAP_SIZE, PROCESS_BYTES, Scan, Shape, Task
@@ -55,7 +55,7 @@ class Train(Stage):
         num_maps = count_maps(self.config, scans)
         size = num_maps * MAP_SIZE**2 * 4
         cache = size if size <= _CACHE_BYTES else 0
-        rank = training_bytes(self.config.model.variant, config.batch_size, config.precision) + cache
+        rank = network(self.config.model.variant).training_bytes(config.batch_size, config.precision) + cache
         # Several ranks are processes of their own, beside the one that starts them on the first node.
         peak = rank if config.devices * config.nodes == 1 else config.devices * (rank + PROCESS_BYTES)
         yield Task(self.config.model.name, before.of_all(self.name, scans), peak, size, 2**23, {"cache_bytes": cache})
@@ -67,7 +67,7 @@ class Train(Stage):
 
     def _adopt(self, task: Task, weights: Path) -> Mapping[str, float]:
         """Publish given weights, after loading them strictly."""
-        from ainerd_hpc.models.ainerd2024 import load_model
+        from ainerd_hpc.models.weights import load_model
 
         model = load_model(self.config.model.variant, weights)
         self._publish(task, model.state_dict(), {"weights_from": weights.name})
@@ -104,7 +104,7 @@ class Train(Stage):
 
     def _publish(self, task: Task, weights: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """The weights first, then model.json, which says that they are complete and whose they are."""
-        from ainerd_hpc.models.ainerd2024 import save_weights
+        from ainerd_hpc.models.weights import save_weights
 
         self.product(task.key).unlink(missing_ok=True)
         with publishing(self.archive.weights_path(task.key)) as temporary:

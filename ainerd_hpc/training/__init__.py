@@ -1,13 +1,13 @@
-"""Training of the autoencoder, with Lightning: same seed, maps and number of threads -> same weights, bit for bit.
+"""Training of a network, with Lightning: same seed, maps and number of threads -> same weights, bit for bit.
 
 Whole scans are kept for validation, before the maps are augmented. All random numbers are drawn by a counter from
 (seed, epoch, map), none from a running state: they depend neither on the number of ranks nor on a restart in between.
-The loss (L1) and Adam are the published ones. Dropout is off: it costs half of the time and leaves a bias between
-training and evaluation (`docs/decisions.md`).
+The optimiser is Adam, as published; the first weights, the augmentation and the loss are the network's own
+(`models`): the history's train_l1 and valid_l1 are means of its error.
 
 The parts, in the order of their imports:
 
-- `data`: which maps there are, the split by scans, the order of an epoch, the shifts, the batches
+- `data`: which maps there are, the split by scans, the order of an epoch, the batches
 - `job`: what is to be trained, its checkpoint, and what it gives
 - `interruption`: when it leaves a checkpoint, and when it stops
 - `trainee`: the network with its first weights, learning rate, optimiser steps and validation

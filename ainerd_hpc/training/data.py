@@ -7,7 +7,7 @@ import importlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ainerd_hpc.config import TrainConfig
 from ainerd_hpc.errors import ArchiveError
-from ainerd_hpc.models.ainerd2024 import MAP_SIZE
+from ainerd_hpc.models.model import Model
+from ainerd_hpc.types import MAP_SIZE
 
 
 class MapSource(Protocol):
@@ -29,6 +30,9 @@ class MapSource(Protocol):
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         """One scaled map, (256, 256)."""
+
+    def column(self, name: str) -> NDArray[np.float32]:
+        """A column of the map index, (n,), for networks that take it beside the maps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +83,20 @@ def _uniform(seed: int, scan_id: str) -> float:
 
 def epoch_order(seed: int, epoch: int, num_maps: int) -> NDArray[np.int64]:
     """The order in which an epoch (from 0) takes the maps: a permutation (num_maps,)."""
-    return _generator(seed, epoch, 0).permutation(num_maps)
+    return generator(seed, epoch, 0).permutation(num_maps)
 
 
-def augment(image: NDArray[np.float32], seed: int, epoch: int, index: int) -> NDArray[np.float32]:
-    """The map (256, 256) slid along its diagonal by a random shift, periodic; drawn from (seed, epoch, index) alone."""
-    shift = int(_generator(seed, epoch, 1 + index).integers(len(image)))
-    return np.roll(image, (shift, shift), axis=(0, 1))
-
-
-def _generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
+def generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
+    """Random numbers of an epoch (from 0), drawn by a counter: stream 0 is for its order, 1 + i to augment map i."""
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, stream, epoch]))
 
 
 class Maps:
-    """Reads, checks and, if they all fit, keeps the maps."""
+    """Reads, checks and, if they all fit, keeps the maps; and the columns that the network takes beside them."""
 
-    def __init__(self, source: MapSource, cache_bytes: int) -> None:
+    def __init__(self, source: MapSource, columns: Sequence[str], cache_bytes: int) -> None:
         self.source = source
+        self._columns = [np.asarray(source.column(name), np.float32) for name in columns]
         self._keep = len(source) * MAP_SIZE**2 * 4 <= cache_bytes
         self._kept: dict[int, NDArray[np.float32]] = {}
 
@@ -113,6 +113,30 @@ class Maps:
             self._kept[index] = image
         return image
 
+    def columns(self, indices: Sequence[int]) -> list[NDArray[np.float32]]:
+        """Each column at these maps, (n,)."""
+        return [column[indices] for column in self._columns]
+
+
+class ToTrain(NamedTuple):
+    """An optimiser step."""
+
+    maps: Tensor
+    """(n, 1, 256, 256), augmented."""
+    columns: list[Tensor]
+    """(n,) each."""
+    weight: Tensor
+    """Of each map in the gradient."""
+
+
+class ToValidate(NamedTuple):
+    """A step of validation."""
+
+    maps: NDArray[np.float32]
+    """(n, 256, 256)."""
+    columns: list[NDArray[np.float32]]
+    """(n,) each."""
+
 
 class Steps:
     """What is left of a training, as one rank sees it: of each epoch the optimiser steps, then those of its validation.
@@ -120,6 +144,8 @@ class Steps:
     Parameters
     ----------
     maps : Maps
+    model : Model
+        Whose augmentation it is.
     train_indices, valid_indices : sequence of int
         Of the maps to train on, and to validate on.
     train : TrainConfig
@@ -132,6 +158,7 @@ class Steps:
     def __init__(
         self,
         maps: Maps,
+        model: Model,
         train_indices: Sequence[int],
         valid_indices: Sequence[int],
         train: TrainConfig,
@@ -140,7 +167,7 @@ class Steps:
         epoch: int,
         step: int,
     ) -> None:
-        self._maps, self._config, self._rank, self._world = maps, train, rank, world
+        self._maps, self._augment, self._config, self._rank, self._world = maps, model.augment, train, rank, world
         self._train_indices, self._valid_indices = train_indices, valid_indices[rank::world]
         self._epoch, self._step = epoch, step
         self.in_training = training_steps(len(train_indices), train)
@@ -150,8 +177,8 @@ class Steps:
     def __len__(self) -> int:
         return (self._config.epochs - self._epoch) * self.in_epoch - self._step
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor] | NDArray[np.float32]]:
-        """Yields (maps (n, 1, 256, 256), weight of each map in the gradient), or maps (n, 256, 256) to validate on."""
+    def __iter__(self) -> Iterator[ToTrain | ToValidate]:
+        """Yields what is left, step by step."""
         first = self._step
         for epoch in range(self._epoch, self._config.epochs):
             order = epoch_order(self._config.seed, epoch, len(self._train_indices))
@@ -162,21 +189,26 @@ class Steps:
                     yield self._to_validate(step - self.in_training)
             first = 0
 
-    def _to_train(self, epoch: int, order: NDArray[np.int64], step: int) -> tuple[Tensor, Tensor]:
+    def _to_train(self, epoch: int, order: NDArray[np.int64], step: int) -> ToTrain:
         size = self._config.batch_size
         batch = order[step * size : (step + 1) * size]
         mine, weight = batch[self._rank :: self._world], 1.0 / len(batch)
         if not len(mine):
             mine, weight = batch[:1], 0.0
-        return torch.stack([self._shifted(epoch, self._train_indices[i]) for i in mine]), torch.tensor(weight)
+        indices = [self._train_indices[i] for i in mine]
+        maps = torch.stack([self._augmented(epoch, index) for index in indices])
+        columns = [torch.from_numpy(column) for column in self._maps.columns(indices)]
+        return ToTrain(maps, columns, torch.tensor(weight))
 
-    def _shifted(self, epoch: int, index: int) -> Tensor:
-        return torch.from_numpy(augment(self._maps[index], self._config.seed, epoch, index))[None]
+    def _augmented(self, epoch: int, index: int) -> Tensor:
+        chance = generator(self._config.seed, epoch, 1 + index)
+        return torch.from_numpy(self._augment(self._maps[index], chance))[None]
 
-    def _to_validate(self, step: int) -> NDArray[np.float32]:
+    def _to_validate(self, step: int) -> ToValidate:
         size = self._config.batch_size
         mine = self._valid_indices[step * size : (step + 1) * size]
-        return np.array([self._maps[index] for index in mine], np.float32).reshape(-1, MAP_SIZE, MAP_SIZE)
+        maps = np.array([self._maps[index] for index in mine], np.float32).reshape(-1, MAP_SIZE, MAP_SIZE)
+        return ToValidate(maps, self._maps.columns(mine))
 
 
 def training_steps(num_maps: int, train: TrainConfig) -> int:

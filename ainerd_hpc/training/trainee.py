@@ -6,7 +6,6 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import lightning
@@ -14,21 +13,20 @@ import numpy as np
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ParallelStrategy
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from ainerd_hpc.errors import AinerdError
-from ainerd_hpc.models.ainerd2024 import Ainerd2024, build, embed
-from ainerd_hpc.models.memory import MAPS_PER_PASS
-from ainerd_hpc.training.data import Maps, MapSource, Steps, training_steps, validation_scans
+from ainerd_hpc.models.embedding import embed
+from ainerd_hpc.models.network import MAPS_PER_PASS
+from ainerd_hpc.models.registry import network
+from ainerd_hpc.models.weights import initial_model
+from ainerd_hpc.training.data import Maps, MapSource, Steps, ToTrain, ToValidate, training_steps, validation_scans
 from ainerd_hpc.training.interruption import Interruption, Wish
 from ainerd_hpc.training.job import Job, Progress, Record
 
 _WARM_UP = 0.2
 """Share of the steps in which the learning rate rises."""
-_DARKEST_START = 0.05
-"""Least initial bias of the head, in units of the scaled map."""
 
 
 class Trainee(lightning.LightningModule):
@@ -38,12 +36,13 @@ class Trainee(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False  # a batch goes through the network in parts that fit the cache
         self.job, self.train_config, self.progress, self.interruption = job, job.train, progress, interruption
-        self.maps = Maps(source, job.cache_bytes)
+        self.maps = Maps(source, network(job.variant).columns, job.cache_bytes)
         held_out = validation_scans(source.scan_ids, job.train.validation_share, job.train.seed)
         self.train_indices = [i for i, scan_id in enumerate(source.scan_ids) if scan_id not in held_out]
         self.valid_indices = [i for i, scan_id in enumerate(source.scan_ids) if scan_id in held_out]
         self.valid_indices = self.valid_indices or self.train_indices
-        self.network = _initial_network(job, self.maps, self.train_indices)
+        sample = np.unique(np.linspace(0, len(self.train_indices) - 1, 64).astype(int))
+        self.network = initial_model(job.variant, job.train.seed, (self.maps[self.train_indices[i]] for i in sample))
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[Record] = []
         self.step = 0
@@ -51,7 +50,7 @@ class Trainee(lightning.LightningModule):
         self.seconds = 0.0
         """Time that these took before this process began."""
         self.rank_sums = torch.zeros(1, 2, dtype=torch.float64)
-        """Of each rank, as loaded: sums of L1 over the maps of this epoch so far, in training and in validation."""
+        """Of each rank, as loaded: sums of the error over maps of this epoch so far, in training and validation."""
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.network.parameters(), lr=self.train_config.learning_rate)
@@ -71,6 +70,7 @@ class Trainee(lightning.LightningModule):
     def train_dataloader(self) -> Steps:
         self.steps = Steps(
             self.maps,
+            self.network,
             self.train_indices,
             self.valid_indices,
             self.train_config,
@@ -88,32 +88,32 @@ class Trainee(lightning.LightningModule):
         self.started = time.monotonic() - self.seconds
         self.sums = self.rank_sums[self.trainer.global_rank].to(self.device)
 
-    def training_step(self, batch: tuple[Tensor, Tensor] | NDArray[np.float32], _: int) -> None:
-        if isinstance(batch, np.ndarray):
+    def training_step(self, batch: ToTrain | ToValidate, _: int) -> None:
+        if isinstance(batch, ToValidate):
             self._validate(batch)
         else:
-            self._optimise(*batch)
+            self._optimise(batch)
 
-    def _optimise(self, maps: Tensor, weight: Tensor) -> None:
-        """One optimiser step: the gradient is that of the mean L1 over the maps of all ranks."""
+    def _optimise(self, batch: ToTrain) -> None:
+        """One optimiser step: the gradient is that of the mean error over the maps of all ranks."""
         optimizer, schedule = self.optimizers(), self.lr_schedulers()
         assert isinstance(optimizer, LightningOptimizer)
         assert isinstance(schedule, LRScheduler)
         optimizer.zero_grad()
-        parts = torch.split(maps, MAPS_PER_PASS if self.device.type == "cpu" else len(maps))
-        for number, part in enumerate(parts):
-            part = part.contiguous(memory_format=torch.channels_last)
-            error = (self.network(part).float() - part).abs().mean(dim=(1, 2, 3)).sum()
+        size = MAPS_PER_PASS if self.device.type == "cpu" else len(batch.maps)
+        parts = list(zip(*(torch.split(rows, size) for rows in (batch.maps, *batch.columns)), strict=True))
+        for number, (part, *columns) in enumerate(parts):
+            error = self.network.loss(part.contiguous(memory_format=torch.channels_last), *columns).sum()
             with self._synchronised(number == len(parts) - 1):
-                self.manual_backward(error * weight * self.trainer.world_size)  # DDP divides by the world size
-            self.sums[0] += error.detach() * (weight > 0)
+                self.manual_backward(error * batch.weight * self.trainer.world_size)  # DDP divides by the world size
+            self.sums[0] += error.detach() * (batch.weight > 0)
         optimizer.step()
         schedule.step()
 
-    def _validate(self, maps: NDArray[np.float32]) -> None:
-        """L1 of maps as they are, in evaluation mode and float32."""
+    def _validate(self, batch: ToValidate) -> None:
+        """The error of maps as they are, in evaluation mode and float32."""
         with torch.autocast(self.device.type, enabled=False):
-            errors = embed(self.network, maps, max(1, len(maps)))[1]
+            errors = embed(self.network, *batch, max(1, len(batch.maps)))[1]
         self.sums[1] += float(errors.sum(dtype=np.float64))
         self.network.train()
 
@@ -183,26 +183,3 @@ def learning_rate_factor(step: int, steps: int) -> float:
     if step < rise:
         return (step + 1) / (rise + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
-
-
-def _initial_network(job: Job, maps: Maps, indices: Sequence[int]) -> Ainerd2024:
-    """He's initial weights (He et al., ICCV 2015, eq. 10), and a head that starts at the mean of the maps.
-
-    PyTorch's own initial weights let the signal fade over the 15 layers, and a ReLU head that starts below zero
-    everywhere has no gradient: it stays black for ever.
-    """
-    sample = np.unique(np.linspace(0, len(indices) - 1, 64).astype(int))
-    level = float(np.mean([maps[indices[i]].mean(dtype=np.float64) for i in sample]))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.train.seed)
-        network = build(job.variant)
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.get_parameter("bias"))
-            elif isinstance(module, nn.Dropout):
-                module.p = 0.0
-        head = network.decoder1.get_submodule("21")
-        nn.init.normal_(head.get_parameter("weight"), std=0.1 * math.sqrt(1 / 288))
-        nn.init.constant_(head.get_parameter("bias"), max(level, _DARKEST_START))
-    return network

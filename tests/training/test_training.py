@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 
 from ainerd_hpc.config import TrainConfig
 from ainerd_hpc.errors import AinerdError, ArchiveError
-from ainerd_hpc.models.ainerd2024 import build, embed
-from ainerd_hpc.models.memory import embedding_bytes, training_bytes
+from ainerd_hpc.models.ainerd2024 import Ainerd2024
+from ainerd_hpc.models.embedding import embed
+from ainerd_hpc.models.registry import NETWORKS, network
+from ainerd_hpc.models.weights import build
 from ainerd_hpc.training import SourceRecipe, fit
-from ainerd_hpc.training.data import augment, epoch_order, validation_scans
+from ainerd_hpc.training.data import epoch_order, generator, validation_scans
 from ainerd_hpc.training.interruption import Interruption
 from ainerd_hpc.training.trainee import learning_rate_factor
 
@@ -46,6 +48,9 @@ class SimulatedMaps:
         lag = np.abs(np.subtract.outer(np.arange(256), np.arange(256)))
         tau = np.random.default_rng(index).uniform(5, 200)
         return (self.level * np.exp(-lag / tau)).astype(np.float32)
+
+    def column(self, name):
+        return np.ones(len(self), np.float32)
 
 
 RECIPE = SourceRecipe("test_training:SimulatedMaps", {})
@@ -85,6 +90,10 @@ def test_the_split_takes_the_wanted_share_and_follows_the_seed():
     first, second = validation_scans(names, 0.2, 0), validation_scans(names, 0.2, 1)
     assert abs(len(first) / 4000 - 0.2) < 4 * np.sqrt(0.2 * 0.8 / 4000)
     assert first != second
+
+
+def augment(image, seed, epoch, index):
+    return Ainerd2024.augment(image, generator(seed, epoch, 1 + index))
 
 
 @settings(max_examples=25)
@@ -137,11 +146,11 @@ def undisturbed(tmp_path_factory):
 
 def test_the_result_belongs_to_the_best_epoch_and_to_unseen_scans(undisturbed):
     source = SimulatedMaps()
-    network = build("ainerd2024")
-    network.load_state_dict(undisturbed.weights)
+    model = build("ainerd2024")
+    model.load_state_dict(undisturbed.weights)
     held_out = [i for i, scan_id in enumerate(source.scan_ids) if scan_id in undisturbed.validation_scans]
     assert 0 < len(held_out) < 7
-    _, errors = embed(network, np.stack([source[i] for i in held_out]))
+    _, errors = embed(model, np.stack([source[i] for i in held_out]))
     best = min(record["valid_l1"] for record in undisturbed.history)
     assert errors.mean() == pytest.approx(best, rel=1e-6)
     assert not undisturbed.validated_on_training
@@ -240,11 +249,11 @@ def test_killed_within_an_epoch_it_goes_on_from_the_last_checkpoint(undisturbed,
 def test_validation_is_done_in_float32_whatever_training_is_done_in(tmp_path):
     train = TRAIN.model_copy(update={"precision": "bf16-mixed", "epochs": 1})
     result = fit(SimulatedMaps(), "ainerd2024", train, tmp_path, "maps")
-    network = build("ainerd2024")
-    network.load_state_dict(result.weights)
+    model = build("ainerd2024")
+    model.load_state_dict(result.weights)
     source = SimulatedMaps()
     held_out = [i for i, scan_id in enumerate(source.scan_ids) if scan_id in result.validation_scans]
-    _, errors = embed(network, np.stack([source[i] for i in held_out]))
+    _, errors = embed(model, np.stack([source[i] for i in held_out]))
     assert errors.mean() == pytest.approx(result.history[0]["valid_l1"], rel=1e-6)
 
 
@@ -283,10 +292,10 @@ def test_one_scan_is_validated_on_itself_and_says_so(tmp_path):
 def test_the_head_is_alive_from_the_start_even_with_dark_maps(tmp_path, level):
     train = TRAIN.model_copy(update={"learning_rate": 1e-12, "epochs": 1})
     result = fit(SimulatedMaps(level=level), "ainerd2024", train, tmp_path, "maps")
-    network = build("ainerd2024")
-    network.load_state_dict(result.weights)
+    model = build("ainerd2024")
+    model.load_state_dict(result.weights)
     with torch.inference_mode():
-        output = network(torch.from_numpy(SimulatedMaps(level=level)[0])[None, None])
+        output = model.decode(model.encode(torch.from_numpy(SimulatedMaps(level=level)[0])[None, None]))
     assert (output > 0).float().mean() > 0.9
 
 
@@ -341,19 +350,22 @@ def _measured_peak(call):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("variant", NETWORKS)
 @pytest.mark.parametrize(("batch_size", "precision"), [(2, "32-true"), (12, "32-true"), (12, "bf16-mixed")])
-def test_training_stays_below_its_estimate_of_memory(tmp_path, batch_size, precision):
+def test_training_stays_below_its_estimate_of_memory(tmp_path, variant, batch_size, precision):
     train = TrainConfig(epochs=1, batch_size=batch_size, precision=precision)
-    arguments = f"SimulatedMaps({2 * batch_size}), 'ainerd2024', TrainConfig(**{train.model_dump()!r})"
+    arguments = f"SimulatedMaps({2 * batch_size}), {variant!r}, TrainConfig(**{train.model_dump()!r})"
     call = f"fit({arguments}, Path({str(tmp_path)!r}), '')"
-    estimate = training_bytes("ainerd2024", batch_size, precision)
+    estimate = network(variant).training_bytes(batch_size, precision)
     assert 0.3 * estimate < _measured_peak(call) < estimate
 
 
 @pytest.mark.slow
-def test_embedding_stays_below_its_estimate_of_memory():
-    call = "embed(build('ainerd2024'), np.zeros((32, 256, 256), np.float32))"
-    assert _measured_peak(call) < embedding_bytes("ainerd2024") + 32 * 256 * 256 * 4
+@pytest.mark.parametrize("variant", NETWORKS)
+def test_embedding_stays_below_its_estimate_of_memory(variant):
+    columns = f"[np.ones(32, np.float32) for _ in {network(variant).columns}]"
+    call = f"embed(build({variant!r}), np.zeros((32, 256, 256), np.float32), {columns})"
+    assert _measured_peak(call) < network(variant).embedding_bytes() + 32 * 256 * 256 * 4
 
 
 def _die_in_checkpoint(partial, started):

@@ -14,11 +14,9 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.opening import opened
 from ainerd_hpc.formats.source_file import SourceFile
-from ainerd_hpc.types import Content
+from ainerd_hpc.types import MAP_SIZE, Content
 
 _PREFIX = "rheo_"
-_SIZE = 256
-"""Edge of the decoded maps, pixels."""
 
 
 class Ainerd2024:
@@ -50,7 +48,7 @@ class Ainerd2024:
             raise ScanError(str(path), problem, "take the three files from one release")
         return {
             f"{_PREFIX}{number:02d}": Description(
-                num_frames=_SIZE,
+                num_frames=MAP_SIZE,
                 itemsize=4,
                 num_q_bins=int(np.sum(start == seconds)),
                 metadata=Metadata(start_time=float(seconds)),

@@ -1,0 +1,86 @@
+"""From maps to latents and back, alike for every network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ainerd_hpc.models.model import Model
+from ainerd_hpc.types import MAP_SIZE
+
+
+def embed(
+    model: Model, maps: NDArray[np.float32], columns: Sequence[NDArray[np.float32]] = (), batch_size: int = 32
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Latents of maps, and how well the network fits each map.
+
+    Parameters
+    ----------
+    model : Model
+        From `load_model`; it is put into evaluation mode.
+    maps : ndarray, (n, 256, 256)
+        Scaled maps.
+    columns : sequence of ndarray, (n,)
+        What the network takes beside the maps: its `columns` of the map index.
+    batch_size : int
+        Maps per forward pass on a GPU. On a CPU they go one at a time: that is faster (the maps stay in the cache), and
+        the result of a map does not depend on the others.
+
+    Returns
+    -------
+    latents : ndarray, (n, d) float32
+    errors : ndarray, (n,) float32
+        Mean of the network's errors over each map; for an autoencoder the mean absolute difference between a map and
+        its reconstruction, in units of the scaled map.
+
+    Raises
+    ------
+    ValueError
+        If the maps are not (n, 256, 256).
+    """
+    if maps.ndim != 3 or maps.shape[1:] != (MAP_SIZE, MAP_SIZE):
+        raise ValueError(f"expected maps (n, {MAP_SIZE}, {MAP_SIZE}), found {maps.shape}")
+    latents = np.empty((len(maps), model.network.latent_size), np.float32)
+    errors = np.empty(len(maps), np.float32)
+    model.eval()
+    with torch.inference_mode():
+        for part, (batch, *beside) in _batches(model, batch_size, maps, *columns):
+            images = batch[:, None].contiguous(memory_format=torch.channels_last)
+            codes = model.encode(images, *beside)
+            latents[part] = codes.cpu().numpy()
+            each = model.errors(images, codes).cpu().numpy()
+            errors[part] = each.reshape(len(each), -1).mean(axis=1)  # NumPy's sum does not depend on the threads
+    return latents, errors
+
+
+def decode_latents(model: Model, latents: NDArray[np.floating], batch_size: int = 32) -> NDArray[np.float32]:
+    """Maps (n, 256, 256) float32 of latents (n, d), in units of the scaled map; `batch_size` as in `embed`.
+
+    Raises
+    ------
+    ValueError
+        If the latents are not (n, d).
+    """
+    if latents.ndim != 2 or latents.shape[1] != model.network.latent_size:
+        raise ValueError(f"expected latents (n, {model.network.latent_size}), found {latents.shape}")
+    maps = np.empty((len(latents), MAP_SIZE, MAP_SIZE), np.float32)
+    model.eval()
+    with torch.inference_mode():
+        for part, (batch,) in _batches(model, batch_size, latents):
+            maps[part] = model.decode(batch)[:, 0].cpu().numpy()
+    return maps
+
+
+def _batches(
+    model: Model, batch_size: int, *arrays: NDArray[np.floating]
+) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
+    """Slices of the rows, and these rows of each array as float32 on the model's device."""
+    device = next(model.parameters()).device
+    step = 1 if device.type == "cpu" else batch_size
+    for start in range(0, len(arrays[0]), step):
+        part = slice(start, start + step)
+        yield part, tuple(torch.from_numpy(np.array(array[part], np.float32)).to(device) for array in arrays)

@@ -1,0 +1,57 @@
+"""The torch half of the contract: a network with its weights, as training and embedding use it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ainerd_hpc.models.network import Network
+
+
+class Model(nn.Module, ABC):
+    """A network with its weights.
+
+    Parameters
+    ----------
+    network : Network
+        What it states of itself.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    @abstractmethod
+    def initialise(self, sample: Iterable[NDArray[np.float32]]) -> None:
+        """Take the weights that a training begins with, drawn from torch's random numbers, which are seeded by then.
+
+        Parameters
+        ----------
+        sample : iterable of ndarray, (256, 256)
+            Up to 64 of the maps to train on, read as they are taken.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def augment(image: NDArray[np.float32], chance: np.random.Generator) -> NDArray[np.float32]:
+        """A map (256, 256) to train on in place of this one; all that is random in it comes from `chance`."""
+
+    @abstractmethod
+    def encode(self, maps: Tensor, *columns: Tensor) -> Tensor:
+        """Latents (n, d) of maps (n, 1, 256, 256), and of the network's columns (n,) of the map index."""
+
+    @abstractmethod
+    def errors(self, maps: Tensor, latents: Tensor) -> Tensor:
+        """Errors (n, ...) float32, of which the mean over a map is what training makes small."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Maps (n, 1, 256, 256) of latents (n, d), where the network states that it can."""
+        raise NotImplementedError
+
+    def loss(self, maps: Tensor, *columns: Tensor) -> Tensor:
+        """Error of each map, (n,)."""
+        return self.errors(maps, self.encode(maps, *columns)).flatten(1).mean(dim=1)
