@@ -42,7 +42,7 @@ class Network:
     seconds_to_embed: float
     """Thread-seconds for a map."""
     columns: tuple[str, ...] = ()
-    """Columns of the map index that it takes beside a map."""
+    """Columns of the map index that it takes beside a map; NaN where a map has no such value."""
     can_decode: bool = False
     """Whether it makes maps from latents."""
 

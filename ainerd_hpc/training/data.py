@@ -119,23 +119,18 @@ class Maps:
 
 
 class ToTrain(NamedTuple):
-    """An optimiser step."""
+    """An optimiser step: augmented maps (n, 1, 256, 256), columns (n,) each, weight of each map in the gradient."""
 
     maps: Tensor
-    """(n, 1, 256, 256), augmented."""
     columns: list[Tensor]
-    """(n,) each."""
     weight: Tensor
-    """Of each map in the gradient."""
 
 
 class ToValidate(NamedTuple):
-    """A step of validation."""
+    """A step of validation: maps (n, 256, 256), columns (n,) each."""
 
     maps: NDArray[np.float32]
-    """(n, 256, 256)."""
     columns: list[NDArray[np.float32]]
-    """(n,) each."""
 
 
 class Steps:

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.tables import read_table
 from ainerd_hpc.config import RunConfig, TrainConfig, load
-from ainerd_hpc.errors import ConfigError
+from ainerd_hpc.errors import AinerdError, ConfigError
 from ainerd_hpc.models.embedding import decode_latents, embed
 from ainerd_hpc.models.model import Model
 from ainerd_hpc.models.network import Network
@@ -120,6 +121,22 @@ def test_a_toy_goes_through_the_stages(simulated_source, make_config):
     latents = np.stack(table["latent"].to_list())
     np.testing.assert_allclose(latents[:, 1], np.log(index["seconds_per_pixel"]), rtol=1e-5)
     np.testing.assert_allclose(table["reconstruction_l1"], (latents[:, 0] - latents[:, 1]) ** 2, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("toy")
+def test_latents_of_another_network_are_refused_by_one_that_cannot_decode(tmp_path, make_config):
+    source = tmp_path / "source"
+    source.mkdir()
+    for name, values in [("latents", np.ones((2, 64), np.float32)), ("sector", [0, 1]), ("scan_start_s", [5.0, 5.0])]:
+        np.save(source / f"{name}.npy", values)
+    weights = tmp_path / "toy.safetensors"
+    save_weights(weights, build(VARIANT).state_dict())
+    config = make_config(source, model={"variant": VARIANT, "weights": weights})
+    config = config.model_copy(update={"source": config.source.model_copy(update={"frame_time": 0.1})})
+    with pytest.raises(AinerdError):
+        Run(config, until="correlate").execute()
+    (problem,) = Journal(config.archive).problems
+    assert problem.reason.endswith("found 'toy'; set model.variant to the one that made them")
 
 
 def test_the_costs_of_a_toy(toy):
