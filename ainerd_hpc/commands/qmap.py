@@ -106,10 +106,11 @@ def _read_scan(path: Path) -> tuple[Metadata, np.ndarray]:
 
     with SourceFile(path) as file:
         scan = next(scans_of(file), None)
-    if scan is None or scan.description is None or reader(scan.format).content is not Content.FRAMES:
+    found = reader(scan.format) if scan and scan.description else None
+    if scan is None or found is None or found.content is not Content.FRAMES:
         reason = (scan.reason if scan else file.fault) or f"{path}: expected frames of a detector, found none"
         raise ConfigError(f"{reason}; name a raw file, or give --shape and the geometry")
-    with reader(scan.format).open(path) as frames:
+    with found.open(path) as frames:
         is_dead = dead_values(frames.read(0, 1)[0])
     return describe(path).metadata, ~is_dead | is_dead.all()
 

@@ -17,7 +17,7 @@ from ainerd_hpc.formats.beside import monitors
 from ainerd_hpc.formats.beside.images import ImagePlace, place_of, read_image
 from ainerd_hpc.formats.registry import reader
 from ainerd_hpc.formats.source_file import SourceFile
-from ainerd_hpc.types import Scan
+from ainerd_hpc.types import Content, Scan
 
 
 class Monitor(NamedTuple):
@@ -113,6 +113,8 @@ def load_monitor(config: RunConfig, scan: Scan, chosen: Selection) -> Monitor | 
 
 
 def _metadata_paths(config: RunConfig, scan: Scan, path: Path) -> list[Path]:
+    found = reader(scan.format)
+    assert found.content is Content.FRAMES
     with SourceFile(path) as file:
-        stem = reader(scan.format).describe(file).stem or path.stem
+        stem = found.describe(file).stem or path.stem
     return [Path(os.path.normpath(path.parent / one.replace("{stem}", stem))) for one in config.source.metadata]

@@ -22,7 +22,6 @@ from ainerd_hpc.console import size_text, tell
 from ainerd_hpc.correlation import memory
 from ainerd_hpc.correlation.bad_frames import FrameRules
 from ainerd_hpc.correlation.corrections import Corrections, load_corrections
-from ainerd_hpc.correlation.counts.gathering import Frames
 from ainerd_hpc.correlation.counts.layout import Layout, read_layout, spans
 from ainerd_hpc.correlation.counts.pixels import (
     Pixels,
@@ -40,6 +39,7 @@ from ainerd_hpc.correlation.q_bin import Block, Correlator, Piece, QBin, piece_o
 from ainerd_hpc.correlation.selection import Selection, as_correlated, selection
 from ainerd_hpc.correlation.tiles import Tiles
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.reader import Frames
 from ainerd_hpc.kernels import choice
 from ainerd_hpc.kernels.counts import LARGEST_INT8, Events
 from ainerd_hpc.site.calibration import load_costs

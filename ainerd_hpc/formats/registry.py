@@ -1,19 +1,24 @@
 """The readers of source files, one module a format, found by content.
 
-A reader is a class with `name`, `content`, `matches(file)` and `describe(file)`, given a `SourceFile`. Readers of
-frames have `open(path)`, a context manager that gives frames; readers of maps `read_c2`, readers of latents
-`read_latents`. To add a format, write its module and add a line to `READERS`; the first reader that matches wins.
+To add a format, write a module with its reader (`formats.reader` says what that is) and add a line to `READERS`; the
+first reader that matches a file reads it. Other distributions register theirs by entry points of the group
+`ainerd_hpc.readers`, `name = "module:attribute"`. These are asked first: who installs one means it for its files, and
+some of the readers here take any square array, or any words that could be events.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, cast
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.reader import Reader, checked
 from ainerd_hpc.formats.suffixes import HDF5_SUFFIXES, RAW_SUFFIXES
 from ainerd_hpc.types import Content
 
@@ -44,14 +49,51 @@ _ARRAYS = {
     "zarr-array": "ainerd_hpc.formats.zarr.arrays:ZarrArray",
 }
 """Readers of an array whose path is given, `hdf5-array:<path>`."""
+_GROUP = "ainerd_hpc.readers"
 
 
-def reader(name: str) -> Any:
-    """The reader of a format, imported now; `<array format>:<path>` for that of an array in any file."""
+def reader(name: str) -> Reader:
+    """The reader of a format, imported now; `<array format>:<path>` for that of an array in any file.
+
+    Raises
+    ------
+    ScanError
+        There is none of this name: the distribution that registered it is not installed here.
+    """
     kind, _, path = name.partition(":")
-    module, attribute = {**READERS, **_ARRAYS}[kind].split(":")
-    found = getattr(importlib.import_module(module), attribute)
-    return found(path) if kind in _ARRAYS else found
+    if kind in _ARRAYS:
+        return cast("Reader", resolve_name(_ARRAYS[kind])(path))
+    if name in READERS:
+        return cast("Reader", resolve_name(READERS[name]))
+    if name in _registered():
+        return _registered()[name][0]
+    problem = "expected a reader of this format, found none"
+    raise ScanError(f"format {name}", problem, "install the package that it came with, on every node")
+
+
+def registered() -> str:
+    """Names, distributions and versions of the readers that others have registered; empty without any."""
+    return ", ".join(f"{name} of {origin}" for name, (_, origin) in _registered().items())
+
+
+@lru_cache(maxsize=1)
+def _registered() -> Mapping[str, tuple[Reader, str]]:
+    """Readers of other distributions with their origin, by name; a line on stderr tells of each that is of no use."""
+    found: dict[str, tuple[Reader, str]] = {}
+    for entry in sorted(entry_points(group=_GROUP), key=lambda entry: (entry.name, _origin(entry))):
+        try:
+            if entry.name in {*READERS, *_ARRAYS, *found}:
+                raise ValueError("there is one of this name")
+            found[entry.name] = checked(entry.load(), entry.name), _origin(entry)
+        except (Exception, SystemExit) as error:  # whatever others do when they are imported
+            reason = " ".join(str(error).split()) or type(error).__name__
+            line = f"the reader '{entry.name}' of {_origin(entry)} is left out: {reason}; update or uninstall it"
+            print(f"ainerd-hpc: {line}", file=sys.stderr)
+    return found
+
+
+def _origin(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +139,31 @@ def scans_of(file: SourceFile, dataset: str = "") -> Iterator[FoundScan]:
     `dataset`: path of an array in the file that is taken for frames, whatever else there is.
     """
     arrays = [f"{kind}:{dataset}" for kind in _ARRAYS] if dataset else []
-    name = next((name for name in (*arrays, *READERS) if reader(name).matches(file)), "")
+    name = next((name for name in (*arrays, *_registered(), *READERS) if _matches(name, file)), "")
     if not name:
         if reason := _fault(file):
             yield FoundScan(file.path, "unknown", reason=reason)
         return
+    found = reader(name)
     try:
-        if reader(name).content is Content.LATENTS:
-            for part, description in reader(name).describe_all(file.path).items():
+        if found.content is Content.LATENTS:
+            for part, description in found.describe_all(file.path).items():
                 yield FoundScan(file.path, name, part, description)
         else:
-            yield FoundScan(file.path, name, description=reader(name).describe(file))
+            yield FoundScan(file.path, name, description=found.describe(file))
     except ScanError as error:
         yield FoundScan(file.path, name, reason=str(error))
+
+
+def _matches(name: str, file: SourceFile) -> bool:
+    """Whether a reader knows the file; one of others that fails over it does not keep it from the next."""
+    try:
+        return reader(name).matches(file)
+    except Exception as error:
+        if name not in _registered():
+            raise
+        file.fault = f"reader {name}: {type(error).__name__}: {' '.join(str(error).split())}"
+        return False
 
 
 def with_metadata(description: Description, path: Path, metadata: Metadata) -> Description:

@@ -13,6 +13,7 @@ import pandas as pd
 from ainerd_hpc import __version__
 from ainerd_hpc.archive.layout import CATALOG_COLUMNS, Archive
 from ainerd_hpc.archive.tables import read_table, table_digest, write_table
+from ainerd_hpc.formats.registry import registered
 from ainerd_hpc.sources.conditions import matching
 from ainerd_hpc.types import Problem, Scan
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 SAMPLE_PREFIX = "sample_"
 """Before a column of the sample log that has the name of another column."""
-_RECORDS = f"records {__version__} "
-"""Other versions may see other things in a file."""
 
 
 def catalog_table(scans: Sequence[Scan], problems: Iterable[Problem], log: pd.DataFrame) -> pd.DataFrame:
@@ -63,15 +62,21 @@ def publish_records(archive: Archive, records: Sequence[FileRecord], dataset: st
     """Keep what is known of the files, so that the next walk opens only those that changed."""
     from ainerd_hpc.sources.walk import to_row
 
-    write_table(archive.records_path, pd.DataFrame([to_row(record) for record in records]), _RECORDS + dataset)
+    write_table(archive.records_path, pd.DataFrame([to_row(record) for record in records]), _seen_by(dataset))
 
 
 def read_records(archive: Archive, dataset: str = "") -> dict[Path, FileRecord]:
-    """What an earlier walk kept, by path; empty where there was none, or it was of another version or dataset."""
+    """What an earlier walk kept, by path; empty where there was none, or it was of another version, of other
+    readers or of another dataset."""
     from ainerd_hpc.sources.walk import from_row
 
-    if table_digest(archive.records_path) != _RECORDS + dataset:
+    if table_digest(archive.records_path) != _seen_by(dataset):
         return {}
     table = read_table(archive.records_path)
     records = [from_row(*row) for row in zip(table["path"], table["record"], strict=True)]
     return {record.path: record for record in records}
+
+
+def _seen_by(dataset: str) -> str:
+    """Who looked at the files: other versions and other readers may see other things in them."""
+    return f"records {__version__} {dataset}{registered() and f'; {registered()}'}"

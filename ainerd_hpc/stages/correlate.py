@@ -14,14 +14,13 @@ from ainerd_hpc import __version__
 from ainerd_hpc.archive.groups import GroupWriter, writing_group
 from ainerd_hpc.archive.journal import record
 from ainerd_hpc.archive.layout import recorded_digest
+from ainerd_hpc.correlation.adopted import adopt, adopted_bytes
 from ainerd_hpc.correlation.inputs import described, images_digest, monitor_digest
 from ainerd_hpc.correlation.memory import fewest_parts
 from ainerd_hpc.correlation.selection import as_correlated, selection
 from ainerd_hpc.correlation.tiles import Tiles, tiles_for
 from ainerd_hpc.digests import digest, weights_digest
 from ainerd_hpc.errors import ConfigError, ScanError
-from ainerd_hpc.formats.registry import reader
-from ainerd_hpc.models.registry import network
 from ainerd_hpc.site.workers import worker_memory
 from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import PROCESS_BYTES, Content, Scan, Task
@@ -61,9 +60,8 @@ class Correlate(Stage):
             if scan.content is Content.FRAMES:
                 yield from self._tasks_of(scan, before.of_scan(self.name, scan), allowed)
             else:
-                size = scan.num_q_bins * 4 * scan.num_frames**2
-                adopted = before.of_scan(self.name, scan)
-                yield Task(scan.scan_id, adopted, self._adopted_bytes(scan), size, size, {"scan": scan})
+                digest, size = before.of_scan(self.name, scan), scan.num_q_bins * 4 * scan.num_frames**2
+                yield Task(scan.scan_id, digest, adopted_bytes(self.config, scan), size, size, {"scan": scan})
 
     def _tasks_of(self, scan: Scan, digest: str, allowed: int) -> Iterator[Task]:
         tiles, area = self.tiles(scan), scan.height * scan.width
@@ -134,12 +132,6 @@ class Correlate(Stage):
     def _known_images(self) -> dict[tuple[str, str], str]:
         return {}
 
-    def _adopted_bytes(self, scan: Scan) -> int:
-        """Projected peak memory of a scan of maps, beyond that of the process."""
-        one_c2 = scan.num_frames**2
-        # All maps as read (float64) and as float32 with the baseline added; the diagonals of one for its g2.
-        return 16 * scan.num_q_bins * one_c2 + 48 * one_c2 + network(self.config.model.variant).embedding_bytes()
-
     def work(self, task: Task) -> Mapping[str, float]:
         scan: Scan = task.args["scan"]
         if scan.content is Content.FRAMES and "q_bins" not in task.args:
@@ -148,7 +140,7 @@ class Correlate(Stage):
         with writing_group(self.product(task.key), self._attributes(scan, task.digest)) as group:
             if scan.content is Content.FRAMES:
                 return self._correlate(task, group)
-            self._adopt(scan, group)
+            adopt(self.config, scan, group)
         return {"q_bins": float(scan.num_q_bins)}
 
     def _attributes(self, scan: Scan, task_digest: str) -> dict[str, Any]:
@@ -209,53 +201,6 @@ class Correlate(Stage):
             for path, offset in zip(paths, np.cumsum([0, *bins[:-1]]), strict=True):
                 group.adopt(path, C2_SUMS, int(offset))
             write_figures(group, arrays | fits(arrays, self._frame_time(scan)))
-
-    def _adopt(self, scan: Scan, group: GroupWriter) -> None:
-        """C2 from its source as it is, g2 as the mean along its diagonals."""
-        from ainerd_hpc.correlation.product import create_c2
-        from ainerd_hpc.kernels.diagonals import g2_from_c2
-
-        maps = self._source_maps(scan)
-        tiles = tiles_for(self.config.maps.model_copy(update={"windows": ("full",)}), scan.num_frames)
-        c2 = create_c2(group, scan.num_q_bins, tiles, scan.num_frames)
-        lines = []
-        for q_bin in range(scan.num_q_bins):
-            c2[q_bin] = maps[q_bin]
-            group.flush()
-            lines.append(g2_from_c2(maps[q_bin]))
-        lag = np.arange(1, scan.num_frames)
-        group.add("lag", lag, ("lag",), units="frames")
-        group.add("delay", lag * scan.frame_time, ("lag",), units="s")
-        for name, number in (("g2", 0), ("g2_err", 1)):
-            values = np.stack([line[number] for line in lines]).astype(np.float32)
-            group.add(name, values, ("q_bin", "lag"), units="1")
-        group.add("c2_scale", np.ones((scan.num_q_bins, scan.num_frames)), ("q_bin", "t1"))
-        read_q = getattr(reader(scan.format), "read_q", None)
-        q = read_q(Path(scan.source)) if read_q else np.full(scan.num_q_bins, np.nan)
-        group.add("dynamic_q_list", q, ("q_bin",), units="1/angstrom")
-
-    def _source_maps(self, scan: Scan) -> np.ndarray:
-        """(q_bin, t1, t2) float32 with baseline 1."""
-        if scan.content is Content.C2:
-            maps = reader(scan.format).read_c2(Path(scan.source))
-            states_baseline = hasattr(reader(scan.format), "read_q")
-            shift = 0 if states_baseline else 1 - self.config.source.baseline_reference
-            return np.asarray(maps + np.float32(shift))
-        import torch
-
-        from ainerd_hpc.models.embedding import decode_latents
-        from ainerd_hpc.models.weights import load_model
-
-        torch.set_num_threads(self.config.executor.threads)
-        if self.config.model.weights is None:
-            raise ScanError(scan.source, "expected weights to decode the latents, found none", "set model.weights")
-        variant = self.config.model.variant
-        if not network(variant).can_decode:
-            problem = f"expected a network that decodes the latents, found '{variant}'"
-            raise ScanError(scan.source, problem, "set model.variant to the one that made them")
-        model = load_model(variant, self.config.model.weights)
-        latents = reader(scan.format).read_latents(Path(scan.source), scan.scan_id)
-        return 1 + decode_latents(model, latents)  # the published maps are scaled to 0..1 above the baseline
 
 
 def _found(arrays: Arrays, is_first: bool) -> dict[str, float]:

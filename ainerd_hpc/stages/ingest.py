@@ -16,7 +16,7 @@ from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import Content, Scan, Task
 
 if TYPE_CHECKING:
-    from ainerd_hpc.correlation.counts.gathering import Frames
+    from ainerd_hpc.formats.reader import Frames
 
 _SPARSE = 0.04
 """Share of pixels with a photon below which events are smaller and faster to correlate than frames (benchmarks)."""

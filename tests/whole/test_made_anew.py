@@ -109,7 +109,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def _write_weights(path: Path) -> None:
     import torch
 
-    from ainerd_hpc.models.ainerd2024 import build
+    from ainerd_hpc.models.weights import build
 
     torch.manual_seed(0)
     network = build("ainerd2024")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ainerd_hpc.config import CorrectConfig
-from ainerd_hpc.correlation.counts.gathering import EventFrames, Frames
+from ainerd_hpc.formats.reader import Frames, SearchableFrames
 from ainerd_hpc.kernels.corrections import has_marked, mark
 from ainerd_hpc.kernels.gather import FrameEvents
 
@@ -23,12 +23,11 @@ class MarkedFrames:
         self.shape, self.dtype, self.per_chunk = frames.shape, frames.dtype, frames.per_chunk
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        """Frames start, start + step, ... below stop, (n, y, x)."""
         return mark(self._frames.read(start, stop, step), self._sentinels, self._saturation)
 
     def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
-        """Events of frames [start, stop); None where a pixel is dead, or they have to be read as frames."""
-        if not isinstance(self._frames, EventFrames):
+        """As of the frames; None also where a pixel is dead."""
+        if not isinstance(self._frames, SearchableFrames):
             return None
         found = self._frames.find(start, stop, position, is_dead)
         if found is None or has_marked(found, len(is_dead), self._sentinels, self._saturation):

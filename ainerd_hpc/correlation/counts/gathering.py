@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -14,29 +14,10 @@ from ainerd_hpc.correlation.corrections import Corrections
 from ainerd_hpc.correlation.counts.layout import Layout
 from ainerd_hpc.correlation.memory import BLOCK_BYTES
 from ainerd_hpc.correlation.selection import Selection
+from ainerd_hpc.formats.reader import Frames, SearchableFrames
 from ainerd_hpc.kernels.choice import DENSE
 from ainerd_hpc.kernels.counts import Counts, Dense, Events, pixels
 from ainerd_hpc.kernels.gather import FrameEvents, by_pixel, dead_values, find_events, sentinel, survey, take
-
-
-class Frames(Protocol):
-    """Frames that can be read block by block, on any thread."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    per_chunk: int
-    """Frames that are decoded together."""
-
-    def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        """Frames start, start + step, ... below stop, (n, y, x)."""
-
-
-@runtime_checkable
-class EventFrames(Frames, Protocol):
-    """Frames whose events can be had without the frames."""
-
-    def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
-        """As `kernels.gather.find_events` of frames [start, stop); None where they have to be read as frames."""
 
 
 class Gathering:
@@ -111,7 +92,7 @@ class Gathering:
         """Events of frames [start, stop) of the selection on the pixels with a position."""
         chosen = self.selection
         is_plain = chosen.span == 1 and not any(start <= number < stop for number in chosen.bad)
-        if is_plain and isinstance(self.frames, EventFrames):
+        if is_plain and isinstance(self.frames, SearchableFrames):
             found = self.frames.find(*chosen.raw(start, stop), position, is_dead)
             if found is not None:
                 return found

@@ -15,15 +15,16 @@ from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.correlation.corrections import Corrections
 from ainerd_hpc.correlation.counts.dead_values import marked
-from ainerd_hpc.correlation.counts.gathering import Frames, Gathering
+from ainerd_hpc.correlation.counts.gathering import Gathering
 from ainerd_hpc.correlation.counts.layout import Layout, spans
 from ainerd_hpc.correlation.memory import BLOCK_BYTES, SAMPLE_FRAMES, SAMPLES
 from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.reader import Frames
 from ainerd_hpc.formats.registry import reader
 from ainerd_hpc.kernels.choice import DENSE, EVENTS
 from ainerd_hpc.kernels.counts import LARGEST_INT8, Counts, Events, pixels, select, to_dense
-from ainerd_hpc.types import Scan
+from ainerd_hpc.types import Content, Scan
 
 _PIXELS_AT_A_TIME = 2**16
 _MOST_DEAD = 0.1
@@ -39,7 +40,9 @@ def open_source(scan: Scan) -> Iterator[Frames]:
     ScanError
         They are others than when the file was found: kernels do not look where they read.
     """
-    with reader(scan.format).open(Path(scan.source)) as frames:
+    found = reader(scan.format)
+    assert found.content is Content.FRAMES
+    with found.open(Path(scan.source)) as frames:
         expected = (scan.num_frames, scan.height, scan.width)
         if tuple(frames.shape) != expected:
             problem = f"expected frames (t, y, x) of {expected}, found {tuple(frames.shape)}"

@@ -9,10 +9,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ainerd_hpc.correlation.corrections import Corrections
-from ainerd_hpc.correlation.counts.gathering import Frames, Gathering
+from ainerd_hpc.correlation.counts.gathering import Gathering
 from ainerd_hpc.correlation.counts.layout import Layout
 from ainerd_hpc.correlation.counts.pixels import StoredEvents, measured_counts, selected
 from ainerd_hpc.correlation.selection import Selection
+from ainerd_hpc.formats.reader import Frames
 from ainerd_hpc.kernels.corrections import hot_pixels
 from ainerd_hpc.kernels.gather import pixel_sums
 
