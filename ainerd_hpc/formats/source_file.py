@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,8 @@ from types import TracebackType
 
 import h5py
 
+from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.hdf5.reading import NEXT_STEP
 from ainerd_hpc.formats.opening import READ_ERRORS, OpenFile, opened
 
 _HEAD = 4096
@@ -57,6 +60,25 @@ class SourceFile:
         except READ_ERRORS as error:
             self.fault = " ".join(str(error).split())
             return None
+
+    def need_hdf5(self) -> h5py.File:
+        """The file as HDF5.
+
+        Raises
+        ------
+        ScanError
+            It is none, or is damaged.
+        """
+        if self.hdf5 is None:
+            raise ScanError(str(self.path), f"cannot read it: {self.fault or 'it is not HDF5'}", NEXT_STEP)
+        return self.hdf5
+
+    def holds(self, look: Callable[[h5py.File], object]) -> bool:
+        """Whether it is HDF5 in which `look` finds something; where that is damaged, it finds nothing."""
+        try:
+            return self.hdf5 is not None and bool(look(self.hdf5))
+        except (ScanError, *READ_ERRORS):
+            return False
 
     def buffered(self) -> io.BufferedReader:
         """Its bytes; raises OSError where they cannot be read."""

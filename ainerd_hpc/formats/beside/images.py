@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.hdf5.reading import MOST_PIXELS, need_dataset, only_dataset
+from ainerd_hpc.formats.hdf5.reading import MOST_PIXELS, need_dataset, only_dataset, reading
+from ainerd_hpc.formats.images.series import ImageSeries
 from ainerd_hpc.formats.npy import MAGIC, open_npy
+from ainerd_hpc.formats.reader import FrameReader, Frames
 from ainerd_hpc.formats.registry import reader, scans_of
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
@@ -28,16 +30,6 @@ class ImagePlace(NamedTuple):
     path: Path
     dataset: str = ""
     """Empty where the file is no HDF5, or its only one is meant."""
-
-
-class _Frames(Protocol):
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-
-    def read(self, start: int, stop: int, step: int = 1) -> np.ndarray: ...
 
 
 def place_of(text: Path) -> ImagePlace:
@@ -61,17 +53,11 @@ def read_image(place: ImagePlace) -> np.ndarray:
         It cannot be read as an image, or holds several arrays and none is named.
     """
     where = f"{place.path}:/{place.dataset}" if place.dataset else str(place.path)
-    try:
-        with _opened(place) as frames:
-            return _mean(frames)
-    except ScanError:
-        raise
-    except Exception as error:  # libraries raise errors of any kind on damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ScanError(where, f"cannot read it as an image: {reason}", _NEXT_STEP) from None
+    with reading(where, _NEXT_STEP, what="it as an image", errors=(Exception,)), _opened(place) as frames:
+        return _mean(frames)
 
 
-def _mean(frames: _Frames) -> np.ndarray:
+def _mean(frames: Frames) -> np.ndarray:
     """Frames of the values of dead pixels alone were lost by the detector: they do not count."""
     shape, kind = frames.shape, frames.dtype.kind
     if len(shape) != 3 or 0 in shape or prod(shape[1:]) > MOST_PIXELS or kind not in "buif":
@@ -96,7 +82,7 @@ def _without_dead(frames: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _opened(place: ImagePlace) -> Iterator[_Frames]:
+def _opened(place: ImagePlace) -> Iterator[Frames]:
     with SourceFile(place.path) as file:
         if not file.head:
             raise ScanError(str(place.path), f"cannot read it: {file.fault or 'it is empty'}", _NEXT_STEP)
@@ -107,31 +93,26 @@ def _opened(place: ImagePlace) -> Iterator[_Frames]:
             with open_npy(place.path) as array:
                 yield _Array(array)
             return
-        name = "" if place.dataset else _known_format(file)
-        if not name and file.hdf5 is not None:
-            yield _Array(
-                need_dataset(file.hdf5, place.dataset or only_dataset(file.hdf5, {2: "two", 3: "three"}, _NAME_IT))
-            )
+        found = None if place.dataset else _known_reader(file)
+        if found is None and file.hdf5 is not None:
+            name = place.dataset or only_dataset(file.hdf5, {2: "two", 3: "three"}, _NAME_IT)
+            yield _Array(need_dataset(file.hdf5, name))
             return
-    if name:
-        with reader(name).open(place.path) as frames:
-            yield frames
-        return
-    from ainerd_hpc.formats.images.series import ImageSeries
-
-    with ImageSeries.open(place.path) as frames:
+    with (found or ImageSeries).open(place.path) as frames:
         yield frames
 
 
-def _known_format(file: SourceFile) -> str:
-    """Name of the reader of frames that knows the file; empty where none does."""
-    found = next(scans_of(file), None)
-    is_known = found is not None and found.description is not None
-    return found.format if found and is_known and reader(found.format).content is Content.FRAMES else ""
+def _known_reader(file: SourceFile) -> FrameReader | None:
+    """The reader of frames that knows the file, if one does."""
+    scan = next(scans_of(file), None)
+    found = reader(scan.format) if scan and scan.description else None
+    return found if found is not None and found.content is Content.FRAMES else None
 
 
 class _Array:
     """An array (t, y, x), or (y, x) as a series of one, in memory or in a file."""
+
+    per_chunk = 1
 
     def __init__(self, stored: Any) -> None:
         self._stored, self._is_single = stored, len(stored.shape or ()) == 2

@@ -9,7 +9,7 @@ import h5py
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Metadata
-from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_dataset, get_inner, number, reading, route, text
+from ainerd_hpc.formats.hdf5.reading import get_dataset, get_inner, number, reading, route, text
 from ainerd_hpc.formats.source_file import SourceFile
 
 _SCHEMA = "entry/schema_version"
@@ -24,7 +24,7 @@ def is_metadata(file: SourceFile) -> bool:
     hdf5 = file.hdf5
     if hdf5 is None or get_inner(hdf5, _SCHEMA) is None:
         return False
-    return not any(any(route(hdf5, name)) for name in _NOT_METADATA)
+    return not any(route(hdf5, name).is_found for name in _NOT_METADATA)
 
 
 def find_metadata(path: Path, stem: str) -> Path | None:
@@ -47,9 +47,7 @@ def read_metadata(path: Path) -> Metadata:
         It is damaged, or a value has another type than the layout says.
     """
     with SourceFile(path) as file:
-        if file.hdf5 is None:
-            raise ScanError(str(path), f"cannot read it: {file.fault or 'it is not HDF5'}", NEXT_STEP)
-        return metadata_of(file.hdf5)
+        return metadata_of(file.need_hdf5())
 
 
 def metadata_of(file: h5py.File) -> Metadata:
@@ -75,7 +73,7 @@ def metadata_of(file: h5py.File) -> Metadata:
             num_frames=_num_frames(file),
             sample=_numbers(file, "entry/sample"),
         )
-    if any(route(file, _FRAME_TIME)):
+    if route(file, _FRAME_TIME).is_found:
         step = "correct it, or set source.frame_time and take this file away"
         check_period(found.frame_time, f"{file.filename}:/{_FRAME_TIME}", step)
     return found

@@ -76,14 +76,12 @@ def _squeezed(dataset: object) -> np.ndarray:
 
 
 def _from_file(path: Path) -> tuple[str, np.ndarray]:
-    try:
+    errors = (*READ_ERRORS, EOFError, csv.Error)
+    with reading(str(path), _NEXT_STEP, what="it as a beam monitor", errors=errors):
         if path.suffix.lower() == ".npy":
             return str(path), np.asarray(np.load(path, allow_pickle=False))
         with path.open(encoding="utf-8-sig", newline="") as file:
             return str(path), _column([row for row in csv.reader(file) if row])
-    except (*READ_ERRORS, EOFError, csv.Error) as error:
-        reason = " ".join(str(error).split())
-        raise ScanError(str(path), f"cannot read it as a beam monitor: {reason}", _NEXT_STEP) from None
 
 
 def _column(rows: Sequence[Sequence[str]]) -> np.ndarray:

@@ -61,13 +61,6 @@ class EventFrames(ABC):
         """
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        """Frames start, start + step, ... below stop, (n, y, x) uint32.
-
-        Raises
-        ------
-        ScanError
-            Naming the frames that cannot be read.
-        """
         from ainerd_hpc.kernels.event_frames import BadEventError, to_frames
 
         block = self._events(start, stop)
@@ -78,20 +71,6 @@ class EventFrames(ABC):
         return frames.reshape(-1, *self.shape[1:])
 
     def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents:
-        """Events of frames [start, stop) on chosen pixels, as `kernels.gather.find_events` gives them for frames.
-
-        Parameters
-        ----------
-        position : ndarray of int32, (y * x,)
-            0..p-1 of the pixels that are wanted, -1 of the others.
-        is_dead : ndarray of bool, (p,)
-            Pixels without a count in any of the frames are marked.
-
-        Raises
-        ------
-        ScanError
-            Naming the frames that cannot be read.
-        """
         from ainerd_hpc.kernels.event_frames import BadEventError, find
 
         block = self._events(start, stop)

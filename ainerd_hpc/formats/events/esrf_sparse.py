@@ -21,7 +21,6 @@ from ainerd_hpc.formats.description import Description
 from ainerd_hpc.formats.events.blocks import EventFrames, EventsByPixel, GroupedEvents, group_bytes
 from ainerd_hpc.formats.hdf5.chunks import read_rows
 from ainerd_hpc.formats.hdf5.reading import MOST_PIXELS, NEXT_STEP, check_inside, need_dataset, open_hdf5, reading
-from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
@@ -43,25 +42,12 @@ class EsrfSparse:
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
-        """Whether the file is HDF5 with the three datasets of one of the layouts in one group."""
-        try:
-            return file.hdf5 is not None and _find_layout(file.hdf5) is not None
-        except READ_ERRORS as error:
-            file.fault = " ".join(str(error).split())
-            return False
+        return file.holds(_find_layout)
 
     @staticmethod
     def describe(file: SourceFile) -> Description:
-        """Shape of a scan; no event is read.
-
-        Raises
-        ------
-        ScanError
-            The file is damaged, its datasets do not fit each other, or `frames_shape` is missing.
-        """
-        assert file.hdf5 is not None
         with reading(str(file.path)):
-            arrays = _Arrays.of(file.hdf5)
+            arrays = _Arrays.of(file.need_hdf5())
             companions = {path for one in arrays[:3] for path in _sources(one)} - {file.path}
         num_frames, height, width = arrays.shape
         return Description(
@@ -83,11 +69,6 @@ class EsrfSparse:
         the pointer (8 bytes a frame). Events by pixel are sorted by frame out of core: all times are read once to
         count the events of each frame, then the whole file once more for each group of frames with 17 million events,
         of which two are in memory (270 MB), with the pointer (8 bytes a pixel) and the counts (8 bytes a frame).
-
-        Raises
-        ------
-        ScanError
-            As `describe`; or a pointer, or a time of events by pixel, makes no sense.
         """
         with open_hdf5(path) as file:
             with reading(str(path)):

@@ -60,13 +60,8 @@ class Imm:
         to the last; unknown where the clock does not go evenly, or faster than the exposure lets it. The clock is that
         of the computer which wrote the file: good for long scans, no better than a millisecond a scan. The date of
         the header has no time zone and is left out.
-
-        Raises
-        ------
-        ScanError
-            A header makes no sense or differs from the first, or the file ends within a frame.
         """
-        with _open(file.path) as frames:
+        with Imm.open(file.path) as frames:
             num_frames, height, width = frames.shape
             numbers = sorted({0, num_frames // 2, num_frames - 1})
             headers = [frames.header(number) for number in numbers]
@@ -84,14 +79,14 @@ class Imm:
     @staticmethod
     @contextmanager
     def open(path: Path) -> Iterator[SparseFrames | DenseFrames]:
-        """The frames of a scan; only those of a sparse file have `find`.
-
-        Raises
-        ------
-        ScanError
-            As `describe`.
-        """
-        with _open(path) as frames:
+        with opened(path) as file:
+            with reading(str(path)):
+                if file.size < _BYTES:
+                    _refuse(path, 0, f"a header of {_BYTES} bytes, found {file.size} bytes")
+                first = _header(file, 0)
+                if first.fault:
+                    _refuse(path, 0, first.fault)
+                frames = (SparseFrames if first.compression == _SPARSE else DenseFrames)(file, first)
             yield frames
 
 
@@ -174,13 +169,6 @@ class DenseFrames:
         self.shape = (num_frames, first.rows, first.columns)
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        """Frames start, start + step, ... below stop, (n, y, x) uint16.
-
-        Raises
-        ------
-        ScanError
-            A frame has another shape than the first.
-        """
         numbers = range(start, min(stop, self.shape[0]), step)
         frames = np.empty((len(numbers), *self.shape[1:]), dtype=self.dtype)
         with reading(f"{self._file.path} frames {start}..{stop - 1}"):
@@ -191,13 +179,7 @@ class DenseFrames:
         return frames
 
     def header(self, number: int) -> _Header:
-        """The header of a frame.
-
-        Raises
-        ------
-        ScanError
-            It makes no sense, or is of another shape than the first.
-        """
+        """The header of a frame."""
         header = _header(self._file, number * self._stored)
         self._check(number, header)
         return header
@@ -205,19 +187,6 @@ class DenseFrames:
     def _check(self, number: int, header: _Header) -> None:
         if not header.is_like(self._first):
             _refuse(self._file.path, number, _difference(header, self._first))
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[SparseFrames | DenseFrames]:
-    with opened(path) as file:
-        with reading(str(path)):
-            if file.size < _BYTES:
-                _refuse(path, 0, f"a header of {_BYTES} bytes, found {file.size} bytes")
-            first = _header(file, 0)
-            if first.fault:
-                _refuse(path, 0, first.fault)
-            frames = (SparseFrames if first.compression == _SPARSE else DenseFrames)(file, first)
-        yield frames
 
 
 def _header(file: OpenFile, start: int) -> _Header:

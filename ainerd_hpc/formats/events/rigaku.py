@@ -80,14 +80,8 @@ class Rigaku:
 
         The file does not say how many frames were taken: they are counted to the last event, so empty frames at the
         end are lost, and a file that was cut off between two events is a shorter scan.
-
-        Raises
-        ------
-        ScanError
-            A file is empty, was cut off within an event, or begins or ends with words that are no events; a module is
-            missing or was cut off.
         """
-        with _open(file.path) as frames:
+        with Rigaku.open(file.path) as frames:
             name = _NAME.search(file.path.name)
             stem = file.path.name[: name.start()] if name else ""
             others = tuple(sorted(module.path for module in frames.modules if module.path != file.path))
@@ -98,15 +92,14 @@ class Rigaku:
     @staticmethod
     @contextmanager
     def open(path: Path) -> Iterator[RigakuFrames]:
-        """The frames of a scan.
-
-        Raises
-        ------
-        ScanError
-            As `describe`.
-        """
-        with _open(path) as frames:
-            yield frames
+        name = _NAME.search(path.name)
+        is_3m = name is not None and name[1] is not None
+        with ExitStack() as files:
+            with reading(str(path)):
+                modules = [_open_module(one, files) for one in (_module_paths(path, _ORDER) if is_3m else [path])]
+            if is_3m:
+                _check_ends(modules)
+            yield RigakuFrames(path, modules)
 
 
 class RigakuFrames(EventFrames):
@@ -173,18 +166,6 @@ class _Module:
         found = f"frame {word >> 40}, pixel {word >> 16 & 0x1FFFFF}, unused bits {word & _UNUSED:#x}"
         problem = f"expected {expected} in order, pixels {first}..{first + _AREA - 1}, unused bits 0, found {found}"
         return ScanError(f"{self.path} event {index}", problem, NEXT_STEP)
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[RigakuFrames]:
-    name = _NAME.search(path.name)
-    is_3m = name is not None and name[1] is not None
-    with ExitStack() as files:
-        with reading(str(path)):
-            modules = [_open_module(one, files) for one in (_module_paths(path, _ORDER) if is_3m else [path])]
-        if is_3m:
-            _check_ends(modules)
-        yield RigakuFrames(path, modules)
 
 
 def _module_paths(path: Path, order: tuple[int, ...] = tuple(range(6))) -> list[Path]:

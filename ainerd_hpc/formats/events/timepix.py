@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -10,7 +9,6 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.types import Content
 
 if TYPE_CHECKING:
-    from ainerd_hpc.formats.events.blocks import EventFrames
     from ainerd_hpc.formats.source_file import SourceFile
 
 _SUFFIXES = {".tpx", ".tpx4"}
@@ -29,24 +27,10 @@ class Timepix:
 
     @staticmethod
     def describe(file: SourceFile) -> NoReturn:
-        """Refuse it.
-
-        Raises
-        ------
-        ScanError
-            Always.
-        """
         raise _refusal(file.path)
 
     @staticmethod
-    def open(path: Path) -> AbstractContextManager[EventFrames]:
-        """Refuse it.
-
-        Raises
-        ------
-        ScanError
-            Always.
-        """
+    def open(path: Path) -> NoReturn:
         raise _refusal(path)
 
 

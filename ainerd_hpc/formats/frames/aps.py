@@ -6,23 +6,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import h5py
 import hdf5plugin
 import numpy as np
 
-from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
-from ainerd_hpc.formats.hdf5.frames import Hdf5Frames, num_written
-from ainerd_hpc.formats.hdf5.reading import need_dataset, open_hdf5, reading, route
-from ainerd_hpc.formats.opening import READ_ERRORS
+from ainerd_hpc.formats.hdf5.frames import Hdf5Frames, check_frames
+from ainerd_hpc.formats.hdf5.reading import get_inner, need_dataset, open_hdf5, reading, route
 from ainerd_hpc.formats.partitions.partition import Geometry
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
-
-if TYPE_CHECKING:
-    from ainerd_hpc.kernels.gather import FrameEvents
 
 _FRAMES = "entry/data/data"
 
@@ -35,77 +29,31 @@ class ApsHdf5:
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
-        """Whether the file is HDF5 with a 3-D `/entry/data/data`, or a link to another file in its place."""
-        try:
-            place, link = route(file.hdf5, _FRAMES) if file.hdf5 else ("", "")
-            if link:
-                return True  # `describe` tells where it may not lead
-            frames = file.hdf5.get(place) if file.hdf5 and place else None
-            return isinstance(frames, h5py.Dataset) and frames.ndim == 3
-        except READ_ERRORS:
-            return False
+        return file.holds(_has_frames)
 
     @staticmethod
     def describe(file: SourceFile) -> Description:
-        """Shape of a scan; no frame is read.
-
-        Raises
-        ------
-        ScanError
-            The file is damaged, or holds no counts.
-        """
-        where = f"{file.path}:/{_FRAMES}"
-        assert file.hdf5 is not None
+        where, hdf5 = f"{file.path}:/{_FRAMES}", file.need_hdf5()
         with reading(where):
-            frames = need_dataset(file.hdf5, _FRAMES)
-            shape, dtype, written = frames.shape, frames.dtype, num_written(frames)
-            simulated = bool(file.hdf5.attrs.get("simulated", False))
-        if len(shape) != 3 or 0 in shape or dtype.kind not in "uif":
-            problem = f"expected counts (t, y, x), found {dtype} {shape}"
-            raise ScanError(where, problem, "check that this is a raw detector file")
-        if written < shape[0]:
-            problem = f"expected {shape[0]} frames, found {written} that were written"
-            raise ScanError(where, problem, "wait until it is finished, or copy it again from where it was measured")
+            shape, dtype = check_frames(need_dataset(hdf5, _FRAMES), where)
+            simulated = bool(hdf5.attrs.get("simulated", False))
         return Description(shape[0], dtype.itemsize, shape[1], shape[2], simulated=simulated)
 
     @staticmethod
     @contextmanager
-    def open(path: Path) -> Iterator[ApsFrames]:
-        """The frames of a scan, to be read block by block.
-
-        Raises
-        ------
-        ScanError
-            The file cannot be opened.
-        """
+    def open(path: Path) -> Iterator[Hdf5Frames]:
+        where = f"{path}:/{_FRAMES}"
         with open_hdf5(path) as file:
-            yield ApsFrames(path, file)
+            with reading(where):
+                frames = Hdf5Frames(need_dataset(file, _FRAMES), where)
+            yield frames
 
 
-class ApsFrames:
-    """Frames of an open file; any number of threads may read."""
-
-    def __init__(self, path: Path, file: h5py.File) -> None:
-        self._where = f"{path}:/{_FRAMES}"
-        with reading(self._where):
-            self._frames = Hdf5Frames(need_dataset(file, _FRAMES))
-        self.shape, self.dtype, self.per_chunk = self._frames.shape, self._frames.dtype, self._frames.per_chunk
-
-    def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        """Frames start, start + step, ... below stop, (n, y, x), in native byte order.
-
-        Raises
-        ------
-        ScanError
-            Naming the frames that cannot be read.
-        """
-        with reading(f"{self._where} frames {start}..{stop - 1}"):
-            return self._frames.read(start, stop, step)
-
-    def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
-        """Events of frames [start, stop); None where they have to be read as frames."""
-        with reading(f"{self._where} frames {start}..{stop - 1}"):
-            return self._frames.find(start, stop, position, is_dead)
+def _has_frames(file: h5py.File) -> bool:
+    """Whether there are frames, or a link to another file in their place: `describe` tells where it may not lead."""
+    way = route(file, _FRAMES)
+    frames = get_inner(file, way.place)
+    return bool(way.link) or (isinstance(frames, h5py.Dataset) and frames.ndim == 3)
 
 
 def write_raw(path: Path, frames: np.ndarray, *, simulated: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from math import isnan, nan
 from pathlib import Path
 
@@ -14,8 +14,7 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import epoch
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5.datasets import LocatedFrames, holds_frames, locate, open_located
-from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, number, reading, text
-from ainerd_hpc.formats.opening import READ_ERRORS
+from ainerd_hpc.formats.hdf5.reading import number, reading, text
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
@@ -36,30 +35,13 @@ class Hdf5Array:
         self.name = f"hdf5-array:{self.dataset}"
 
     def matches(self, file: SourceFile) -> bool:
-        """Whether there is such an array in the file."""
         return holds_frames(file, self.dataset)
 
     def describe(self, file: SourceFile) -> Description:
-        """Shape of the array; no frame is read.
-
-        Raises
-        ------
-        ScanError
-            As for `locate`.
-        """
         return locate(file.path, [self.dataset]).description(file.path, Metadata())
 
-    @contextmanager
-    def open(self, path: Path) -> Iterator[LocatedFrames]:
-        """The frames, to be read block by block.
-
-        Raises
-        ------
-        ScanError
-            As for `locate`.
-        """
-        with open_located(path, [self.dataset]) as frames:
-            yield frames
+    def open(self, path: Path) -> AbstractContextManager[LocatedFrames]:
+        return open_located(path, [self.dataset])
 
 
 _LIMA, _BLISS = re.compile(r"entry_\d{4}"), re.compile(r"\d+\.1")
@@ -75,67 +57,44 @@ class EsrfHdf5:
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
-        """Whether the file has an array (t, y, x) in one of these places."""
-        try:
-            return file.hdf5 is not None and next(_esrf_arrays(file), None) is not None
-        except READ_ERRORS:
-            return False
+        return file.holds(lambda hdf5: any(_esrf_arrays(file, hdf5)))
 
     @staticmethod
     def describe(file: SourceFile) -> Description:
-        """Shape and metadata of a scan; no frame is read.
-
-        Raises
-        ------
-        ScanError
-            The file holds several arrays, or as for `locate`.
-        """
         name, path = _only_array(file), file.path
         with reading(str(path)):
-            metadata = _esrf_metadata(file.hdf5, name)
+            metadata = _esrf_metadata(file.need_hdf5(), name)
         if metadata.has_frame_time and not 0.0 < metadata.frame_time < float("inf"):
             problem = f"expected exposure and latency above 0 s together, found {metadata.frame_time}"
             raise ScanError(str(path), problem, "correct them, or name the array in the config")
         return locate(path, [name]).description(path, metadata)
 
     @staticmethod
-    @contextmanager
-    def open(path: Path) -> Iterator[LocatedFrames]:
-        """The frames of a scan, to be read block by block.
-
-        Raises
-        ------
-        ScanError
-            As for `describe`.
-        """
+    def open(path: Path) -> AbstractContextManager[LocatedFrames]:
         with SourceFile(path) as file:
             name = _only_array(file)
-        with open_located(path, [name]) as frames:
-            yield frames
+        return open_located(path, [name])
 
 
 def _only_array(file: SourceFile) -> str:
-    if file.hdf5 is None:
-        raise ScanError(str(file.path), f"cannot read it: {file.fault or 'it is not HDF5'}", NEXT_STEP)
     with reading(str(file.path)):
-        found = list(_esrf_arrays(file))
+        found = list(_esrf_arrays(file, file.need_hdf5()))
     if len(found) != 1:
         problem = f"expected one array (t, y, x), found {', '.join(found[:4]) or 'none'}"
         raise ScanError(str(file.path), problem, "name the one that counts in the config")
     return found[0]
 
 
-def _esrf_arrays(file: SourceFile) -> Iterator[str]:
+def _esrf_arrays(file: SourceFile, hdf5: h5py.File) -> Iterator[str]:
     """Names of the arrays of frames; not of scans that only a link leads to, which are found in their own file."""
-    assert file.hdf5 is not None
-    for entry in _members(file.hdf5):
+    for entry in _members(hdf5):
         names = []
         if _LIMA.fullmatch(entry):
             names = [f"{entry}/measurement/data"]
             if not holds_frames(file, names[0]):
-                names = [f"{detector}/data" for detector in _detectors(file.hdf5, entry)]
+                names = [f"{detector}/data" for detector in _detectors(hdf5, entry)]
         elif _BLISS.fullmatch(entry):
-            names = _members(file.hdf5, f"{entry}/measurement")
+            names = _members(hdf5, f"{entry}/measurement")
         yield from (name for name in names if holds_frames(file, name))
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from math import isnan, nan
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from ainerd_hpc.formats.beside.metadata import check_period, epoch
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5.datasets import LocatedFrames, holds_frames, locate, open_located
 from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_inner, number, open_hdf5, reading, text
-from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.kernels.partitioning import HC
 from ainerd_hpc.types import Content
@@ -34,30 +32,16 @@ class EigerHdf5:
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
-        """Whether the file links to data files, or has images and tells of `/entry/instrument/detector`."""
-        try:
-            if file.hdf5 is None:
-                return False
-            return bool(_links(file.hdf5)) or (
-                get_inner(file.hdf5, _DETECTOR) is not None and holds_frames(file, _FRAMES)
-            )
-        except READ_ERRORS:
-            return False
+        return file.holds(
+            lambda hdf5: _links(hdf5) or (get_inner(hdf5, _DETECTOR) is not None and holds_frames(file, _FRAMES))
+        )
 
     @staticmethod
     def describe(file: SourceFile) -> Description:
-        """Shape and metadata of a scan; no frame is read.
-
-        Raises
-        ------
-        ScanError
-            A data file is missing, lies elsewhere or has other frames than the first; there are not as many frames as
-            the master says; or a value has another type than the layout says.
-        """
-        assert file.hdf5 is not None
+        hdf5 = file.need_hdf5()
         with reading(str(file.path)):
-            located = locate(file.path, _names(file.hdf5))
-            metadata, expected = _metadata(file.hdf5), _expected_frames(file.hdf5)
+            located = locate(file.path, _names(hdf5))
+            metadata, expected = _metadata(hdf5), _expected_frames(hdf5)
         if located.num_frames != expected and not isnan(expected):
             problem = f"expected {expected:.0f} frames (nimages x ntrigger), found {located.num_frames}"
             raise ScanError(str(file.path), problem, "copy all data files beside the master file")
@@ -66,19 +50,10 @@ class EigerHdf5:
         return located.description(file.path, metadata, stem=file.path.stem.removesuffix("_master"))
 
     @staticmethod
-    @contextmanager
-    def open(path: Path) -> Iterator[LocatedFrames]:
-        """The frames of all data files, in the order of their names.
-
-        Raises
-        ------
-        ScanError
-            As for `describe`.
-        """
+    def open(path: Path) -> AbstractContextManager[LocatedFrames]:
         with open_hdf5(path) as file, reading(str(path)):
             names = _names(file)
-        with open_located(path, names) as frames:
-            yield frames
+        return open_located(path, names)
 
 
 def _links(file: h5py.File) -> dict[int, str]:

@@ -15,8 +15,8 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5.frames import Hdf5Frames, num_written
-from ainerd_hpc.formats.hdf5.reading import check_inside, need_dataset, open_hdf5, reading
+from ainerd_hpc.formats.hdf5.frames import NO_FRAMES, Hdf5Frames, check_frames
+from ainerd_hpc.formats.hdf5.reading import MOST_LINKS, check_inside, need_dataset, open_hdf5, reading, route
 from ainerd_hpc.formats.hdf5.virtual_frames import Block, whole_frames
 from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.source_file import SourceFile
@@ -24,13 +24,8 @@ from ainerd_hpc.formats.source_file import SourceFile
 if TYPE_CHECKING:
     from ainerd_hpc.kernels.gather import FrameEvents
 
-_MOST_LINKS = 8
-"""From one name to its dataset; more go round in a circle."""
 _MOST_OPEN = 128
 """Files kept open for a scan; HDF5 needs a descriptor for each."""
-_LARGEST_FRAME = 2**31
-"""Bytes; a damaged header can claim any size."""
-_NEXT_STEP = "check that this is a raw detector file"
 
 
 class Place(NamedTuple):
@@ -89,20 +84,15 @@ def resolve(file: h5py.File, name: str, links: int = 0) -> Place:
     ScanError
         A link leads out of the folder of its file or to a file that is missing, or the links go round in a circle.
     """
-    path, parts = Path(file.filename), [part for part in name.split("/") if part not in ("", ".")]
-    if links > _MOST_LINKS:
-        raise ScanError(f"{path}:/{name}", f"expected at most {_MOST_LINKS} links in a row, found more", _NEXT_STEP)
-    for count in range(1, len(parts) + 1):
-        here, rest = "/".join(parts[:count]), parts[count:]
-        link = file.get(here, getlink=True)
-        if isinstance(link, h5py.SoftLink):
-            base = [] if link.path.startswith("/") else parts[: count - 1]
-            return resolve(file, "/".join([*base, link.path, *rest]), links + 1)
-        if isinstance(link, h5py.ExternalLink):
-            target = check_inside(path.parent, link.filename, f"{path}:/{here}")
-            with open_hdf5(target) as other:
-                return resolve(other, "/".join([link.path, *rest]), links + 1)
-    return Place(path, "/".join(parts))
+    path, way = Path(file.filename), route(file, name)
+    if way.end == "circle" or links > MOST_LINKS:
+        raise ScanError(f"{path}:/{name}", f"expected at most {MOST_LINKS} links in a row, found more", NO_FRAMES)
+    if not way.link:
+        return Place(path, way.place)
+    link = file.get(way.link, getlink=True)
+    target = check_inside(path.parent, link.filename, f"{path}:/{way.link}")
+    with open_hdf5(target) as other:
+        return resolve(other, link.path + way.place.removeprefix(way.link), links + 1)
 
 
 def locate(path: Path, names: Sequence[str]) -> Located:
@@ -134,31 +124,13 @@ def _common_frames(places: Sequence[Place]) -> tuple[list[int], int, int, np.dty
     lengths, frames = [], []
     for place in places:
         with _dataset(place) as dataset:
-            (length, height, width), dtype = _counts(place, dataset)
-            with reading(str(place)):
-                written = num_written(dataset)
-        if written < length:
-            problem = f"expected {length} frames, found {written} that were written"
-            next_step = "wait until it is finished, or copy it again from where it was measured"
-            raise ScanError(str(place), problem, next_step)
+            (length, height, width), dtype = check_frames(dataset, str(place))
         lengths.append(length)
         frames.append(f"{dtype} {(height, width)}")
         if frames[-1] != frames[0]:
             problem = f"expected frames of {frames[0]} as in {places[0]}, found {frames[-1]}"
             raise ScanError(str(place), problem, "keep the data files of one scan together")
     return lengths, height, width, dtype
-
-
-def _counts(place: Place, dataset: h5py.Dataset) -> tuple[tuple[int, int, int], np.dtype[Any]]:
-    """Shape and native dtype of a dataset of frames."""
-    with reading(str(place)):
-        shape: tuple[int, ...] = dataset.shape or ()
-        dtype: np.dtype[Any] = dataset.dtype
-    if len(shape) != 3 or 0 in shape or dtype.kind not in "uif":
-        raise ScanError(str(place), f"expected counts (t, y, x), found {dtype} {shape}", _NEXT_STEP)
-    if shape[1] * shape[2] * dtype.itemsize > _LARGEST_FRAME:
-        raise ScanError(str(place), f"expected frames below 2 GiB, found {dtype} {shape}", _NEXT_STEP)
-    return (shape[0], shape[1], shape[2]), dtype.newbyteorder("=")
 
 
 def _stretches(file: h5py.File, name: str, files: dict[Path, None]) -> Iterator[tuple[Place, int, int]]:
@@ -169,7 +141,7 @@ def _stretches(file: h5py.File, name: str, files: dict[Path, None]) -> Iterator[
     place = resolve(file, name)
     files[place.path] = None
     with _dataset(place) as dataset:
-        shape, _ = _counts(place, dataset)
+        shape, _ = check_frames(dataset, str(place))
         with reading(str(place)):
             mapped = dataset.virtual_sources() if dataset.is_virtual else []
             blocks = whole_frames(mapped, shape[0])
@@ -192,14 +164,14 @@ def _in_order(
     stop = 0
     for block in sorted(blocks):
         if block.start != stop:
-            raise ScanError(str(place), f"expected frame {stop} in one source, found none or several", _NEXT_STEP)
+            raise ScanError(str(place), f"expected frame {stop} in one source, found none or several", NO_FRAMES)
         source, whole = sources[block.file, block.name]
         if whole[1:] != shape[1:]:
-            raise ScanError(str(source), f"expected frames of {shape[1:]} as in {place}, found {whole}", _NEXT_STEP)
+            raise ScanError(str(source), f"expected frames of {shape[1:]} as in {place}, found {whole}", NO_FRAMES)
         yield source, block.first, block.length
         stop += block.length
     if stop != shape[0]:
-        raise ScanError(str(place), f"expected sources of {shape[0]} frames, found {stop}", _NEXT_STEP)
+        raise ScanError(str(place), f"expected sources of {shape[0]} frames, found {stop}", NO_FRAMES)
 
 
 def _source_of(file: h5py.File, source: str, name: str) -> tuple[Place, tuple[int, ...]]:
@@ -211,7 +183,7 @@ def _source_of(file: h5py.File, source: str, name: str) -> tuple[Place, tuple[in
             place = resolve(other, name)
     with _dataset(place) as dataset:
         if dataset.is_virtual:
-            raise ScanError(str(place), "expected frames, found a virtual dataset of virtual datasets", _NEXT_STEP)
+            raise ScanError(str(place), "expected frames, found a virtual dataset of virtual datasets", NO_FRAMES)
         return place, dataset.shape or ()
 
 
@@ -238,7 +210,7 @@ def open_located(path: Path, names: Sequence[str]) -> Iterator[LocatedFrames]:
 
 
 class LocatedFrames:
-    """Frames in native byte order; any number of threads may read."""
+    """Frames of a scan, wherever its datasets lie."""
 
     def __init__(self, located: Located, files: ExitStack) -> None:
         self._located, self._files = located, files
@@ -251,34 +223,20 @@ class LocatedFrames:
             self.per_chunk = frames.per_chunk
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        """Frames start, start + step, ... below stop, (n, y, x).
-
-        Raises
-        ------
-        ScanError
-            Naming the frames that cannot be read.
-        """
         blocks = []
         for run, first, last in self._overlaps(start, stop, step):
-            with self._reading(run, first, last) as frames:
+            with self._source(run.source) as frames:
                 blocks.append(frames.read(first, last, step))
         if len(blocks) == 1:
             return blocks[0]
         return np.concatenate([np.empty((0, *self.shape[1:]), dtype=self.dtype), *blocks])
 
     def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
-        """Events of frames [start, stop); None where they have to be read as frames.
-
-        Raises
-        ------
-        ScanError
-            Naming the frames that cannot be read.
-        """
         from ainerd_hpc.kernels.gather import FrameEvents
 
         found: list[FrameEvents] = []
         for run, first, last in self._overlaps(start, stop, 1):
-            with self._reading(run, first, last) as frames:
+            with self._source(run.source) as frames:
                 events = frames.find(first, last, position, is_dead)
             if events is None:
                 return None
@@ -302,12 +260,6 @@ class LocatedFrames:
                 yield run, run.first + here - run.start, run.first + min(stop, run.stop) - run.start
 
     @contextmanager
-    def _reading(self, run: Run, first: int, last: int) -> Iterator[Hdf5Frames]:
-        where = f"{self._located.sources[run.source]} frames {first}..{last - 1}"
-        with reading(where), self._source(run.source) as frames:
-            yield frames
-
-    @contextmanager
     def _source(self, source: int) -> Iterator[Hdf5Frames]:
         """A source of the scan, open as long as the scan, but for those beyond the first hundred or so."""
         place = self._located.sources[source]
@@ -323,7 +275,7 @@ class LocatedFrames:
 
 def _frames(place: Place, dataset: h5py.Dataset) -> Hdf5Frames:
     with reading(str(place)):
-        return Hdf5Frames(dataset)
+        return Hdf5Frames(dataset, str(place))
 
 
 def holds_frames(file: SourceFile, name: str) -> bool:

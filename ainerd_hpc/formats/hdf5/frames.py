@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -9,7 +10,9 @@ import hdf5plugin  # noqa: F401  registers the filters with h5py
 import numpy as np
 from dectris.compression import decompress
 
+from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.hdf5.chunks import BITSHUFFLE, Chunks
+from ainerd_hpc.formats.hdf5.reading import reading
 
 if TYPE_CHECKING:
     from ainerd_hpc.kernels.gather import FrameEvents
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 _LZ4 = 2
 _HEADER = 12
 """Bytes of a chunk before its first block."""
+_LARGEST_FRAME = 2**31
+"""Bytes; a damaged header can claim any size."""
+NO_FRAMES = "check that this is a raw detector file"
 
 
 class Hdf5Frames:
@@ -24,10 +30,15 @@ class Hdf5Frames:
 
     Chunks of one frame in bitshuffle/LZ4, as detectors write them, are read as they are and decoded outside of HDF5,
     which lets one thread at a time decode. Anything else HDF5 decodes itself.
+
+    Parameters
+    ----------
+    where : str
+        The dataset, for errors.
     """
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: h5py.Dataset, where: str) -> None:
+        self._dataset, self._where = dataset, where
         self.shape: tuple[int, int, int] = dataset.shape
         self.dtype: np.dtype[Any] = dataset.dtype.newbyteorder("=")
         self.per_chunk = dataset.chunks[0] if dataset.chunks else 1
@@ -35,23 +46,19 @@ class Hdf5Frames:
         self._chunks = Chunks(dataset, is_size_checked=self._is_direct)
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        """Frames start, start + step, ... below stop, (n, y, x)."""
-        if not self._is_direct:
-            self._chunks.check(start, stop)
-            block: np.ndarray = self._dataset[start:stop:step]
-            return block.astype(self.dtype, copy=False)
-        numbers = range(start, min(stop, self.shape[0]), step)
-        frames = np.empty((len(numbers), *self.shape[1:]), dtype=self.dtype)
-        for frame, number in zip(frames, numbers, strict=True):
-            frame[...] = self._decode(number)
-        return frames
+        with self._reading(start, stop):
+            if not self._is_direct:
+                self._chunks.check(start, stop)
+                block: np.ndarray = self._dataset[start:stop:step]
+                return block.astype(self.dtype, copy=False)
+            numbers = range(start, min(stop, self.shape[0]), step)
+            frames = np.empty((len(numbers), *self.shape[1:]), dtype=self.dtype)
+            for frame, number in zip(frames, numbers, strict=True):
+                frame[...] = self._decode(number)
+            return frames
 
     def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
-        """Events of frames [start, stop), as `kernels.gather.find_events` gives them, without making the frames.
-
-        None where that is not possible: frames that are stored otherwise or are damaged, dead pixels, counts of 255
-        or more.
-        """
+        """None where frames are stored otherwise or are damaged, pixels are dead, or counts are 255 or more."""
         from ainerd_hpc.kernels.bitshuffle import ChunkReader
         from ainerd_hpc.kernels.gather import FrameEvents
 
@@ -61,13 +68,17 @@ class Hdf5Frames:
         pixel, count = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.uint8)
         stops, end = np.empty(stop - start, dtype=np.int64), 0
         chunks = ChunkReader(self.shape[1] * self.shape[2], self.dtype.itemsize)
-        for number in range(start, stop):
-            chunk = self._chunk(number)
-            end = chunks.find(chunk, position, pixel, count, end) if chunk else -1
-            if end < 0:
-                return None
-            stops[number - start] = end
+        with self._reading(start, stop):
+            for number in range(start, stop):
+                chunk = self._chunk(number)
+                end = chunks.find(chunk, position, pixel, count, end) if chunk else -1
+                if end < 0:
+                    return None
+                stops[number - start] = end
         return FrameEvents(pixel[:end].copy(), count[:end].copy(), stops)
+
+    def _reading(self, start: int, stop: int) -> AbstractContextManager[None]:
+        return reading(f"{self._where} frames {start}..{stop - 1}")
 
     def _chunk(self, number: int) -> bytes:
         """A frame as it is stored; empty where it has to be left to HDF5."""
@@ -89,7 +100,30 @@ class Hdf5Frames:
         return np.frombuffer(decoded, dtype=self.dtype).reshape(self.shape[1:])
 
 
-def num_written(dataset: h5py.Dataset) -> int:
+def check_frames(dataset: h5py.Dataset, where: str) -> tuple[tuple[int, int, int], np.dtype[Any]]:
+    """Shape (t, y, x) and native dtype of a dataset of frames.
+
+    Raises
+    ------
+    ScanError
+        It holds other things than counts, frames of 2 GiB or more, or frames that were never written.
+    """
+    with reading(where):
+        shape: tuple[int, ...] = dataset.shape or ()
+        dtype: np.dtype[Any] = dataset.dtype
+    if len(shape) != 3 or 0 in shape or dtype.kind not in "uif":
+        raise ScanError(where, f"expected counts (t, y, x), found {dtype} {shape}", NO_FRAMES)
+    if shape[1] * shape[2] * dtype.itemsize > _LARGEST_FRAME:
+        raise ScanError(where, f"expected frames below 2 GiB, found {dtype} {shape}", NO_FRAMES)
+    with reading(where):
+        written = _num_written(dataset)
+    if written < shape[0]:
+        problem = f"expected {shape[0]} frames, found {written} that were written"
+        raise ScanError(where, problem, "wait until it is finished, or copy it again from where it was measured")
+    return (shape[0], shape[1], shape[2]), dtype.newbyteorder("=")
+
+
+def _num_written(dataset: h5py.Dataset) -> int:
     """Frames of which something is in the file: HDF5 makes zeros of those that a detector did not come to write."""
     num_frames = dataset.shape[0]
     if dataset.is_virtual or dataset.external:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import h5py
 import numpy as np
@@ -21,7 +21,8 @@ MOST_PIXELS = 2**26
 """Of a detector; more is a damaged shape."""
 _LONGEST_VALUE = _LONGEST_TEXT = 2**16
 """Bytes."""
-_MOST_LINKS = 16
+MOST_LINKS = 16
+"""From one name to its dataset; more go round in a circle."""
 _LARGEST_SEARCHED = 2**28
 """Bytes of a file that is searched for damaged texts."""
 _SEARCHED = 2**22
@@ -32,12 +33,21 @@ NEXT_STEP = "copy the file again from where it was measured, or take it out of t
 
 
 @contextmanager
-def reading(where: str, next_step: str = NEXT_STEP) -> Iterator[None]:
-    """Turn what goes wrong into a ScanError that says where."""
+def reading(
+    where: str,
+    next_step: str = NEXT_STEP,
+    *,
+    what: str = "it",
+    errors: tuple[type[Exception], ...] = READ_ERRORS,
+) -> Iterator[None]:
+    """Turn what goes wrong into a ScanError that says where, and as `what` it cannot be read."""
     try:
         yield
-    except READ_ERRORS as error:
-        raise ScanError(where, f"cannot read it: {' '.join(str(error).split())}", next_step) from None
+    except ScanError:
+        raise
+    except errors as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ScanError(where, f"cannot read {what}: {reason}", next_step) from None
 
 
 @contextmanager
@@ -64,56 +74,67 @@ def get_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
         A link, a virtual source or an external storage leads out of the folder of the file, or to a file that is
         missing; or its chunks are too large.
     """
-    place, link = route(file, name)
-    if link:
-        target = file.get(link, getlink=True)
-        check_inside(Path(file.filename).parent, target.filename, f"{file.filename}:/{link}")
-    found = file.get(place) if place else None
+    way = route(file, name)
+    if way.link:
+        target = file.get(way.link, getlink=True)
+        check_inside(Path(file.filename).parent, target.filename, f"{file.filename}:/{way.link}")
+    found = file.get(way.place) if way.is_found else None
     if not isinstance(found, h5py.Dataset):
         return None
     if found.chunks and prod(found.chunks) * found.dtype.itemsize > LARGEST_CHUNK:
         problem = f"expected chunks of at most {LARGEST_CHUNK} bytes, found {found.chunks} of {found.dtype}"
         raise ScanError(f"{file.filename}:/{name}", problem, "write it again with smaller chunks")
-    if link or found.is_virtual or found.external:
+    if way.link or found.is_virtual or found.external:
         _check_sources(file, name, found)
     return found
 
 
 def get_inner(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group | None:
     """What lies there in this very file; None where there is nothing, or only a link to another file."""
-    place, link = route(file, name)
-    return file.get(place) if place and not link else None
+    way = route(file, name)
+    return file.get(way.place) if way.is_found and not way.link else None
 
 
-def route(file: h5py.File, name: str) -> tuple[str, str]:
-    """Where a name leads to, over soft links, and the first link to another file on the way; no other file is opened.
+class Route(NamedTuple):
+    """Where a name leads to, over soft links; no other file is opened."""
 
-    Returns
-    -------
-    place : str
-        Empty where nothing is there.
-    link : str
-        Empty where everything lies in this file.
-    """
-    parts, links = [part for part in name.split("/") if part not in ("", ".")], 0
+    place: str
+    link: str = ""
+    """The first link to another file on the way; empty where everything lies in this file."""
+    end: Literal["found", "missing", "circle"] = "found"
+    """Found, too, where a link leads to another file."""
+
+    @property
+    def is_found(self) -> bool:
+        """Whether something is there; the root is nothing."""
+        return self.end == "found" and bool(self.place)
+
+
+def route(file: h5py.File, name: str) -> Route:
+    """The way to what has this name."""
+    parts, links = _parts(name), 0
     count = 1
     while count <= len(parts):
-        here = "/".join(parts[:count])
+        here, place = "/".join(parts[:count]), "/".join(parts)
         try:
             kind = file.id.links.get_info(here.encode()).type
         except (KeyError, RuntimeError, ValueError):
-            return "", ""
+            return Route(place, end="missing")
         if kind == h5py.h5l.TYPE_EXTERNAL:
-            return "/".join(parts), here
-        if kind == h5py.h5l.TYPE_SOFT and links < _MOST_LINKS:
+            return Route(place, here)
+        if kind == h5py.h5l.TYPE_SOFT:
+            if links == MOST_LINKS:
+                return Route(place, end="circle")
             target = file.id.links.get_val(here.encode()).decode(errors="surrogateescape")
             base = [] if target.startswith("/") else parts[: count - 1]
-            parts = [*base, *(part for part in target.split("/") if part not in ("", ".")), *parts[count:]]
+            parts = [*base, *_parts(target), *parts[count:]]
             links, count = links + 1, 0
-        elif kind == h5py.h5l.TYPE_SOFT:
-            return "", ""
         count += 1
-    return "/".join(parts), ""
+    return Route("/".join(parts))
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in name.split("/") if part not in ("", ".")]
 
 
 def _check_sources(file: h5py.File, name: str, found: h5py.Dataset) -> None:

@@ -42,7 +42,6 @@ class ImageSeries:
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
-        """Whether the file is the first of a series, or holds several images."""
         try:
             return _is_first(file)
         except (ScanError, *READ_ERRORS):
@@ -50,13 +49,6 @@ class ImageSeries:
 
     @staticmethod
     def describe(file: SourceFile) -> Description:
-        """Shape and metadata of a scan, from the headers of all its images.
-
-        Raises
-        ------
-        ScanError
-            A file is damaged or holds other images than the first, or one is missing in between.
-        """
         series = _Series(file.path)
         if series.starts[-1] < 2:
             raise ScanError(str(file.path), "expected a series of images, found one", "take it out of the folder")
@@ -74,13 +66,6 @@ class ImageSeries:
     @staticmethod
     @contextmanager
     def open(path: Path) -> Iterator[ImageFrames]:
-        """The frames of a scan, to be read block by block.
-
-        Raises
-        ------
-        ScanError
-            As for `describe`.
-        """
         series = _Series(path)
         if series.first.is_packed and find_spec("fabio") is None:
             raise ScanError(str(path), "expected the package fabio, which decodes CBF, found none", "pip install fabio")
@@ -88,7 +73,7 @@ class ImageSeries:
 
 
 class ImageFrames:
-    """Frames in native byte order, each read from its file when it is asked for; any number of threads may read."""
+    """Frames of a series, each read from its file when it is asked for."""
 
     per_chunk = 1
 
@@ -99,13 +84,6 @@ class ImageFrames:
         self._places = lru_cache(maxsize=4)(_places)
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        """Frames start, start + step, ... below stop, (n, y, x).
-
-        Raises
-        ------
-        ScanError
-            Naming the frame that cannot be read.
-        """
         numbers = range(start, min(stop, self.shape[0]), step)
         frames = np.empty((len(numbers), *self.shape[1:]), dtype=self.dtype)
         for frame, number in zip(frames, numbers, strict=True):

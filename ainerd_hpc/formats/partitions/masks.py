@@ -7,15 +7,13 @@ those of the APS do (1 = use), ask for it. The mask of a partition file is alway
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.hdf5.reading import MOST_PIXELS, only_dataset, read_array
+from ainerd_hpc.formats.hdf5.reading import MOST_PIXELS, only_dataset, read_array, reading
 from ainerd_hpc.formats.images.files import edf_header, edf_image, kind_of
 from ainerd_hpc.formats.npy import MAGIC, open_npy
 from ainerd_hpc.formats.partitions.partition import is_partition, read_qmap
@@ -42,7 +40,7 @@ def read_mask(path: Path, dataset: str = "", *, nonzero_is_masked: bool = True) 
     ScanError
         The file cannot be read as a mask, or holds several.
     """
-    with SourceFile(path) as file, _reading(path):
+    with SourceFile(path) as file, reading(str(path), _NEXT_STEP, what="it as a mask", errors=(Exception,)):
         if file.hdf5 is not None and not dataset and is_partition(file):
             return read_qmap(path).blemish
         values = _values(file, dataset)
@@ -51,18 +49,6 @@ def read_mask(path: Path, dataset: str = "", *, nonzero_is_masked: bool = True) 
             raise ScanError(str(path), problem, _NEXT_STEP)
         is_zero = np.asarray(values.reshape(-1, values.shape[-1]) == 0)
     return is_zero if nonzero_is_masked else ~is_zero
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """The libraries raise errors of any kind on damaged files."""
-    try:
-        yield
-    except ScanError:
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise ScanError(str(path), f"cannot read it as a mask: {text}", _NEXT_STEP) from None
 
 
 def _is_logical(values: np.ndarray) -> bool:

@@ -103,13 +103,8 @@ def is_partition(file: SourceFile) -> bool:
 
     Results that hold a copy of their partition are none.
     """
-    try:
-        hdf5 = file.hdf5
-        return hdf5 is not None and (
-            isinstance(get_inner(hdf5, "qmap/dynamic_roi_map"), h5py.Dataset) or is_legacy(hdf5)
-        )
-    except READ_ERRORS:
-        return False
+    name = "qmap/dynamic_roi_map"
+    return file.holds(lambda hdf5: isinstance(get_inner(hdf5, name), h5py.Dataset) or is_legacy(hdf5))
 
 
 def read_partition(path: Path) -> Partition:

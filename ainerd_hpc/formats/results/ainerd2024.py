@@ -27,18 +27,11 @@ class Ainerd2024:
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
-        """Whether the file is called latents.npy and the two others stand beside it."""
         return file.path.name == "latents.npy" and all(companion.exists() for companion in _companions(file.path))
 
     @staticmethod
     def describe_all(path: Path) -> dict[str, Description]:
-        """A description for each of the scans, by scan_id: `rheo_00`, ... in the order of their start times.
-
-        Raises
-        ------
-        ScanError
-            The three files do not fit together.
-        """
+        """The scans are `rheo_00`, ... in the order of their start times."""
         sector, start = _load(path, "sector.npy"), _load(path, "scan_start_s.npy")
         latents = _load(path, "latents.npy")
         if not len(latents) == len(sector) == len(start):
@@ -59,15 +52,7 @@ class Ainerd2024:
 
     @staticmethod
     def read_latents(path: Path, scan_id: str) -> np.ndarray:
-        """Latents of one scan, (q_bin, d) float32, in the order of the sectors.
-
-        What follows a `~` in `scan_id` only tells it from scans of the same name in other files.
-
-        Raises
-        ------
-        ScanError
-            A file is missing or damaged.
-        """
+        """In the order of the sectors."""
         sector, start = _load(path, "sector.npy"), _load(path, "scan_start_s.npy")
         number = int(scan_id.partition("~")[0].removeprefix(_PREFIX))
         rows = np.flatnonzero(start == np.unique(start)[number])

@@ -17,28 +17,16 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import metadata_of
-from ainerd_hpc.formats.description import Description
-from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_dataset, get_inner, number, open_hdf5, read_texts, reading
-from ainerd_hpc.formats.opening import READ_ERRORS
-from ainerd_hpc.formats.results.checks import (
-    check_labels,
-    is_simulated,
-    need_maps,
-    no_maps,
-    numbered,
-    numbers,
-    read_numbered,
-    whole_number,
-)
+from ainerd_hpc.formats.description import Metadata
+from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_dataset, get_inner, number, read_texts
+from ainerd_hpc.formats.results.checks import NumberedMaps, check_labels, numbers, whole_number
 from ainerd_hpc.formats.results.writing import Lines, empty_map, iso_time, stored, write_detector, write_extra
 from ainerd_hpc.formats.source_file import SourceFile
-from ainerd_hpc.types import Content
 
 if TYPE_CHECKING:
     from ainerd_hpc.formats.results.writing import Result
 
 _TWOTIME, _QMAP = "xpcs/twotime", "xpcs/qmap"
-_MAPS, _PREFIX = f"{_TWOTIME}/correlation_map", "c2_"
 _KINDS = ("multitau", "twotime")
 _COMPANIONS = ("qmap", "temporal_mean", "spatial_mean")
 """One of which stands beside the correlation in every result."""
@@ -49,90 +37,51 @@ _PLACED = {
 """Arrays of the archive that the layout holds as they are."""
 
 
-class ApsResult:
+class ApsResult(NumberedMaps):
     """Reader of the two-time maps of a result."""
 
     name = "aps-result"
-    content = Content.C2
+    group, prefix = f"{_TWOTIME}/correlation_map", "c2_"
+    g2 = "xpcs/multitau/normalized_g2"
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
-        """Whether the file is HDF5 with `/xpcs`, in it a correlation and what stands beside it."""
-        try:
-            xpcs = get_inner(file.hdf5, "xpcs") if file.hdf5 else None
-            if not isinstance(xpcs, h5py.Group):
-                return False
-            return any(name in xpcs for name in _KINDS) and any(name in xpcs for name in _COMPANIONS)
-        except READ_ERRORS:
-            return False
+        return file.holds(_is_result)
 
     @staticmethod
-    def describe(file: SourceFile) -> Description:
-        """Shape and metadata; no map is read.
-
-        Raises
-        ------
-        ScanError
-            There are no two-time maps, or their shapes, q-bins or frame numbers do not fit together.
-        """
-        hdf5 = file.hdf5
-        assert hdf5 is not None
-        with reading(str(file.path)):
-            names = numbered(hdf5, _MAPS, _PREFIX)
-            if not names:
-                raise no_maps(file.path, "g2 only" if "xpcs/multitau/normalized_g2" in hdf5 else "none")
-            maps = need_maps(hdf5, list(names.values()))
-            _q_list(hdf5, list(names))
-            span = whole_number(hdf5, f"{_TWOTIME}/config/stride_frame")
-            span *= whole_number(hdf5, f"{_TWOTIME}/config/avg_frame")
-            first = number(hdf5, f"{_TWOTIME}/config/begin_frame")
-            metadata = metadata_of(hdf5)
-            simulated = is_simulated(hdf5)
+    def metadata(file: h5py.File) -> Metadata:
+        span = whole_number(file, f"{_TWOTIME}/config/stride_frame")
+        span *= whole_number(file, f"{_TWOTIME}/config/avg_frame")
+        first = number(file, f"{_TWOTIME}/config/begin_frame")
+        metadata = metadata_of(file)
         frame_time, start = metadata.frame_time, metadata.start_time
         start += frame_time * first if first > 0 and not isnan(frame_time) else 0.0
-        metadata = replace(metadata, frame_time=frame_time * span, start_time=start, num_frames=0)
-        return Description(maps[0].shape[0], 4, num_q_bins=len(maps), metadata=metadata, simulated=simulated)
+        return replace(metadata, frame_time=frame_time * span, start_time=start, num_frames=0)
 
     @staticmethod
-    def read_c2(path: Path) -> np.ndarray:
-        """The maps, (q_bin, t1, t2) float32, complete and symmetric; a q-bin a processed bin.
-
-        Raises
-        ------
-        ScanError
-            The file is damaged, or a map holds no finite number or is neither symmetric nor one triangle.
-        """
-        return read_numbered(path, _MAPS, _PREFIX)
-
-    @staticmethod
-    def read_q(path: Path) -> np.ndarray:
-        """q of each of these maps, (q_bin,) float64, 1/angstrom; NaN where the bins are not bins of q.
-
-        Raises
-        ------
-        ScanError
-            The file is damaged, or the lists of its bins do not fit the maps.
-        """
-        with open_hdf5(path) as file, reading(str(path)):
-            return _q_list(file, list(numbered(file, _MAPS, _PREFIX)))
+    def q_list(file: h5py.File, places: Sequence[int]) -> np.ndarray:
+        """NaN where the bins are not bins of q."""
+        where, num_maps = f"{file.filename}:/{_TWOTIME}/processed_bins", len(places)
+        bins = numbers(file, f"{_TWOTIME}/processed_bins")
+        if bins is None or bins.size != num_maps or list(places) != list(range(1, num_maps + 1)):
+            found = "none" if bins is None else f"{bins.size} bins and maps {places[:5]}"
+            problem = f"expected a bin for each of {num_maps} maps, numbered from 1, found {found}"
+            raise ScanError(where, problem, NEXT_STEP)
+        values, mapping = numbers(file, f"{_QMAP}/dynamic_v_list_dim0"), numbers(file, f"{_QMAP}/dynamic_index_mapping")
+        shape = numbers(file, f"{_QMAP}/dynamic_num_pts")
+        if values is None or mapping is None or shape is None or not _is_q(file):
+            return np.full(num_maps, np.nan)
+        num_phi = int(shape[-1]) if shape.size == 2 and 0 < shape[-1] < 2**31 else 1
+        natural = mapping[check_labels(where, bins, mapping.size)] + 1
+        index = check_labels(f"{file.filename}:/{_QMAP}/dynamic_index_mapping", natural, values.size * num_phi)
+        q_list: np.ndarray = values.astype(np.float64)[index // num_phi]
+        return q_list
 
 
-def _q_list(file: h5py.File, places: Sequence[int]) -> np.ndarray:
-    """q of the processed bins, whose maps have these numbers."""
-    where, num_maps = f"{file.filename}:/{_TWOTIME}/processed_bins", len(places)
-    bins = numbers(file, f"{_TWOTIME}/processed_bins")
-    if bins is None or bins.size != num_maps or list(places) != list(range(1, num_maps + 1)):
-        found = "none" if bins is None else f"{bins.size} bins and maps {places[:5]}"
-        raise ScanError(where, f"expected a bin for each of {num_maps} maps, numbered from 1, found {found}", NEXT_STEP)
-    values, mapping = numbers(file, f"{_QMAP}/dynamic_v_list_dim0"), numbers(file, f"{_QMAP}/dynamic_index_mapping")
-    shape = numbers(file, f"{_QMAP}/dynamic_num_pts")
-    if values is None or mapping is None or shape is None or not _is_q(file):
-        return np.full(num_maps, np.nan)
-    num_phi = int(shape[-1]) if shape.size == 2 and 0 < shape[-1] < 2**31 else 1
-    natural = mapping[check_labels(where, bins, mapping.size)] + 1
-    index = check_labels(f"{file.filename}:/{_QMAP}/dynamic_index_mapping", natural, values.size * num_phi)
-    q_list: np.ndarray = values.astype(np.float64)[index // num_phi]
-    return q_list
+def _is_result(file: h5py.File) -> bool:
+    """Whether there is `/xpcs`, in it a correlation and what stands beside it."""
+    xpcs = get_inner(file, "xpcs")
+    return isinstance(xpcs, h5py.Group) and all(any(name in xpcs for name in one) for one in (_KINDS, _COMPANIONS))
 
 
 def _is_q(file: h5py.File) -> bool:

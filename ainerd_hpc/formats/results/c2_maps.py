@@ -31,6 +31,10 @@ def _is_square(shape: tuple[int, ...], dtype: np.dtype) -> bool:
     return square and shape[-1] >= _SMALLEST and shape[0] > 0 and dtype.kind == "f"
 
 
+def _num_maps(shape: tuple[int, ...]) -> int:
+    return shape[0] if len(shape) == 3 else 1
+
+
 def _read(path: Path, maps: Sequence[Any] | np.ndarray) -> np.ndarray:
     """The maps, each an array (t, t) in memory or in the file, as of `read_stack`."""
     length = maps[0].shape[-1]
@@ -39,13 +43,8 @@ def _read(path: Path, maps: Sequence[Any] | np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _open(path: Path) -> Iterator[NpyArray]:
-    try:
-        with open_npy(path) as array:
-            yield array
-    except ScanError:
-        raise
-    except Exception as error:
-        raise ScanError(str(path), f"cannot read it: {' '.join(str(error).split())}", _NEXT_STEP) from None
+    with reading(str(path), _NEXT_STEP, errors=(Exception,)), open_npy(path) as array:
+        yield array
 
 
 class C2Npy:
@@ -53,10 +52,10 @@ class C2Npy:
 
     name = "c2-npy"
     content = Content.C2
+    baseline = None
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
-        """Whether the file is called .npy and holds square arrays; where it is damaged, this is told."""
         if file.path.suffix.lower() != ".npy":
             return False
         try:
@@ -68,31 +67,21 @@ class C2Npy:
 
     @staticmethod
     def describe(file: SourceFile) -> Description:
-        """Shape of the maps; none is read.
-
-        Raises
-        ------
-        ScanError
-            The file is damaged.
-        """
         with _open(file.path) as array:
-            num_q_bins = array.shape[0] if len(array.shape) == 3 else 1
-            return Description(array.shape[-1], array.dtype.itemsize, num_q_bins=num_q_bins)
+            return Description(array.shape[-1], array.dtype.itemsize, num_q_bins=_num_maps(array.shape))
 
     @staticmethod
     def read_c2(path: Path) -> np.ndarray:
-        """The maps, (q_bin, t1, t2) float32, complete and symmetric.
-
-        Raises
-        ------
-        ScanError
-            The file is damaged, or a map holds no finite number or is neither symmetric nor one triangle.
-        """
         with _open(path) as array:
             if not _is_square(array.shape, array.dtype):
                 raise no_maps(path, f"{array.dtype} {array.shape}")
             stored = array[()]
         return _read(path, stored.reshape(-1, *stored.shape[-2:]))
+
+    @staticmethod
+    def read_q(path: Path) -> np.ndarray:
+        with _open(path) as array:
+            return np.full(_num_maps(array.shape), np.nan)
 
 
 class C2Hdf5:
@@ -100,10 +89,10 @@ class C2Hdf5:
 
     name = "c2-hdf5"
     content = Content.C2
+    baseline = None
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
-        """Whether the file is HDF5 with a square dataset."""
         try:
             return file.hdf5 is not None and bool(_square_datasets(file.hdf5))
         except READ_ERRORS as error:
@@ -112,28 +101,12 @@ class C2Hdf5:
 
     @staticmethod
     def describe(file: SourceFile) -> Description:
-        """Shape of the maps; none is read.
-
-        Raises
-        ------
-        ScanError
-            The file is damaged.
-        """
-        assert file.hdf5 is not None
         with reading(str(file.path), _NEXT_STEP):
-            shapes = [need_dataset(file.hdf5, name).shape for name in _square_datasets(file.hdf5)]
-        num_q_bins = sum(shape[0] if len(shape) == 3 else 1 for shape in shapes)
-        return Description(num_frames=shapes[0][-1], itemsize=4, num_q_bins=num_q_bins)
+            shapes = _shapes(file.need_hdf5())
+        return Description(num_frames=shapes[0][-1], itemsize=4, num_q_bins=sum(map(_num_maps, shapes)))
 
     @staticmethod
     def read_c2(path: Path) -> np.ndarray:
-        """The maps, (q_bin, t1, t2) float32, complete and symmetric.
-
-        Raises
-        ------
-        ScanError
-            The file is damaged, or a map holds no finite number or is neither symmetric nor one triangle.
-        """
         with open_hdf5(path, _NEXT_STEP) as file, reading(str(path), _NEXT_STEP):
             stored = [need_dataset(file, name) for name in _square_datasets(file)]
             if not stored:
@@ -143,6 +116,15 @@ class C2Hdf5:
             for one in stored:
                 Chunks(one).check(0, one.shape[0])
             return _read(path, stored)
+
+    @staticmethod
+    def read_q(path: Path) -> np.ndarray:
+        with open_hdf5(path, _NEXT_STEP) as file, reading(str(path), _NEXT_STEP):
+            return np.full(sum(map(_num_maps, _shapes(file))), np.nan)
+
+
+def _shapes(file: h5py.File) -> list[tuple[int, ...]]:
+    return [need_dataset(file, name).shape for name in _square_datasets(file)]
 
 
 def _dtype(dataset: h5py.Dataset) -> np.dtype:

@@ -7,6 +7,7 @@ of the line like any other, whether the raw file still exists or not.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
@@ -15,8 +16,11 @@ import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5.chunks import read_rows
 from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_dataset, get_inner, need_dataset, open_hdf5, reading
+from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.types import Content
 
 _LARGEST_RATIO = 2000
 """No filter makes noise so much smaller: a map that claims to be larger was never written, or its shape is damaged."""
@@ -69,19 +73,50 @@ def check_map(dataset: h5py.Dataset, where: str, shape: tuple[int, ...]) -> None
         raise ScanError(where, problem, NEXT_STEP)
 
 
-def read_numbered(path: Path, group: str, prefix: str) -> np.ndarray:
-    """The maps `<prefix><number>` of a group, in their order, as of `read_stack`.
+class NumberedMaps(ABC):
+    """Readers of the maps `<prefix><number>` of a group."""
 
-    Raises
-    ------
-    ScanError
-        As for `need_maps` and `read_stack`.
-    """
-    with open_hdf5(path) as file, reading(str(path)):
-        names = list(numbered(file, group, prefix).values())
-        maps = need_maps(file, names)
-        length = maps[0].shape[0] if maps else 0
-        return read_stack(len(maps), length, lambda q_bin: (f"{path}:/{names[q_bin]}", read_rows(maps[q_bin])))
+    content = Content.C2
+    baseline = 1
+    group: str
+    prefix: str
+    g2: str
+    """Where g2 lies, to be told where there are no maps."""
+
+    @staticmethod
+    @abstractmethod
+    def q_list(file: h5py.File, places: Sequence[int]) -> np.ndarray:
+        """q of the maps with these numbers, (q_bin,) float64, 1/angstrom."""
+
+    @staticmethod
+    @abstractmethod
+    def metadata(file: h5py.File) -> Metadata:
+        """What the file says of the frames that were correlated."""
+
+    @classmethod
+    def describe(cls, file: SourceFile) -> Description:
+        hdf5 = file.need_hdf5()
+        with reading(str(file.path)):
+            names = numbered(hdf5, cls.group, cls.prefix)
+            if not names:
+                raise no_maps(file.path, "g2 only" if cls.g2 in hdf5 else "none")
+            maps = need_maps(hdf5, list(names.values()))
+            cls.q_list(hdf5, list(names))
+            metadata, simulated = cls.metadata(hdf5), is_simulated(hdf5)
+        return Description(maps[0].shape[0], 4, num_q_bins=len(maps), metadata=metadata, simulated=simulated)
+
+    @classmethod
+    def read_c2(cls, path: Path) -> np.ndarray:
+        with open_hdf5(path) as file, reading(str(path)):
+            names = list(numbered(file, cls.group, cls.prefix).values())
+            maps = need_maps(file, names)
+            length = maps[0].shape[0] if maps else 0
+            return read_stack(len(maps), length, lambda q_bin: (f"{path}:/{names[q_bin]}", read_rows(maps[q_bin])))
+
+    @classmethod
+    def read_q(cls, path: Path) -> np.ndarray:
+        with open_hdf5(path) as file, reading(str(path)):
+            return cls.q_list(file, list(numbered(file, cls.group, cls.prefix)))
 
 
 def read_stack(num: int, length: int, read: Callable[[int], tuple[str, np.ndarray]]) -> np.ndarray:

@@ -28,7 +28,6 @@ from ainerd_hpc.formats.hdf5.reading import (
     reading,
     text,
 )
-from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.results.checks import check_map, is_simulated, need_maps, no_maps, numbered, numbers, read_stack
 from ainerd_hpc.formats.results.writing import Lines, empty_map, iso_time, stored, write_detector, write_extra
 from ainerd_hpc.formats.source_file import SourceFile
@@ -54,26 +53,15 @@ class NxXpcs:
 
     name = "nxxpcs"
     content = Content.C2
+    baseline = 1
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
-        """Whether the file is HDF5 with an entry of this definition."""
-        try:
-            return file.hdf5 is not None and bool(_entry(file.hdf5))
-        except (*READ_ERRORS, ScanError):
-            return False
+        return file.holds(_entry)
 
     @staticmethod
     def describe(file: SourceFile) -> Description:
-        """Shape and metadata; no map is read.
-
-        Raises
-        ------
-        ScanError
-            There are no two-time maps, or they are no squares of one length.
-        """
-        hdf5 = file.hdf5
-        assert hdf5 is not None
+        hdf5 = file.need_hdf5()
         with reading(str(file.path)):
             entry = _entry(hdf5)
             maps, metadata = _maps(file.path, hdf5, entry), _metadata(hdf5, entry)
@@ -83,13 +71,6 @@ class NxXpcs:
 
     @staticmethod
     def read_c2(path: Path) -> np.ndarray:
-        """The maps, (q_bin, t1, t2) float32, complete and symmetric, baseline 1.
-
-        Raises
-        ------
-        ScanError
-            The file is damaged, or a map holds no finite number or is neither symmetric nor one triangle.
-        """
         with open_hdf5(path) as file, reading(str(path)):
             maps = _maps(path, file, _entry(file))
             c2 = read_stack(len(maps.labels), maps.length, maps.read)
@@ -99,13 +80,6 @@ class NxXpcs:
 
     @staticmethod
     def read_q(path: Path) -> np.ndarray:
-        """q of each of these maps, (q_bin,) float64, 1/angstrom; NaN where the file does not say.
-
-        Raises
-        ------
-        ScanError
-            The file is damaged, or has no two-time maps.
-        """
         with open_hdf5(path) as file, reading(str(path)):
             entry = _entry(file)
             return _q_list(file, entry, _maps(path, file, entry))

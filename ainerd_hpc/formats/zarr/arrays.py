@@ -47,7 +47,6 @@ class ZarrArray:
         self.name = f"zarr-array:{self.dataset}"
 
     def matches(self, file: SourceFile) -> bool:
-        """Whether the file or folder is a store with such an array."""
         try:
             if not _is_store(file):
                 return False
@@ -58,13 +57,6 @@ class ZarrArray:
             return False
 
     def describe(self, file: SourceFile) -> Description:
-        """Shape of the array; no frame is read.
-
-        Raises
-        ------
-        ScanError
-            It is damaged, holds no counts, or is stored in a way that is not safe to read.
-        """
         with reading_store(f"{file.path}:/{self.dataset}"), open_documents(file.path) as documents:
             layout = read_layout(documents, self.dataset, 3)
         metadata = tuple(file.path / name for name in document_names(self.dataset) if (file.path / name).is_file())
@@ -73,19 +65,12 @@ class ZarrArray:
 
     @contextmanager
     def open(self, path: Path) -> Iterator[ZarrFrames]:
-        """The frames, to be read block by block.
-
-        Raises
-        ------
-        ScanError
-            As for `describe`.
-        """
         with open_store(path) as (documents, store):
             yield ZarrFrames(path, documents, store, self.dataset)
 
 
 class ZarrFrames:
-    """Frames of an open store, in native byte order; any number of threads may read."""
+    """Frames of an open store."""
 
     def __init__(self, path: Path, documents: Documents, store: Any, dataset: str) -> None:
         self._where = f"{path}:/{dataset}"
@@ -96,13 +81,6 @@ class ZarrFrames:
         self.shape, self.per_chunk = layout.shape, layout.chunk[0]
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        """Frames start, start + step, ... below stop, (n, y, x).
-
-        Raises
-        ------
-        ScanError
-            Naming the frames that cannot be read.
-        """
         with reading_store(f"{self._where} frames {start}..{stop - 1}"):
             return np.asarray(self._array[start : max(start, stop) : step]).astype(self.dtype, copy=False)
 
@@ -115,7 +93,6 @@ class AinerdFrames:
 
     @staticmethod
     def matches(file: SourceFile) -> bool:
-        """Whether the file is a Zarr group in a zip that says so."""
         try:
             if not file.head.startswith(ZIP_MAGIC):
                 return False
@@ -126,13 +103,6 @@ class AinerdFrames:
 
     @staticmethod
     def describe(file: SourceFile) -> Description:
-        """Shape of a scan and its frame period; no count is read.
-
-        Raises
-        ------
-        ScanError
-            The product is damaged, or nothing says how many rows and columns its events come from.
-        """
         with reading_store(str(file.path)), open_documents(file.path) as documents:
             attributes, metadata = attributes_of(documents), _metadata(documents)
             events: dict[str, Any] = {}
@@ -148,15 +118,10 @@ class AinerdFrames:
     @staticmethod
     @contextmanager
     def open(path: Path) -> Iterator[ZarrFrames | ZarrEvents]:
-        """The frames of a scan, to be read block by block.
+        """The frames of a scan.
 
         Of events, the pointer (8 bytes a pixel) and a number for each frame are in memory, for which all times are read
         once; then some 8 million events at a time, for each of which the file is read once more.
-
-        Raises
-        ------
-        ScanError
-            As for `describe`, or the events make no sense.
         """
         with open_store(path) as (documents, store):
             with reading_store(str(path)):

@@ -57,13 +57,11 @@ class ZarrEvents(EventsByPixel):
             return super()._load(start, stop)
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        """Frames start, start + step, ... below stop, (n, y, x) uint32; dead pixels are 2^32 - 1."""
         frames = super().read(start, stop, step)
         frames.reshape(-1, self._num_pixels)[:, self._dead] = np.iinfo(np.uint32).max
         return frames
 
     def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents:
-        """Events of frames [start, stop) on chosen pixels; the dead ones among these are marked."""
         wanted = position[self._dead]
         is_dead[wanted[wanted >= 0]] = True
         return super().find(start, stop, position, is_dead)
