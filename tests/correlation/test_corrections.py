@@ -19,7 +19,7 @@ from ainerd_hpc.config import load
 from ainerd_hpc.correlation.bad_frames import REASONS
 from ainerd_hpc.correlation.memory import Split
 from ainerd_hpc.errors import ConfigError, PlanError, QuarantinedError
-from ainerd_hpc.formats.frames.aps import ApsFrames
+from ainerd_hpc.formats.hdf5.frames import Hdf5Frames
 from ainerd_hpc.pipeline import Run, line_of
 from ainerd_hpc.simulate import write_scan, write_shared_files
 from ainerd_hpc.sources.discovery import discover
@@ -523,13 +523,13 @@ def test_frames_are_read_as_often_as_planned(
     config = configure(tmp_path / "source", tmp_path / "archive", ingest={"form": "none"}, correct=correct)
     Run(config, until="ingest").execute()
     numbers: list[int] = []
-    read = ApsFrames.read
+    read = Hdf5Frames.read
 
-    def counting(self: ApsFrames, start: int, stop: int, step: int = 1) -> np.ndarray:
+    def counting(self: Hdf5Frames, start: int, stop: int, step: int = 1) -> np.ndarray:
         numbers.extend(range(start, min(stop, self.shape[0]), step))
         return read(self, start, stop, step)
 
-    monkeypatch.setattr(ApsFrames, "read", counting)
+    monkeypatch.setattr(Hdf5Frames, "read", counting)
     found = discover(config.source, correct=config.correct)
     stage = Correlate(config)
     for task in line_of(config, Journal(config.archive), found).tasks("correlate", found.scans):

@@ -13,7 +13,7 @@ from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.correlation.memory import Split, fewest_parts, peak_bytes
 from ainerd_hpc.errors import PlanError, QuarantinedError
-from ainerd_hpc.formats.frames.aps import ApsFrames
+from ainerd_hpc.formats.hdf5.frames import Hdf5Frames
 from ainerd_hpc.pipeline import Run, line_of, plan
 from ainerd_hpc.sources.discovery import discover
 from ainerd_hpc.stages import correlate as correlate_stage
@@ -336,13 +336,13 @@ def test_frames_are_read_as_often_as_planned(
     tasks = next(planned for planned in plan(config) if planned.stage == "correlate").tasks
     assert len(tasks) == num_parts
     numbers: list[int] = []
-    read = ApsFrames.read
+    read = Hdf5Frames.read
 
-    def counting(self: ApsFrames, start: int, stop: int, step: int = 1) -> np.ndarray:
+    def counting(self: Hdf5Frames, start: int, stop: int, step: int = 1) -> np.ndarray:
         numbers.extend(range(start, min(stop, self.shape[0]), step))
         return read(self, start, stop, step)
 
-    monkeypatch.setattr(ApsFrames, "read", counting)
+    monkeypatch.setattr(Hdf5Frames, "read", counting)
     stage = Correlate(config)
     Run(config, until="ingest").execute()
     for task in tasks:

@@ -374,7 +374,7 @@ def set_date(folder: Path) -> None:
         (unlink, "expected a link data_000002, found data_000003"),
         (relink, r"expected links to files below .*, found \.\./elsewhere"),
         (relink_twice, r"expected links to files below .*, found \.\./elsewhere"),
-        (go_round, "expected at most 8 links"),
+        (go_round, "expected at most 16 links"),
         (set_frame_time, "expected a period above 0 s, found 0"),
         (set_date, "last week"),
     ],

@@ -46,7 +46,7 @@ def test_events_are_those_of_the_decoded_frames(tmp_path_factory, dtype, height,
     position = np.full(height * width, -1, dtype=np.int32)
     position[wanted] = np.arange(len(wanted))
     with h5py.File(stored(tmp_path_factory.mktemp("frames"), frames, nelems=nelems)) as file:
-        source, is_dead = Hdf5Frames(file["frames"]), np.zeros(len(wanted), dtype=bool)
+        source, is_dead = Hdf5Frames(file["frames"], "scan"), np.zeros(len(wanted), dtype=bool)
         found = source.find(0, 3, position, is_dead)
     assert found is not None
     assert found.stops.tolist() == np.cumsum(np.count_nonzero(frames.reshape(3, -1)[:, wanted], axis=1)).tolist()
@@ -59,7 +59,7 @@ def test_bright_and_dead_pixels_are_left_to_the_decoder(tmp_path, value, dtype):
     frames = some_frames(dtype, (2, 64, 128), 0.01)
     frames[1, 5, 7] = value
     with h5py.File(stored(tmp_path, frames)) as file:
-        source, is_dead = Hdf5Frames(file["frames"]), np.zeros(64 * 128, dtype=bool)
+        source, is_dead = Hdf5Frames(file["frames"], "scan"), np.zeros(64 * 128, dtype=bool)
         everywhere = np.arange(64 * 128, dtype=np.int32)
         assert source.find(0, 2, everywhere, is_dead) is None
         assert source.find(0, 1, everywhere, is_dead) is not None
@@ -71,7 +71,7 @@ def test_a_frame_that_was_never_written_is_left_to_hdf5(tmp_path):
     with h5py.File(tmp_path / "frames.h5", "w") as file:
         data = file.create_dataset("frames", (3, 8, 16), "u2", chunks=(1, 8, 16), **hdf5plugin.Bitshuffle(cname="lz4"))
         data[0] = 1
-        source = Hdf5Frames(data)
+        source = Hdf5Frames(data, "scan")
         assert source.find(0, 3, np.arange(128, dtype=np.int32), np.zeros(128, dtype=bool)) is None
 
 
