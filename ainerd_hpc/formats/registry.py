@@ -8,8 +8,7 @@ some of the readers here take any square array, or any words that could be event
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -76,20 +75,30 @@ def registered() -> str:
     return ", ".join(f"{name} of {origin}" for name, (_, origin) in _registered().items())
 
 
-@lru_cache(maxsize=1)
+def left_out() -> Sequence[str]:
+    """A line on each reader that others have registered and that is of no use."""
+    return _entries()[1]
+
+
 def _registered() -> Mapping[str, tuple[Reader, str]]:
-    """Readers of other distributions with their origin, by name; a line on stderr tells of each that is of no use."""
+    """Readers of other distributions with their origin, by name."""
+    return _entries()[0]
+
+
+@lru_cache(maxsize=1)
+def _entries() -> tuple[Mapping[str, tuple[Reader, str]], Sequence[str]]:
     found: dict[str, tuple[Reader, str]] = {}
+    faults = []
     for entry in sorted(entry_points(group=_GROUP), key=lambda entry: (entry.name, _origin(entry))):
         try:
             if entry.name in {*READERS, *_ARRAYS, *found}:
                 raise ValueError("there is one of this name")
             found[entry.name] = checked(entry.load(), entry.name), _origin(entry)
         except (Exception, SystemExit) as error:  # whatever others do when they are imported
-            reason = " ".join(str(error).split()) or type(error).__name__
-            line = f"the reader '{entry.name}' of {_origin(entry)} is left out: {reason}; update or uninstall it"
-            print(f"ainerd-hpc: {line}", file=sys.stderr)
-    return found
+            text = " ".join(str(error).split()) or type(error).__name__
+            reason = "it ends the process" if isinstance(error, SystemExit) else text
+            faults.append(f"reader '{entry.name}' of {_origin(entry)}: left out, {reason}; update or uninstall it")
+    return found, faults
 
 
 def _origin(entry: EntryPoint) -> str:

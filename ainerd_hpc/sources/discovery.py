@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from ainerd_hpc.digests import fingerprint
 from ainerd_hpc.errors import ConfigError, ScanError
 from ainerd_hpc.formats.beside import sample_log as logs
 from ainerd_hpc.formats.description import Description
-from ainerd_hpc.formats.registry import FoundScan, reader, with_metadata
+from ainerd_hpc.formats.registry import FoundScan, left_out, reader, with_metadata
 from ainerd_hpc.sources.naming import is_utf8, one_line, scan_ids, stem_of
 from ainerd_hpc.sources.pairing import IMAGES, Images, Partitions, check_given, metadata_paths, only
 from ainerd_hpc.sources.walk import FileRecord, Kind, Stamp, look_at_each, looking, walk
@@ -64,6 +65,8 @@ def discover(
 ) -> Discovery:
     """Find the scans below the source folders with the files that go with them, and the sample log.
 
+    A line on stderr tells of each registered reader that is of no use.
+
     Parameters
     ----------
     known : mapping
@@ -81,6 +84,8 @@ def discover(
         if not root.is_dir():
             raise ConfigError(f"source.path {root}: no such folder; give the folder that holds the scans")
     check_given(source, correct)
+    for fault in left_out():
+        print(f"ainerd-hpc: {fault}", file=sys.stderr)
     with looking():
         found = _found(source, known, correct)
     return select(found, source.select) if source.select else found

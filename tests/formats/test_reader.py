@@ -185,7 +185,7 @@ no-open = toy_formats:NoOpen
 """
 LEFT_OUT = {
     "absent": "module 'toy_formats' has no attribute 'Absent'",
-    "exits": "3",
+    "exits": "it ends the process",
     "imm": "there is one of this name",
     "no-open": "expected open(path) in it, found none or of other arguments",
 }
@@ -206,7 +206,7 @@ def site(tmp_path: Path) -> Path:
 
 def run(archive: Path, source: Path, *site: Path) -> subprocess.CompletedProcess[str]:
     """`ainerd-hpc run --until correlate` in a process of its own."""
-    command = [sys.executable, "-m", "ainerd_hpc.cli", "run", "--until", "correlate", "--executor", "inline"]
+    command = [sys.executable, "-m", "ainerd_hpc.cli", "run", "--until", "correlate", "--executor", "local"]
     command += ["--source", str(source), "--archive", str(archive), "--set", "source.frame_time=0.01 s"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*site, ROOT)))}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -240,7 +240,7 @@ def test_readers_of_another_distribution_are_used_like_those_here(tmp_path: Path
     np.testing.assert_array_equal(maps["dynamic_q_list"], [0.01, 0.02])
     told = [line for line in done.stderr.splitlines() if "left out" in line]
     assert told == [
-        f"ainerd-hpc: the reader '{name}' of toy-formats 1.2 is left out: {reason}; update or uninstall it"
+        f"ainerd-hpc: reader '{name}' of toy-formats 1.2: left out, {reason}; update or uninstall it"
         for name, reason in LEFT_OUT.items()
     ]
     again = run(tmp_path / "archive", tmp_path / "source", site)
@@ -256,7 +256,7 @@ def test_files_are_looked_at_again_when_readers_come_or_go(
     publish_records(archive, [record])
     assert read_records(archive) == {record.path: record}
     monkeypatch.syspath_prepend(site)
-    registry._registered.cache_clear()
+    registry._entries.cache_clear()
     try:
         assert registry.registered() == "fails of toy-formats 1.2, " + ", ".join(
             f"{name} of toy-formats 1.2" for name in ("toy-frames", "toy-maps")
@@ -264,7 +264,7 @@ def test_files_are_looked_at_again_when_readers_come_or_go(
         assert read_records(archive) == {}
     finally:
         monkeypatch.undo()
-        registry._registered.cache_clear()
+        registry._entries.cache_clear()
         for name in ("toy_formats", "toy_exits"):
             sys.modules.pop(name, None)
     assert read_records(archive) == {record.path: record}
