@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -49,7 +48,8 @@ class Discovery:
     sample_log_table: pd.DataFrame
     """What it says, as `formats.beside.sample_log` gives it; without a log, no row and only the column `time`."""
     notes: tuple[str, ...] = ()
-    """A line for everything in the sample log that was not taken, and for scans that it does not cover."""
+    """A line for each registered reader that is of no use, for everything in the sample log that was not taken, and for
+    scans that it does not cover."""
     ignored: tuple[tuple[Path, str], ...] = ()
     """(file, one-line reason): HDF5 files in good order that hold no scan."""
     records: tuple[FileRecord, ...] = ()
@@ -64,8 +64,6 @@ def discover(
     correct: CorrectConfig = _UNCORRECTED,
 ) -> Discovery:
     """Find the scans below the source folders with the files that go with them, and the sample log.
-
-    A line on stderr tells of each registered reader that is of no use.
 
     Parameters
     ----------
@@ -84,8 +82,6 @@ def discover(
         if not root.is_dir():
             raise ConfigError(f"source.path {root}: no such folder; give the folder that holds the scans")
     check_given(source, correct)
-    for fault in left_out():
-        print(f"ainerd-hpc: {fault}", file=sys.stderr)
     with looking():
         found = _found(source, known, correct)
     return select(found, source.select) if source.select else found
@@ -108,7 +104,7 @@ def _found(source: SourceConfig, known: Mapping[Path, FileRecord], correct: Corr
         partitions=tuple(sorted({result.partition for result in results if result.partition})),
         sample_log=sample_log,
         sample_log_table=table,
-        notes=notes,
+        notes=(*left_out(), *notes),
         ignored=tuple((one.path, one_line(one.reason)) for one in records if one.kind is Kind.IGNORED),
         records=tuple(walked),
         dataset=source.dataset,
