@@ -1,7 +1,9 @@
-"""The work of the verb `catalog`: look at source folders, keep what is there as one table, ask it."""
+"""The verb `catalog`: look at source folders, keep what is there as one table, ask it."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ import pandas as pd
 
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.tables import read_table, write_table
+from ainerd_hpc.commands.options import add_debug, archive_of, config_of, count
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_problems, print_rows, size_text
 from ainerd_hpc.errors import ConfigError, QuarantinedError
@@ -20,6 +23,33 @@ from ainerd_hpc.types import Scan
 
 _SHOWN = ("scan_id", "format", "num_frames", "height", "width", "frame_time", "start", "detector", "state", "goes with")
 _PAIRED = ("metadata_file", "partition_file", "dark", "flat")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the folders or the condition, the archive, and where rows go."""
+    parser.usage = "ainerd-hpc catalog (ROOT... | show | query CONDITION) [--archive DIR] [--config FILE] [options]"
+    parser.add_argument("what", nargs="*", metavar="ROOT", help="folders of scans; default: those of the config")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file; not needed with --archive")
+    parser.add_argument("--archive", metavar="DIR", help="folder of the archive: the catalog goes there")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--limit", type=count, default=20, metavar="N", help="rows to show; default: 20")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the chosen rows as .csv or .parquet")
+    add_debug(parser)
+    parser.set_defaults(source=None, executor=None)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make the catalog, show it, or ask it."""
+    task, *words = options.what or [""]
+    if task not in ("show", "query"):
+        if options.what:
+            options.overrides.append(f"source.path={json.dumps(options.what, ensure_ascii=False)}")
+        make(config_of(options))
+        return
+    condition = " ".join(words)
+    if (task == "query") == (not condition):
+        raise ConfigError(f"catalog {task}: expected `catalog show` or `catalog query CONDITION`, found {words}")
+    ask(archive_of(options), condition, options.limit, options.output)
 
 
 def make(config: RunConfig) -> None:

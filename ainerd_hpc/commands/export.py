@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from ainerd_hpc.archive.groups import array, reading_group
 from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.commands.options import add_archive, add_debug, archive_of
 from ainerd_hpc.config import CorrelateConfig
 from ainerd_hpc.console import console, progress, tell
 from ainerd_hpc.correlation.product import C2_SUMS, StoredC2
@@ -42,6 +44,22 @@ class ExportError(AinerdError):
     """Some scans could not be exported; all others are."""
 
     exit_code = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the archive, the format, the scans and where they go."""
+    add_archive(parser)
+    formats = "aps: results that pyXpcsViewer opens; nxxpcs: by the NeXus definition; csv: g2 and fits as tables"
+    parser.add_argument("--format", choices=("aps", "nxxpcs", "csv"), required=True, help=formats)
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a file a scan goes here")
+    parser.add_argument("--scan", action="append", default=[], metavar="ID", help="this scan alone; may be repeated")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    add_debug(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the files."""
+    export(archive_of(options), options.format, options.output.expanduser(), options.scan, options.overwrite)
 
 
 def export(archive: Archive, name: str, output: Path, scan_ids: Collection[str] = (), overwrite: bool = False) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ainerd_hpc.commands.options import add_debug, count
 from ainerd_hpc.console import console
 from ainerd_hpc.errors import ConfigError, ScanError
 from ainerd_hpc.formats.description import Metadata
@@ -42,6 +43,43 @@ class Pixels:
     mask: np.ndarray
     """(y, x) bool, True = use."""
     geometry: Geometry
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the file, the pixels, the geometry, the masks and the bins."""
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--output", type=Path, metavar="FILE", help="the partition file to be made, <scan>_qmap.hdf")
+    task.add_argument("--show", type=Path, metavar="FILE", help="print the bins of a partition file of either layout")
+    parser.add_argument(
+        "--plot", nargs="?", type=Path, const=Path(), metavar="PNG", help="draw it; default: beside FILE"
+    )
+    pixels = parser.add_argument_group("pixels").add_mutually_exclusive_group()
+    pixels.add_argument("--scan", type=Path, metavar="RAWFILE", help="geometry, shape and dead pixels of this scan")
+    pixels.add_argument("--shape", nargs=2, type=count, metavar=("ROWS", "COLUMNS"))
+    geometry = parser.add_argument_group("geometry, instead of what the scan says")
+    geometry.add_argument("--poni", type=Path, metavar="FILE", help="pyFAI's calibration, of a tilted detector too")
+    center = "pixels; a whole number is the middle of a pixel (pyFAI: half a pixel more)"
+    geometry.add_argument("--beam-center", nargs=2, type=float, metavar=("X", "Y"), help=center)
+    for name, unit in {"distance": "m", "energy": "keV", "pixel-size": "m"}.items():
+        geometry.add_argument(f"--{name}", type=float, default=float("nan"), metavar=unit.upper(), help=unit)
+    masks = parser.add_argument_group("masks (EDF, .npy, TIFF, HDF5 as FILE or FILE::DATASET), all of which count")
+    masks.add_argument(
+        "--mask", nargs="+", type=Path, default=[], metavar="FILE", help="not zero: masked (pyFAI, fabio)"
+    )
+    masks.add_argument("--mask-invert", nargs="+", type=Path, default=[], metavar="FILE", help="not zero: used (APS)")
+    bins = parser.add_argument_group("bins")
+    q, phi = bins.add_mutually_exclusive_group(), bins.add_mutually_exclusive_group()
+    q.add_argument("--q-bins", type=count, default=10, metavar="N", help="default: 10")
+    q.add_argument("--q-edges", nargs="+", type=float, metavar="Q", help="1/angstrom")
+    bins.add_argument("--q-range", nargs=2, type=float, metavar=("A", "B"), help="default: of all valid pixels")
+    bins.add_argument("--spacing", choices=("linear", "log"), default="linear", help="of the q bins; default: linear")
+    phi.add_argument("--phi-bins", type=count, default=1, metavar="N", help="default: 1, rings")
+    phi.add_argument("--phi-edges", nargs="+", type=float, metavar="PHI", help="degrees: 0 to the right, 90 upwards")
+    bins.add_argument("--symmetry", type=count, default=1, metavar="N", help="phi is taken modulo 360 / N")
+    bins.add_argument("--static-per-q", type=count, default=10, metavar="N", help="static bins along q; default: 10")
+    bins.add_argument("--static-per-phi", type=count, default=1, metavar="N", help="static bins along phi; default: 1")
+    parser.add_argument("--legacy", action="store_true", help="write the former layout of the APS, /data")
+    add_debug(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -1,0 +1,22 @@
+"""The verb `run`: the whole line, or a part of it."""
+
+from __future__ import annotations
+
+import argparse
+
+from ainerd_hpc.commands.options import add_config, add_part, add_retry, config_of, end_in_order
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the config and the part of the line."""
+    add_config(parser)
+    add_part(parser)
+    add_retry(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the stages that are asked for; what is done already is kept."""
+    from ainerd_hpc.pipeline import Run
+
+    end_in_order()
+    Run(config_of(options), options.first, options.until, options.retry_failed, options.debug).execute()

@@ -1,0 +1,28 @@
+"""The verb `status`: where the archive stands, and the jobs of its stages."""
+
+from __future__ import annotations
+
+import argparse
+
+from ainerd_hpc.commands.options import add_config, config_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the config."""
+    add_config(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print a table of the stages, with their jobs."""
+    from ainerd_hpc.archive.layout import Archive
+    from ainerd_hpc.archive.run_record import last_run
+    from ainerd_hpc.console import console, print_status
+    from ainerd_hpc.pipeline import plan
+    from ainerd_hpc.submission.status import stage_statuses
+
+    config = config_of(options)
+    plans = plan(config)
+    rows, notes = stage_statuses(config.archive, plans)
+    print_status(plans, last_run(Archive(config.archive)), rows)
+    for note in notes:
+        console.print(note, markup=False)
