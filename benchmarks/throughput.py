@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ainerd_hpc.archive.journal import Journal
-from ainerd_hpc.config import RunConfig, load
+from ainerd_hpc.config import RunConfig
 from ainerd_hpc.executors import open_executor
+from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import line_of
 from ainerd_hpc.sources.discovery import discover
 from ainerd_hpc.sources.shared_products import publish_shared

@@ -7,9 +7,10 @@ import jsonschema
 import pytest
 import yaml
 
-from ainerd_hpc.config import MapsConfig, RunConfig, TrainConfig, load, parse_duration
+from ainerd_hpc.config import MapsConfig, RunConfig, TrainConfig, parse_duration
 from ainerd_hpc.digests import digest
 from ainerd_hpc.errors import ConfigError
+from ainerd_hpc.loading import load
 from tests.support.config_reference import reference
 from tests.support.places import ROOT
 

@@ -16,7 +16,8 @@ import yaml
 
 from ainerd_hpc import __version__, errors
 from ainerd_hpc.cli import main
-from ainerd_hpc.config import RunConfig, load
+from ainerd_hpc.config import RunConfig
+from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import Run
 from tests.support.config_reference import reference
 from tests.support.generated_docs import PARTS, with_current_part

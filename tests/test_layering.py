@@ -18,7 +18,7 @@ LAYERS = [
     {"errors", "types"},
     {"kernels"},
     {"models"},
-    {"config", "digests", "publishing", "versions", "console"},
+    {"config", "loading", "digests", "publishing", "versions", "console"},
     {"site"},
     {"formats"},
     {"archive"},
@@ -43,7 +43,7 @@ DOORS = {
     "lightning": {"training"},
     "umap": {"kernels"},
     "hdbscan": {"kernels"},
-    "pydantic": {"config", "digests", "site"},
+    "pydantic": {"config", "loading", "digests", "site"},
 }
 """Who alone may import a library, anywhere in a file: a module, or a package with all that is in it."""
 

@@ -24,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Examine the machine, or answer as a job of an examination."""
-    from ainerd_hpc.config import load
     from ainerd_hpc.doctor.examination import examine
     from ainerd_hpc.doctor.node import answer
+    from ainerd_hpc.loading import load
     from ainerd_hpc.site.site_file import load_site
 
     if options.node:

@@ -52,7 +52,7 @@ def add_retry(parser: argparse.ArgumentParser) -> None:
 
 def config_of(options: argparse.Namespace, site: Path | None = None) -> RunConfig:
     """The config with what the options of `add_config` say, and with a site."""
-    from ainerd_hpc.config import load
+    from ainerd_hpc.loading import load
 
     given = {
         "source.path": options.source,
@@ -67,7 +67,7 @@ def config_of(options: argparse.Namespace, site: Path | None = None) -> RunConfi
 def archive_of(options: argparse.Namespace) -> Archive:
     """The archive that is meant, where nothing else of the config matters."""
     from ainerd_hpc.archive.layout import Archive
-    from ainerd_hpc.config import load
+    from ainerd_hpc.loading import load
 
     if not (options.config or options.archive):
         raise ConfigError(f"{options.verb}: expected a config or an archive, found neither; give --archive DIR")
@@ -83,10 +83,10 @@ def count(text: str) -> int:
 
 def share(text: str) -> tuple[int, int]:
     """`3/8`: the third of eight shares; argparse names the option."""
-    number, numshares = (count(part) for part in text.split("/"))
-    if number > numshares:
+    number, num_shares = (count(part) for part in text.split("/"))
+    if number > num_shares:
         raise ValueError
-    return number, numshares
+    return number, num_shares
 
 
 class Terminated(BaseException):

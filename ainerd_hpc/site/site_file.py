@@ -8,8 +8,9 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, ByteSize, Field, PositiveInt, ValidationInfo, field_validator
 
-from ainerd_hpc.config import Duration, Section, UserPath, load_as, parse_duration
+from ainerd_hpc.config import Duration, Section, UserPath, parse_duration
 from ainerd_hpc.errors import ConfigError
+from ainerd_hpc.loading import load_as
 
 Kind = Literal["array", "ddp", "single"]
 """Kind of a job: a stage (or a share of it) on the workers of a node; training; one process on one fat node."""

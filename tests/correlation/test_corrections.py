@@ -15,11 +15,11 @@ import pytest
 from ainerd_hpc.archive.groups import reading_group
 from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.layout import Archive
-from ainerd_hpc.config import load
 from ainerd_hpc.correlation.bad_frames import REASONS
 from ainerd_hpc.correlation.memory import Split
 from ainerd_hpc.errors import ConfigError, PlanError, QuarantinedError
 from ainerd_hpc.formats.hdf5.frames import Hdf5Frames
+from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import Run, line_of
 from ainerd_hpc.simulate import write_scan, write_shared_files
 from ainerd_hpc.sources.discovery import discover

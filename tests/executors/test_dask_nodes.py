@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ainerd_hpc.config import ExecutorConfig, load
+from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.errors import AinerdError, SubmissionError
 from ainerd_hpc.executors import Workers, elastic, open_executor, running
+from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import Run
 from ainerd_hpc.types import Task
 from tests.conftest import digests

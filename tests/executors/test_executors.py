@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ainerd_hpc.config import ExecutorConfig, load
+from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.errors import AinerdError, ConfigError
 from ainerd_hpc.executors import Executor, Workers, elastic, open_executor
 from ainerd_hpc.executors.protection import security_files
 from ainerd_hpc.executors.through_dask import Fixed
 from ainerd_hpc.executors.worker_jobs import python_of, worker_cluster
+from ainerd_hpc.loading import load
 from ainerd_hpc.site.site_file import SiteConfig
 from ainerd_hpc.site.workers import Sizing, worker_memory, worker_sizing
 from ainerd_hpc.types import Task, TaskResult

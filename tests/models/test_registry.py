@@ -11,8 +11,9 @@ from torch import nn
 from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.tables import read_table
-from ainerd_hpc.config import RunConfig, TrainConfig, load
+from ainerd_hpc.config import RunConfig, TrainConfig
 from ainerd_hpc.errors import AinerdError, ConfigError
+from ainerd_hpc.loading import load
 from ainerd_hpc.models.embedding import decode_latents, embed
 from ainerd_hpc.models.model import Model
 from ainerd_hpc.models.network import Network

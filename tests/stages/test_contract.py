@@ -11,8 +11,9 @@ import pytest
 
 from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.tables import table_bytes, write_table
-from ainerd_hpc.config import RunConfig, load
+from ainerd_hpc.config import RunConfig
 from ainerd_hpc.formats.beside import sample_log
+from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import find_scans, line_of, nothing_found, stage_names
 from ainerd_hpc.sources.discovery import Discovery
 from ainerd_hpc.stages.line import Line

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ainerd_hpc.config import RunConfig, SimulateConfig, load
+from ainerd_hpc.config import RunConfig, SimulateConfig
+from ainerd_hpc.loading import load
 from ainerd_hpc.simulate import write_shared_files
 from tests.support.places import GOLDEN
 

@@ -20,7 +20,8 @@ import pytest
 import torch
 import yaml
 
-from ainerd_hpc.config import TrainConfig, load
+from ainerd_hpc.config import TrainConfig
+from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import Run
 from ainerd_hpc.training import SourceRecipe, fit
 from tests.conftest import digests

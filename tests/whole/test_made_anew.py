@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ainerd_hpc.archive.tables import read_table
-from ainerd_hpc.config import RunConfig, load
+from ainerd_hpc.config import RunConfig
+from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import Run
 from tests.conftest import digests
 from tests.support.golden_archive import write_golden, write_imm

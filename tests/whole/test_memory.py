@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from ainerd_hpc.config import SimulateConfig, load
+from ainerd_hpc.config import SimulateConfig
+from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import Run
 from ainerd_hpc.simulate import write_scan, write_shared_files
 from ainerd_hpc.types import PROCESS_BYTES
@@ -20,7 +21,7 @@ from tests.formats import test_imm as imm
 
 SCRIPT = """
 import ctypes, sys
-from ainerd_hpc.config import load
+from ainerd_hpc.loading import load
 from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.formats.beside import sample_log
 from ainerd_hpc.stages.line import Line

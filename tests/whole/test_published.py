@@ -8,7 +8,7 @@ import pytest
 
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.tables import read_table
-from ainerd_hpc.config import load
+from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import Run
 from tests.support.places import ROOT, SHARED
 

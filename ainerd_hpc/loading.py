@@ -1,0 +1,117 @@
+"""From a YAML file to what it says, checked, with the line of every mistake."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ainerd_hpc.config import RunConfig
+from ainerd_hpc.errors import ConfigError
+
+Loaded = TypeVar("Loaded", bound=BaseModel)
+_FLAGS = {"archive": "--archive DIR", "source": "--source FOLDER"}
+"""Arguments of the command that set what has no default."""
+
+
+def load(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a config file and apply overrides.
+
+    Parameters
+    ----------
+    path : Path or None
+        YAML file; None starts from the defaults, so that the overrides must give `archive` and `source.path`.
+    overrides : sequence of str
+        "key.subkey=value", the value in YAML notation.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file, line, key and the nearest key that exists.
+    """
+    return load_as(RunConfig, path, overrides)
+
+
+def load_as(model: type[Loaded], path: Path | None, overrides: Sequence[str] = ()) -> Loaded:
+    """As `load`, for another kind of file."""
+    data, lines = _read_yaml(path) if path else ({}, {})
+    for override in overrides:
+        _apply_override(data, override)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path, lines, model)) from None
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The parsed file, and the line of every dotted key in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        data, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the config: {error}; check the path") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict) or not isinstance(tree, yaml.MappingNode):
+        raise ConfigError(f"{path}: expected a mapping such as 'archive: my_archive', found {type(data).__name__}")
+    lines: dict[str, int] = {}
+    _collect_lines(tree, "", lines)
+    return data, lines
+
+
+def _collect_lines(node: yaml.MappingNode, prefix: str, lines: dict[str, int]) -> None:
+    for key, value in node.value:
+        dotted = f"{prefix}{key.value}"
+        lines[dotted] = key.start_mark.line + 1
+        if isinstance(value, yaml.MappingNode):
+            _collect_lines(value, f"{dotted}.", lines)
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: expected key=value, e.g. --set train.epochs=5")
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = data.setdefault(parent, {})
+        if child is None:
+            child = data[parent] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override}: '{parent}' is a value, not a section")
+        data = child
+    try:
+        data[last] = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):
+        data[last] = value
+
+
+def _explain(error: ValidationError, path: Path | None, lines: Mapping[str, int], model: type[BaseModel]) -> str:
+    """One line for the first mistake, with the number of the others."""
+    first = error.errors()[0]
+    keys = [str(part) for part in first["loc"]]
+    known = [".".join(keys[:depth]) for depth in range(len(keys), 0, -1)]
+    line = next((lines[key] for key in known if key in lines), None)
+    where = f"{path or 'arguments'}{f', line {line}' if line else ''}"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    key = ".".join(keys)
+    if first["type"] == "extra_forbidden":
+        return f"{where}: unknown key '{key}'{_suggest(keys, model)}{more}"
+    if first["type"] == "missing":
+        given = f"give it in the config or as {_FLAGS[keys[0]]}" if keys[0] in _FLAGS else "give it in the file"
+        return f"{where}: '{key}' is missing; {given}{more}"
+    return f"{where}: '{key}': {first['msg'].removeprefix('Value error, ')}, found {first['input']!r}{more}"
+
+
+def _suggest(keys: Sequence[str], model: Any) -> str:
+    """The nearest key of the section that the unknown one stands in, or the list of them."""
+    section = model
+    for key in keys[:-1]:
+        section = section.model_fields[key].annotation
+        section = next((arg for arg in getattr(section, "__args__", ()) if arg is not type(None)), section)
+    names = list(section.model_fields)
+    near = difflib.get_close_matches(keys[-1], names, n=1)
+    return f"; did you mean '{near[0]}'?" if near else f"; the keys here are {', '.join(names)}"
