@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
 from ainerd_hpc import __version__
 from ainerd_hpc.archive.journal import Journal, record
 from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.archive.lock import Lock
 from ainerd_hpc.archive.run_record import RunRecord
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_summary, progress, size_text
@@ -170,6 +172,14 @@ def _existing(path: Path) -> Path:
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
+class _Work(NamedTuple):
+    """What stages run with, from the moment when the archive is locked."""
+
+    lock: Lock
+    journal: Journal
+    workers: Workers
+
+
 @dataclass
 class Run:
     """One execution of the line (or a part of it) over an archive."""
@@ -198,20 +208,20 @@ class Run:
         """
         names = stage_names(self.config, self.first, self.until)
         self._announce(names)
-        self.journal = Journal(self.config.archive)
+        journal = Journal(self.config.archive)
         if self.retry_failed:
-            self.journal.forget(names)
+            journal.forget(names)
         found = survey(self.config)
-        self._check(names, line_of(self.config, self.journal, found), found)
-        with self._at_work() as workers:
+        self._check(names, line_of(self.config, journal, found), found)
+        with self._at_work(journal) as work:
             if self.retry_failed:
-                self.journal.forgive(names)
+                journal.forgive(names)
             self.archive.sweep()
-            problems = self._stages(names, workers)
-            self._lock.check()
+            problems = self._stages(names, work)
+            work.lock.check()
             self.archive.sweep()  # workers that outlived a killed client may have left files since
             self.record.write("quarantined" if problems else "done")
-        self._conclude(names, problems)
+        self._conclude(names, problems, journal)
         return self.reports
 
     def execute_share(self, number: int, num_shares: int) -> None:
@@ -236,20 +246,20 @@ class Run:
         if create(name, self.config).shape is not Shape.ARRAY:
             raise ConfigError(f"{name}: has one task, which cannot be shared; run `ainerd-hpc {name}`")
         self._announce([f"{name}, share {number} of {num_shares}"])
-        self.journal = Journal(self.config.archive)
-        with self._at_work(shared=True) as workers:
+        journal = Journal(self.config.archive)
+        with self._at_work(journal, shared=True) as work:
             began = time.perf_counter()
             found = survey(self.config)
-            line = line_of(self.config, self.journal, found)
+            line = line_of(self.config, journal, found)
             stage, (*before, planned) = line.stage(name), self._check(names, line, found)
             scans = _without(found.scans, [*found.problems, *(p for plan in before for p in plan.quarantined)])
             mine = _share(line.tasks(name, scans), number, num_shares)
             tasks = tuple(task for task in planned.tasks if task.key in mine)
             planned = replace(planned, tasks=tasks, num_done=len(mine) - len(tasks))
-            results = list(self._results(stage, planned, workers))
+            results = list(self._results(stage, planned, work))
             failed = _failed(stage, results)
-            self._lock.check()
-            self.journal.note_failures(name, failed)
+            work.lock.check()
+            journal.note_failures(name, failed)
             self.reports.append(_report(name, planned, results, len(failed), time.perf_counter() - began))
             self.record.write("quarantined" if failed else "done")
         print_summary(self.reports, failed)
@@ -257,14 +267,14 @@ class Run:
             raise QuarantinedError(f"{name}: {len(failed)} scans failed; the run that finishes it sets them aside")
 
     @contextlib.contextmanager
-    def _at_work(self, shared: bool = False) -> Iterator[Workers]:
+    def _at_work(self, journal: Journal, shared: bool = False) -> Iterator[_Work]:
         """Hold the lock, give the workers, and leave a record however the work ends."""
         with (
-            self.archive.locked(shared) as self._lock,
+            self.archive.locked(shared) as lock,
             self.record.kept(),
             Workers(self.config.executor, self.record.folder) as workers,
         ):
-            yield workers
+            yield _Work(lock, journal, workers)
 
     def _announce(self, names: Sequence[str]) -> None:
         console.print(f"ainerd-hpc {__version__}: {' -> '.join(names)}", style="bold")
@@ -277,14 +287,14 @@ class Run:
         check([planned for planned in plans if planned.stage in names], self.config)
         return plans
 
-    def _stages(self, names: Sequence[str], workers: Workers) -> list[Problem]:
+    def _stages(self, names: Sequence[str], work: _Work) -> list[Problem]:
         """Run the stages in order and give the problems of the whole line up to the last of them."""
         if SIMULATE in names:
-            self._stage(SIMULATE, line_of(self.config, self.journal, nothing_found()), [], workers)
+            self._stage(SIMULATE, line_of(self.config, work.journal, nothing_found()), [], work)
         if names[-1] == SIMULATE:
             return []
         found = find_scans(self.config)
-        line = line_of(self.config, self.journal, found)
+        line = line_of(self.config, work.journal, found)
         self._tell(found)
         publish_shared(self.archive, found)
         scans, problems = _without(found.scans, found.problems), list(found.problems)
@@ -293,7 +303,7 @@ class Run:
                 continue
             if name in names:
                 known = found.problems if name == INGEST else ()
-                problems += _new(self._stage(name, line, scans, workers, known), problems)
+                problems += _new(self._stage(name, line, scans, work, known), problems)
             else:
                 problems += line.plan(name, scans).quarantined
             scans = _without(scans, problems)
@@ -312,18 +322,18 @@ class Run:
             console.print(f"left aside: {reason}", style="yellow", markup=False)
 
     def _stage(
-        self, name: str, line: Line, scans: list[Scan], workers: Workers, known: Sequence[Problem] = ()
+        self, name: str, line: Line, scans: list[Scan], work: _Work, known: Sequence[Problem] = ()
     ) -> list[Problem]:
         """Run one stage and give its problems, old and new."""
         began, stage = time.perf_counter(), line.stage(name)
         console.print(f"[bold]{name}[/]: {STAGES[name].purpose}")
         planned = line.plan(name, scans)
         check([planned], self.config)
-        results = list(self._results(stage, planned, workers))
+        results = list(self._results(stage, planned, work))
         problems = [*planned.quarantined, *known, *_failed(stage, results)]
-        self._lock.check()
+        work.lock.check()
         if stage.quarantines:
-            self.journal.quarantine(stage.name, problems)
+            work.journal.quarantine(stage.name, problems)
         left = _without(scans, problems)
         if problems and not left:
             first = problems[0].reason
@@ -333,17 +343,17 @@ class Run:
         self.record.write("running")
         return problems
 
-    def _conclude(self, names: Sequence[str], problems: Sequence[Problem]) -> None:
+    def _conclude(self, names: Sequence[str], problems: Sequence[Problem], journal: Journal) -> None:
         print_summary(self.reports, problems)
         if names[-1] == "report":
             console.print(f"The map: {self.archive.report_path.resolve()}", style="bold green", markup=False)
         if problems:
             raise QuarantinedError(
                 f"{len({p.scan_id for p in problems})} scans are in quarantine, all others are done; "
-                f"see {self.journal.quarantine_path}, mend the scans and run again"
+                f"see {journal.quarantine_path}, mend the scans and run again"
             )
 
-    def _results(self, stage: Stage, planned: Plan, workers: Workers) -> Iterator[TaskResult]:
+    def _results(self, stage: Stage, planned: Plan, work: _Work) -> Iterator[TaskResult]:
         if not planned.tasks:
             return
         stage.run_id = self.record.run_id
@@ -351,9 +361,9 @@ class Run:
         if planned.shape is not Shape.ARRAY:
             yield stage.run_task(planned.tasks[0])
             return
-        with progress(stage.name, len(planned.tasks)) as advance, self._ended_in_order(planned):
-            for result in workers.map(stage.run_task, planned.tasks):
-                self._lock.check()
+        with progress(stage.name, len(planned.tasks)) as advance, _ended_in_order(work.journal, planned):
+            for result in work.workers.map(stage.run_task, planned.tasks):
+                work.lock.check()
                 advance(f"{result.key}: {result.reason}" if result.reason else "")
                 if result.trace and self.debug:
                     console.print(result.trace, markup=False)
@@ -363,15 +373,16 @@ class Run:
                     raise AinerdError(f"{stage.name}: {result.key}: {result.reason}")
                 yield result
 
-    @contextlib.contextmanager
-    def _ended_in_order(self, planned: Plan) -> Iterator[None]:
-        """Tasks of workers that end with this run, because it is asked to, do not count as killed."""
-        try:
-            yield
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                self.journal.note_interrupted(planned.stage, planned.tasks)
-            raise
+
+@contextlib.contextmanager
+def _ended_in_order(journal: Journal, planned: Plan) -> Iterator[None]:
+    """Tasks of workers that end with this run, because it is asked to, do not count as killed."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            journal.note_interrupted(planned.stage, planned.tasks)
+        raise
 
 
 def _new(problems: Sequence[Problem], known: Sequence[Problem]) -> list[Problem]:
