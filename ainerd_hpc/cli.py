@@ -16,7 +16,7 @@ from ainerd_hpc.stages.registry import STAGES
 VERBS: Mapping[str, tuple[str, str]] = {
     "run": ("run", "the whole line, or a part of it; goes on where it stopped"),
     **{stage: ("stage", text) for stage, (_, text) in STAGES.items()},
-    "plan": ("plan", "what is left to do: tasks, bytes, memory"),
+    "plan": ("plan", "what is left to do: tasks, bytes, memory, time"),
     "status": ("status", "where the archive stands, and the jobs of its stages"),
     "submit": ("submit", "the whole line, or a part of it, to a batch system"),
     "doctor": ("doctor", "check a site in a minute: each line says what to do"),

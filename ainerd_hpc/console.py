@@ -31,6 +31,14 @@ def size_text(num_bytes: float) -> str:
     return f"{num_bytes:.0f} {unit}" if unit == "B" or num_bytes >= 100 else f"{num_bytes:.1f} {unit}"
 
 
+def time_text(seconds: float) -> str:
+    """`3.2 min`: seconds, minutes, hours or days."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for number, column in enumerate(columns):
@@ -39,14 +47,30 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def print_plans(plans: Sequence[Plan], allowed: Sequence[int]) -> None:
-    """The plan: tasks, bytes and projected peak memory of every stage."""
-    table = _table("Plan", "stage", "shape", "done", "to do", "quarantined", "read", "write <=", "peak <=", "allowed")
+    """The plan: tasks, bytes, projected peak memory and predicted time of every stage; and of all."""
+    columns = ("done", "to do", "quarantined", "read", "write <=", "peak <=", "allowed", "task time", "core-hours")
+    table = _table("Plan", "stage", "shape", *columns)
     for plan, memory in zip(plans, allowed, strict=True):
         num_todo, num_bad = len(plan.tasks), len(plan.quarantined)
         counts = (str(plan.num_done), str(num_todo), str(num_bad))
         sizes = tuple(size_text(number) for number in (plan.read_bytes, plan.write_bytes, plan.peak_bytes, memory))
-        table.add_row(plan.stage, plan.shape.value, *counts, *(sizes if num_todo else ("-",) * 4))
+        table.add_row(plan.stage, plan.shape.value, *counts, *(sizes if num_todo else ("-",) * 4), *_time_texts([plan]))
+    sums = size_text(sum(plan.read_bytes for plan in plans)), size_text(sum(plan.write_bytes for plan in plans))
+    table.add_row("all", "", "", str(sum(len(plan.tasks) for plan in plans)), "", *sums, "", "", *_time_texts(plans))
     console.print(table)
+
+
+def _time_texts(plans: Sequence[Plan]) -> tuple[str, str]:
+    """Predicted time of the tasks of these plans one after the other, and their core-hours."""
+    seconds, core_hours = sum(plan.seconds for plan in plans), sum(plan.core_hours for plan in plans)
+    return (time_text(seconds), f"{core_hours:.2g}") if seconds else ("-", "-")
+
+
+def print_predictions(reports: Iterable[StageReport]) -> None:
+    """One line: how far off the last predictions were, by stage; none where there is nothing to compare."""
+    ratios = [f"{report.stage} {report.off_by:.2g}" for report in reports if report.predicted_seconds]
+    if ratios:
+        console.print(f"tasks of the last runs took, of the predicted time: {', '.join(ratios)}")
 
 
 def print_status(plans: Sequence[Plan], last_run: str, stage_statuses: Sequence[StageStatus] = ()) -> None:
@@ -64,12 +88,15 @@ def print_status(plans: Sequence[Plan], last_run: str, stage_statuses: Sequence[
 
 def print_summary(reports: Sequence[StageReport], problems: Sequence[Problem]) -> None:
     """What a run did, stage by stage, and what is in quarantine: one screen."""
-    table = _table("Summary", "stage", "made", "kept", "quarantined", "seconds", "written", "figures")
+    table = _table(
+        "Summary", "stage", "made", "kept", "quarantined", "seconds", "of tasks", "predicted", "written", "figures"
+    )
     table.columns[-1].no_wrap = False  # so that this one is cut where the screen is full
     for report in reports:
         figures = ", ".join(f"{name} {value:.4g}" for name, value in report.figures.items())
         counts = (str(report.num_done), str(report.num_kept), str(report.num_quarantined))
-        sizes = (f"{report.seconds:.1f}", size_text(report.bytes_written))
+        times = f"{report.task_seconds:.1f}", f"{report.predicted_seconds:.1f}" if report.predicted_seconds else "-"
+        sizes = (f"{report.seconds:.1f}", *times, size_text(report.bytes_written))
         table.add_row(report.stage, *counts, *sizes, Text(figures, no_wrap=True, overflow="ellipsis"))
     console.print(table, width=_SCREEN)
     print_problems(problems)

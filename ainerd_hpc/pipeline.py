@@ -359,7 +359,7 @@ class Run:
         stage.run_id = self.record.run_id
         stage.prepare(planned.tasks)
         if planned.shape is not Shape.ARRAY:
-            yield stage.run_task(planned.tasks[0])
+            yield stage.run_task(planned.tasks[0].as_queued())
             return
         with progress(stage.name, len(planned.tasks)) as advance, _ended_in_order(work.journal, planned):
             for result in work.workers.map(stage.run_task, planned.tasks):
@@ -424,5 +424,6 @@ def _report(stage: str, planned: Plan, results: Sequence[TaskResult], num_bad: i
     for result in made:
         for name, value in result.figures.items():
             figures[name] = figures.get(name, 0.0) + value
-    written = sum(result.bytes_written for result in made)
-    return StageReport(stage, len(made), planned.num_done, num_bad, seconds, written, figures)
+    written, keys = sum(result.bytes_written for result in made), {result.key for result in made}
+    times = sum(result.seconds for result in made), sum(task.seconds for task in planned.tasks if task.key in keys)
+    return StageReport(stage, len(made), planned.num_done, num_bad, seconds, written, figures, *times)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -120,6 +121,32 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """How much a task has to do, from metadata; the cost model turns it into seconds. What it has none of is 0."""
+
+    num_frames: int = 0
+    num_pixels: int = 0
+    """Pixels of a frame that the task takes: all of them, or those of its q-bins."""
+    num_read: int = 0
+    """Counts that are read, all pixels of all frames; again where they are read more than once."""
+    form: str = "auto"
+    """How the counts are kept, as in `ingest.form`."""
+    is_corrected: bool = False
+    """Whether the counts are no whole numbers."""
+    num_q_bins: int = 0
+    density: float = float("nan")
+    """Events per pixel and frame, estimated; NaN where nothing tells."""
+    num_products: int = 0
+    """Entries of C2 that are computed, of one q-bin."""
+    num_maps: int = 0
+    num_entries: int = 0
+    """Entries of C2 in all windows together that are made into maps, or shown."""
+    num_epochs: int = 0
+    network: str = ""
+    """Name of the network that the maps go through."""
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A unit of work of one stage: it makes one product."""
 
@@ -132,11 +159,22 @@ class Task:
     read_bytes: int
     write_bytes: int
     args: Mapping[str, Any] = field(default_factory=dict)
+    load: Load = Load()
+    threads: int = 1
+    """Threads that work on it at a time, in all its processes together."""
+    seconds: float = 0.0
+    """Predicted time on this machine, with these threads; 0 where nothing is known."""
+    queued: float | None = None
+    """When it was handed to an executor, s since the epoch; None before."""
 
     @property
     def scan_id(self) -> str:
         """Of the scan that the task is about; its key, or what stands before a slash in it."""
         return self.key.partition("/")[0]
+
+    def as_queued(self) -> Task:
+        """The same task, handed to an executor now."""
+        return replace(self, queued=time.time())
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +221,16 @@ class Plan:
         return sum(task.write_bytes for task in self.tasks)
 
     @property
+    def seconds(self) -> float:
+        """Predicted time of all tasks, one after the other."""
+        return sum(task.seconds for task in self.tasks)
+
+    @property
+    def core_hours(self) -> float:
+        """Predicted time that all tasks together hold a core."""
+        return sum(task.seconds * task.threads for task in self.tasks) / 3600
+
+    @property
     def peak_bytes(self) -> int:
         """Largest projected memory of a worker process, with its own base."""
         return max((task.peak_bytes for task in self.tasks), default=0) + PROCESS_BYTES if self.tasks else 0
@@ -199,8 +247,18 @@ class StageReport:
     """Products that were already there and current."""
     num_quarantined: int
     seconds: float
+    """From the plan to the end, with all workers."""
     bytes_written: int
     figures: Mapping[str, float] = field(default_factory=dict)
+    task_seconds: float = 0.0
+    """Time of all tasks made in this run, one after the other."""
+    predicted_seconds: float = 0.0
+    """The same, as it was predicted."""
+
+    @property
+    def off_by(self) -> float:
+        """How many times as long as predicted the tasks took; NaN where none was predicted, or none was made."""
+        return self.task_seconds / self.predicted_seconds if self.predicted_seconds else float("nan")
 
 
 @dataclass(frozen=True, slots=True)

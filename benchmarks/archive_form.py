@@ -28,7 +28,7 @@ from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.formats.frames.aps import ApsHdf5
 from ainerd_hpc.kernels.choice import EVENTS
 from ainerd_hpc.kernels.counts import Events
-from ainerd_hpc.site.calibration import least_seconds
+from ainerd_hpc.scaling.measure import least_seconds
 from benchmarks import photons
 
 _CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")

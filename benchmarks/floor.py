@@ -17,7 +17,7 @@ import numba
 import numpy as np
 from dectris.compression import decompress
 
-from ainerd_hpc.site.calibration import least_seconds
+from ainerd_hpc.scaling.measure import least_seconds
 from benchmarks import photons
 from benchmarks.sides import scan_of
 

@@ -25,6 +25,7 @@ LAYERS = [
     {"simulate", "report"},
     {"sources", "training", "executors"},
     {"correlation"},
+    {"scaling"},
     {"stages"},
     {"pipeline"},
     {"submission", "doctor", "commands"},

@@ -4,12 +4,17 @@ Every process appends to a journal of its own, `journal/<host>-<pid>.jsonl`, whi
 object with an `event` and the `time` (s since the epoch, by the clock of that host):
 
 - `started`: the process works for a run from here on: run, role (client or worker), host, pid, job, nodes, versions...
-- `begun`: it begins a task (stage, key, digest)
-- `done`: the product of the task is published: seconds, bytes_read (of its inputs, as planned), bytes_written,
-  peak_bytes (of the process, since it started)
-- `failed`: the task ended with an error, its reason
+- `begun`: it begins a task (stage, key, digest), queued then
+- `done`: the product of the task is published: queued, predicted_seconds, seconds, bytes_written, and what the process
+  used
+- `failed`: the task ended with an error: its reason, and what the process used
 - `interrupted`: the task was ended in order, in the middle; or a run forgives what is open
 - `lost`: the client gave up waiting for the task, since processes that ran it ended again and again
+
+What the process used: began, ended (s since the epoch by the clock of the worker's host; queued is by that of the
+client's), cpu_seconds (of all its threads and ended children), bytes_read (truly, from the disk or its cache; where the
+system does not tell, as planned), peak_before_bytes and peak_bytes (of the process since it started, before the task
+and after). Lines of earlier versions lack some of these.
 
 `done`, `failed` and `interrupted` each end one `begun` of the same task; a `begun` that nothing ends is of a process
 that was killed (or is at work), and `lost` does not change that. A task to which it happens again and again is set

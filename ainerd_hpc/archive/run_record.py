@@ -25,7 +25,10 @@ from ainerd_hpc.versions import versions
 
 _EXIT_CODES: Mapping[str, int | None] = {"running": None, "done": 0, "failed": 1, "quarantined": 3, "interrupted": 130}
 """Exit codes of the process, by the state of its run; an error may have another one."""
-_SIZES = ("bytes_read", "bytes_written")
+_SUMS = ("bytes_read", "bytes_written", "cpu_seconds")
+"""What the journal tells of each task, and the record of each stage and of the run."""
+_RECORDS_READ = 100
+"""A stage in many shares leaves a record of each."""
 
 
 class RunRecord:
@@ -99,7 +102,7 @@ def _where_and_what(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:
         "nodes": sorted(tally.nodes | {socket.gethostname(), *(found.nodes if found else ())}),
         "processes": tally.processes,
         "tasks": {stage: dict(numbers) for stage, numbers in tally.tasks.items()},
-        **{size: sum(numbers[size] for numbers in tally.tasks.values()) for size in _SIZES},
+        **{name: sum(numbers[name] for numbers in tally.tasks.values()) for name in _SUMS},
     }
 
 
@@ -120,10 +123,20 @@ class _Tally:
             return
         numbers, event = self.tasks[entry["stage"]], entry["event"]
         name = hash((entry["stage"], event, entry["key"]))
-        numbers.update({size: entry.get(size, 0) for size in _SIZES})
+        numbers.update({name: entry.get(name, 0) for name in _SUMS})
         numbers["retried"] += event == "begun" and name in self._seen
         numbers[event] += name not in self._seen
         self._seen.add(name)
+
+
+def last_reports(archive: Archive) -> list[StageReport]:
+    """What each stage did when it last made something, as far as the newest records tell."""
+    reports: dict[str, StageReport] = {}
+    for path in sorted((archive.root / "runs").glob("*.json"))[-_RECORDS_READ:]:
+        for entry in json.loads(path.read_text(encoding="utf-8"))["stages"]:
+            if entry["num_done"]:
+                reports[entry["stage"]] = StageReport(**entry)
+    return list(reports.values())
 
 
 def last_run(archive: Archive) -> str:

@@ -92,7 +92,7 @@ class Inline:
 
     def map(self, function: TaskFunction, tasks: Sequence[Task]) -> Iterator[TaskResult]:
         for task in tasks:
-            packed = pack(function, task)
+            packed = pack(function, task.as_queued())
             if isinstance(packed, Packed):
                 yield unpack(run_packed(packed, self._threads, os.getcwd()))
             else:

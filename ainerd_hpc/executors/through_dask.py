@@ -124,7 +124,7 @@ class Dask:
             while waiting or futures:
                 self._backing.want(len(waiting) + len(futures))
                 while waiting and len(futures) < self._room():
-                    packed = pack(function, task := waiting.popleft())
+                    packed = pack(function, task := waiting.popleft().as_queued())
                     if isinstance(packed, TaskResult):
                         yield packed
                         continue

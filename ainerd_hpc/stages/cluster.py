@@ -14,7 +14,7 @@ from ainerd_hpc.digests import digest
 from ainerd_hpc.kernels import clusters
 from ainerd_hpc.sources.catalog import sample_columns
 from ainerd_hpc.stages.contract import Before, Stage
-from ainerd_hpc.types import Scan, Shape, Task
+from ainerd_hpc.types import Load, Scan, Shape, Task
 
 
 class Cluster(Stage):
@@ -36,7 +36,8 @@ class Cluster(Stage):
         num_maps = count_maps(self.config, scans)
         # UMAP compares all pairs below 4096 points, and keeps neighbour lists above.
         peak = 2 * 8 * min(num_maps, 4096) ** 2 + 20_000 * num_maps + 2**29
-        yield Task(self.config.model.name, before.of_all(self.name, scans), peak, num_maps * 500, num_maps * 300)
+        task_digest, load = before.of_all(self.name, scans), Load(num_maps=num_maps)
+        yield Task(self.config.model.name, task_digest, peak, num_maps * 500, num_maps * 300, load=load)
 
     def work(self, task: Task) -> Mapping[str, float]:
         config = self.config.cluster

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import ClassVar, Protocol
 
 from ainerd_hpc.archive.journal import Journal, record, start
 from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.archive.usage import Usage
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.digests import digest
 from ainerd_hpc.errors import AinerdError
@@ -106,22 +106,22 @@ class Stage(ABC):
 
     def run_task(self, task: Task) -> TaskResult:
         """Do one task and note it in the journal."""
-        began = time.perf_counter()
+        began, usage = time.perf_counter(), Usage()
         root, entry = self.archive.root, (self.name, task.key, task.digest)
         start(root, self.run_id, "worker", self.config.executor.threads)
-        record(root, "begun", *entry)
+        record(root, "begun", *entry, queued=task.queued)
         try:
             figures = self.work(task)
         except BaseException as error:
             with contextlib.suppress(OSError):  # the disk may be full
                 if isinstance(error, Exception):
-                    record(root, "failed", *entry, reason=_reason(error))
+                    record(root, "failed", *entry, reason=_reason(error), **usage.figures(task.read_bytes))
                 else:
                     record(root, "interrupted", *entry)
             raise
         seconds, size = round(time.perf_counter() - began, 3), self.product(task.key).stat().st_size
-        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        record(root, "done", *entry, seconds=seconds, bytes_read=task.read_bytes, bytes_written=size, peak_bytes=peak)
+        used = {"seconds": seconds, "bytes_written": size, **usage.figures(task.read_bytes)}
+        record(root, "done", *entry, queued=task.queued, predicted_seconds=round(task.seconds, 3), **used)
         return TaskResult(task.key, task.digest, seconds, size, figures)
 
 

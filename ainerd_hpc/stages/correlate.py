@@ -21,9 +21,10 @@ from ainerd_hpc.correlation.selection import as_correlated, selection
 from ainerd_hpc.correlation.tiles import Tiles, tiles_for
 from ainerd_hpc.digests import digest, weights_digest
 from ainerd_hpc.errors import ConfigError, ScanError
+from ainerd_hpc.scaling.cost_model import estimate_density
 from ainerd_hpc.site.workers import worker_memory
 from ainerd_hpc.stages.contract import Before, Stage
-from ainerd_hpc.types import PROCESS_BYTES, Content, Scan, Task
+from ainerd_hpc.types import PROCESS_BYTES, Content, Load, Scan, Task
 
 if TYPE_CHECKING:
     from ainerd_hpc.correlation.product import Arrays
@@ -61,21 +62,37 @@ class Correlate(Stage):
                 yield from self._tasks_of(scan, before.of_scan(self.name, scan), allowed)
             else:
                 digest, size = before.of_scan(self.name, scan), scan.num_q_bins * 4 * scan.num_frames**2
-                yield Task(scan.scan_id, digest, adopted_bytes(self.config, scan), size, size, {"scan": scan})
+                args, load = {"scan": scan}, Load(scan.num_frames, num_q_bins=scan.num_q_bins)
+                yield Task(scan.scan_id, digest, adopted_bytes(self.config, scan), size, size, args, load)
 
     def _tasks_of(self, scan: Scan, digest: str, allowed: int) -> Iterator[Task]:
         tiles, area = self.tiles(scan), scan.height * scan.width
         split = fewest_parts(self.config, scan, tiles, allowed)
         write_bytes = 4 * scan.num_q_bins * tiles.num_written
         if split.num_parts > 1 and (self._is_joined(scan, digest) or self._complete_parts(scan, digest)):
-            yield Task(scan.scan_id, digest, _JOIN_BYTES, write_bytes, write_bytes, {"scan": scan})
+            load = Load(scan.num_frames, num_q_bins=scan.num_q_bins)
+            yield Task(scan.scan_id, digest, _JOIN_BYTES, write_bytes, write_bytes, {"scan": scan}, load)
             return
         for number, q_bins in enumerate(np.array_split(np.arange(scan.num_q_bins), split.num_parts)):
             part = f"/{number}of{split.num_parts}" if split.num_parts > 1 else ""
             args = {"scan": scan, "q_bins": (int(q_bins[0]), int(q_bins[-1]) + 1), "blocks": split.num_blocks}
-            read_bytes = split.num_reads(self.config, scan) * scan.num_frames * area * scan.itemsize
-            share = write_bytes // split.num_parts
-            yield Task(scan.scan_id + part, digest, split.peak_bytes, read_bytes, share, args)
+            num_read = split.num_reads(self.config, scan) * scan.num_frames * area
+            load, share = self._load(scan, tiles, len(q_bins), num_read), write_bytes // split.num_parts
+            more = args, load, self.config.executor.threads
+            yield Task(scan.scan_id + part, digest, split.peak_bytes, num_read * scan.itemsize, share, *more)
+
+    def _load(self, scan: Scan, tiles: Tiles, num_q_bins: int, num_read: int) -> Load:
+        """The load of some q-bins of a scan, which have their share of its pixels."""
+        return Load(
+            num_frames=tiles.num_frames,
+            num_pixels=scan.num_pixels * num_q_bins // scan.num_q_bins,
+            num_read=num_read,
+            form=self.config.ingest.form,
+            is_corrected=scan.is_corrected,
+            num_q_bins=num_q_bins,
+            density=estimate_density(scan),
+            num_products=tiles.num_products,
+        )
 
     def _is_joined(self, scan: Scan, digest: str) -> bool:
         return recorded_digest(self.product(scan.scan_id)) == digest

@@ -18,7 +18,7 @@ from ainerd_hpc.correlation.windows import count_maps
 from ainerd_hpc.digests import digest
 from ainerd_hpc.models.registry import network
 from ainerd_hpc.stages.contract import Before, Stage
-from ainerd_hpc.types import MAP_SIZE, Plan, Scan, Task
+from ainerd_hpc.types import MAP_SIZE, Load, Plan, Scan, Task
 
 
 class Embed(Stage):
@@ -56,7 +56,9 @@ class Embed(Stage):
             key = digest(self.name, self.version, model_digest, [before.of_scan("maps", scan) for scan in group])
             read = num_maps * MAP_SIZE**2 * 4
             scan_ids = [scan.scan_id for scan in group]
-            yield Task(key, key, peak + 2 * read, read, num_maps * 300, {"scan_ids": scan_ids})
+            load = Load(num_maps=num_maps, network=self.config.model.variant)
+            more = {"scan_ids": scan_ids}, load, self.config.executor.threads
+            yield Task(key, key, peak + 2 * read, read, num_maps * 300, *more)
 
     def _groups(self, scans: Sequence[Scan]) -> Iterable[tuple[list[Scan], int]]:
         """Neighbouring scans with about `maps_per_task` maps together, and their number of maps."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,54 +12,14 @@ from ainerd_hpc.archive.groups import GroupWriter, writing_group
 from ainerd_hpc.correlation.memory import BYTES_PER_EVENT, most_events, reading_bytes
 from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.digests import digest
+from ainerd_hpc.scaling.cost_model import SPARSE, counts_load
 from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import Content, Scan, Task
 
 if TYPE_CHECKING:
     from ainerd_hpc.formats.reader import Frames
 
-_SPARSE = 0.04
-"""Share of pixels with a photon below which events are smaller and faster to correlate than frames (benchmarks)."""
 _EVENTS_PER_CHUNK, _CHUNKS_PER_SHARD = 2**16, 64
-
-
-_FRAMES_RATE, _EVENTS_RATE, _DECODING_RATE = 0.25e9, 1.6e9, 4e9
-"""Bytes of dense frames a second: copied as frames, copied as events, decoded in place (benchmarks/archive_form.py)."""
-_BYTES_PER_EVENT_IN_FILE = 5
-_KEPT_OF_FRAMES, _KEPT_OF_EVENTS = 0.62, 0.35
-"""What a copy takes of the bytes of a compressed source."""
-
-
-class Price(NamedTuple):
-    """What one way of keeping the counts costs; estimated from the sizes of the files."""
-
-    way: str
-    written: int
-    """Bytes in the archive."""
-    seconds: float
-    """Of one thread, once."""
-    read: int
-    """Bytes for every correlation of all scans."""
-    reading: float
-    """s of one thread, for every correlation of all scans."""
-
-
-def prices(scans: Iterable[Scan]) -> tuple[Price, Price]:
-    """Of the counts of these scans, copied into the archive and left in place."""
-    written, seconds, stored, reading, decoding = 0.0, 0.0, 0, 0.0, 0.0
-    for scan in scans:
-        if scan.content is not Content.FRAMES:
-            continue
-        num_counts = scan.num_frames * scan.height * scan.width
-        dense = num_counts * scan.itemsize
-        is_sparse = scan.stored_bytes / _BYTES_PER_EVENT_IN_FILE < _SPARSE * num_counts
-        kept = (_KEPT_OF_EVENTS if is_sparse else _KEPT_OF_FRAMES) * scan.stored_bytes
-        stored, written = stored + scan.stored_bytes, written + kept
-        seconds += dense / (_EVENTS_RATE if is_sparse else _FRAMES_RATE)
-        decoding += dense / _DECODING_RATE
-        reading += kept / 1e9 if is_sparse else dense / _DECODING_RATE
-    copied = Price("copied (ingest.form: auto)", int(written), seconds, int(written), reading)
-    return copied, Price("in place (ingest.form: none)", 0, 0.0, stored, decoding)
 
 
 class Ingest(Stage):
@@ -83,7 +43,9 @@ class Ingest(Stage):
             if scan.content is Content.FRAMES:
                 size = scan.num_frames * scan.height * scan.width * scan.itemsize
                 key = before.of_scan(self.name, scan)
-                yield Task(scan.scan_id, key, self._peak_bytes(scan), size, size, {"scan": scan})
+                load = counts_load(scan, self.config.ingest.form)
+                more = {"scan": scan}, load, self.config.executor.threads
+                yield Task(scan.scan_id, key, self._peak_bytes(scan), size, size, *more)
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         """Compile the kernels once, here, before every worker does it for itself."""
@@ -100,7 +62,7 @@ class Ingest(Stage):
         if self.config.ingest.form == "frames":
             return as_frames
         num_counts = scan.num_frames * scan.height * scan.width
-        share = 1.0 if self.config.ingest.form == "events" else _SPARSE
+        share = 1.0 if self.config.ingest.form == "events" else SPARSE
         num_events = min(share * num_counts, most_events(scan))
         as_events = 2**26 + 1.2 * BYTES_PER_EVENT * num_events + reading_bytes(self.config, scan) + 50 * frame
         return int(max(as_frames, as_events))
@@ -108,7 +70,7 @@ class Ingest(Stage):
     def _may_be_frames(self, scan: Scan) -> bool:
         """Not where the file is known to hold few events, by their sample too."""
         density = scan.num_events / (scan.num_frames * scan.height * scan.width)
-        is_sparse = self.config.ingest.form == "events" or (self.config.ingest.form == "auto" and density < _SPARSE / 2)
+        is_sparse = self.config.ingest.form == "events" or (self.config.ingest.form == "auto" and density < SPARSE / 2)
         return not (scan.num_events and is_sparse)
 
     def work(self, task: Task) -> Mapping[str, float]:
@@ -143,7 +105,7 @@ class Ingest(Stage):
         if self.config.ingest.form == "events":
             return "events"
         sample = sample_counts(frames, _all_pixels(scan), Selection(0, scan.num_frames))
-        return "events" if sample.density[0] < _SPARSE else "frames"
+        return "events" if sample.density[0] < SPARSE else "frames"
 
     def _write_events(self, frames: Frames, scan: Scan, group: GroupWriter) -> Mapping[str, float]:
         from ainerd_hpc.correlation.counts.gathering import Gathering

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.config import RunConfig
+from ainerd_hpc.scaling.cost_model import predict
 from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.stages.registry import create
 from ainerd_hpc.types import Plan, Scan, Task
@@ -46,8 +47,8 @@ class Line:
         return _Before(self, name, self.stage(name).requires)
 
     def plan(self, name: str, scans: Sequence[Scan]) -> Plan:
-        """What a stage has left to do for these scans."""
-        return self.stage(name).plan(scans, self.before(name))
+        """What a stage has left to do for these scans, with the predicted seconds."""
+        return predict(self.stage(name).plan(scans, self.before(name)))
 
     def tasks(self, name: str, scans: Sequence[Scan]) -> list[Task]:
         """Every task of a stage for these scans, done or not."""

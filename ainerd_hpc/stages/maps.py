@@ -14,11 +14,11 @@ from ainerd_hpc.archive.layout import recorded_digest
 from ainerd_hpc.archive.tables import write_table
 from ainerd_hpc.correlation.selection import as_correlated
 from ainerd_hpc.correlation.tiles import window_lengths
-from ainerd_hpc.correlation.windows import Window, count_maps, fit_window, map_ids, windows
+from ainerd_hpc.correlation.windows import Window, fit_window, map_ids, windows
 from ainerd_hpc.digests import digest
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.stages.contract import Before, Stage
-from ainerd_hpc.types import MAP_SIZE, Scan, Task
+from ainerd_hpc.types import MAP_SIZE, Load, Scan, Task
 
 
 class Maps(Stage):
@@ -39,11 +39,13 @@ class Maps(Stage):
         for scan in scans:
             num_frames = as_correlated(self.config.correlate, scan).num_frames
             one_c2 = max(window_lengths(self.config.maps, num_frames), default=0) ** 2
-            size = count_maps(self.config, [scan]) * MAP_SIZE**2 * 4
+            lengths = [window.length for window in windows(self.config, scan)]
+            size = len(lengths) * MAP_SIZE**2 * 4
             # C2 in float32, its diagonal filled, in float64 for the resampling, with the weights of valid entries.
             peak = (4 + 4 + 5 * 8) * one_c2 + size + 2**26
             read = scan.num_q_bins * one_c2 * 4
-            yield Task(scan.scan_id, before.of_scan(self.name, scan), peak, read, size, {"scan": scan})
+            load = Load(num_maps=len(lengths), num_entries=sum(length**2 for length in lengths))
+            yield Task(scan.scan_id, before.of_scan(self.name, scan), peak, read, size, {"scan": scan}, load)
 
     def work(self, task: Task) -> Mapping[str, float]:
         from ainerd_hpc.correlation.product import StoredC2

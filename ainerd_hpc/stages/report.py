@@ -20,7 +20,7 @@ from ainerd_hpc.report.page import Curve, ReportData, render
 from ainerd_hpc.report.page import version as page_version
 from ainerd_hpc.sources.catalog import SAMPLE_PREFIX
 from ainerd_hpc.stages.contract import Before, Stage
-from ainerd_hpc.types import MAP_SIZE, Scan, Shape, Task
+from ainerd_hpc.types import MAP_SIZE, Load, Scan, Shape, Task
 
 _THUMBNAIL, _EXEMPLAR = 32, 128
 """Edges of the pictures, pixels."""
@@ -50,7 +50,7 @@ class Report(Stage):
         peak = 2**27 + 8192 * shown + 40 * longest**2
         problems = [{"scan_id": p.scan_id, "stage": p.stage, "reason": p.reason} for p in before.journal.problems]
         task_digest, read, write = before.of_all(self.name, scans), shown * MAP_SIZE**2 * 4, 2**22 + 1000 * shown
-        yield Task("index", task_digest, peak, read, write, {"problems": problems})
+        yield Task("index", task_digest, peak, read, write, {"problems": problems}, Load(num_maps=shown))
 
     def work(self, task: Task) -> Mapping[str, float]:
         table = self._points()

@@ -16,7 +16,7 @@ from ainerd_hpc.formats.registry import FoundScan
 from ainerd_hpc.publishing import write_json
 from ainerd_hpc.sources.pairing import Images
 from ainerd_hpc.stages.contract import Before, Stage
-from ainerd_hpc.types import Content, Plan, Scan, Task
+from ainerd_hpc.types import Content, Load, Plan, Scan, Task
 
 
 class Simulate(Stage):
@@ -49,10 +49,11 @@ class Simulate(Stage):
 
     def _tasks(self) -> Iterable[Task]:
         config = self._simulated
+        load = Load(config.num_frames, config.height * config.width)
         size = 2 * config.num_frames * config.height * config.width
         for index, scan_id in enumerate(simulate.scan_ids(config)):
             task_digest = digest(self.name, self.version, config, index)
-            yield Task(scan_id, task_digest, simulate.scan_bytes(config), 0, size, {"index": index})
+            yield Task(scan_id, task_digest, simulate.scan_bytes(config), 0, size, {"index": index}, load)
 
     def work(self, task: Task) -> Mapping[str, float]:
         if not self._marker.exists():

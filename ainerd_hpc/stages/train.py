@@ -18,8 +18,9 @@ from ainerd_hpc.correlation.windows import count_maps
 from ainerd_hpc.digests import digest, weights_digest
 from ainerd_hpc.models.registry import network
 from ainerd_hpc.publishing import publishing, write_json
+from ainerd_hpc.site.allocation import cores_here
 from ainerd_hpc.stages.contract import Before, Stage
-from ainerd_hpc.types import MAP_SIZE, PROCESS_BYTES, Scan, Shape, Task
+from ainerd_hpc.types import MAP_SIZE, PROCESS_BYTES, Load, Scan, Shape, Task
 
 _CACHE_BYTES = 4 * 2**30
 """Maps stay in memory during training if all of them fit into this, in each rank."""
@@ -58,7 +59,10 @@ class Train(Stage):
         rank = network(self.config.model.variant).training_bytes(config.batch_size, config.precision) + cache
         # Several ranks are processes of their own, beside the one that starts them on the first node.
         peak = rank if config.devices * config.nodes == 1 else config.devices * (rank + PROCESS_BYTES)
-        yield Task(self.config.model.name, before.of_all(self.name, scans), peak, size, 2**23, {"cache_bytes": cache})
+        epochs = 0 if self.config.model.weights else config.epochs
+        load = Load(num_maps=num_maps, num_epochs=epochs, network=self.config.model.variant)
+        more = {"cache_bytes": cache}, load, config.nodes * (config.threads or cores_here())
+        yield Task(self.config.model.name, before.of_all(self.name, scans), peak, size, 2**23, *more)
 
     def work(self, task: Task) -> Mapping[str, float]:
         if self.config.model.weights:

@@ -53,9 +53,12 @@ def test_the_even_density_is_where_the_forms_cost_the_same():
 def test_measured_costs_are_kept_and_used(capsys):
     assert costs.load_costs() == Costs()
     assert main(["calibrate"]) == 0
-    found = costs.load_costs()
+    machine = costs.load_machine()
+    found = machine.costs
     assert found != Costs()
-    assert json.loads(costs.costs_path().read_text()) == pytest.approx(found._asdict())
+    assert machine.rates != costs.Rates()
+    assert json.loads(costs.costs_path().read_text()) == pytest.approx(found._asdict() | machine.rates._asdict())
+    assert 0.1 < machine.slowness < 10
     # The ratio of two speeds of one machine: a factor of five either way is another kind of processor, or a fault.
     ratio = (found.pair / found.int8_product) / (Costs().pair / Costs().int8_product)
     assert 0.2 < ratio < 5
@@ -74,3 +77,9 @@ def test_absurd_costs_are_not_believed(value):
     costs.costs_path().parent.mkdir(parents=True)
     costs.costs_path().write_text(json.dumps({**Costs()._asdict(), "pair": value}))
     assert costs.load_costs() == Costs()
+
+
+def test_costs_that_were_kept_before_there_were_rates_are_read():
+    costs.costs_path().parent.mkdir(parents=True)
+    costs.costs_path().write_text(json.dumps({**Costs()._asdict(), "pair": 2e-9}))
+    assert costs.load_machine() == costs.Machine(Costs(pair=2e-9), costs.Rates())

@@ -12,7 +12,8 @@ import pytest
 
 from ainerd_hpc.config import SourceConfig
 from ainerd_hpc.sources.discovery import discover
-from benchmarks import archive_form, correlation, floor, photons, reference, scaling, sides, throughput
+from ainerd_hpc.stages.registry import STAGES
+from benchmarks import archive_form, correlation, floor, photons, predictions, reference, scaling, sides, throughput
 from benchmarks.photons import Photons
 
 SMALL = Photons(96, 64, 64, num_q_bins=3, num_static_per_q=2, mean_counts=1.0)
@@ -136,3 +137,13 @@ def test_forms_of_the_archive_are_compared(capsys, monkeypatch):
     share = {form.strip(): float(share) for _, form, _, share in rows}
     assert share["raw, h5py"] == 1
     assert share["events by pixel"] < share["frames, chunks of 16"] < 1
+
+
+def test_predictions_are_set_against_what_was_measured(capsys):
+    predictions.main(["--sizes", "tiny"])
+    rows = [line.split("|")[2:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| tiny ")]
+    assert [row[0].strip() for row in rows] == list(STAGES)
+    for stage, num_tasks, predicted, seconds, ratio, cpu, of_cpu in rows:
+        assert int(num_tasks) in (1, 6), stage
+        assert float(ratio) == pytest.approx(float(seconds) / float(predicted), rel=0.1, abs=0.1), stage
+        assert 0.05 < float(of_cpu) < 20, f"{stage}: {cpu} CPU seconds"

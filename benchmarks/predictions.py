@@ -1,0 +1,76 @@
+"""How far off the predicted seconds are: simulated archives of a few sizes, from detector files to the map.
+
+    python -m benchmarks.predictions [--sizes quickstart long large sparse] [--set KEY=VALUE ...]
+
+Each archive is made inline, in a process of its own, with one thread for everything. `time` is what the clock says, `CPU` what
+the tasks used, which other work on the machine touches less; ratios are measured / predicted. SIMULATED scans.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from ainerd_hpc.config import RunConfig, load
+from ainerd_hpc.pipeline import Run
+
+SIZES: Mapping[str, tuple[str, ...]] = {
+    "tiny": ("simulate.num_scans=6", "simulate.num_frames=64", "simulate.height=48", "simulate.width=64"),
+    "quickstart": ("simulate.num_scans=20", "train.epochs=4"),
+    "long": ("simulate.num_scans=4", "simulate.num_frames=2048", "maps.windows=[512]", "train.epochs=2"),
+    "large": ("simulate.num_scans=4", "simulate.height=512", "simulate.width=512", "simulate.mean_counts=0.3"),
+    "sparse": ("simulate.num_scans=4", "simulate.height=512", "simulate.width=512", "simulate.mean_counts=0.05"),
+}
+"""What differs from the defaults."""
+_SETTINGS = (
+    "executor.kind=inline",
+    "train.threads=1",
+    "train.epochs=2",
+    "cluster.min_cluster_size=3",
+    "cluster.min_samples=2",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["quickstart", "long", "large", "sparse"])
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="settings")
+    options = parser.parse_args(arguments)
+    wanted = [(*SIZES[size], *options.settings) for size in options.sizes]
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:  # each loads its libraries anew
+        rows = [row for part in pool.map(compare, options.sizes, wanted) for row in part]
+    print("| archive | stage | tasks | predicted s | time s | ratio | CPU s | ratio |")
+    print("|---|---|---|---|---|---|---|---|")
+    print("\n".join(rows))
+
+
+def compare(size: str, settings: Sequence[str]) -> list[str]:
+    """A row for each stage of one archive."""
+    with tempfile.TemporaryDirectory() as folder:
+        places = [f"source.path={folder}/raw", f"archive={folder}/archive"]
+        config = load(None, [*places, *_SETTINGS, *settings])
+        reports, rows = Run(config).execute(), []
+        used = recorded(config)
+        for report in reports:
+            cpu = used[report.stage]["cpu_seconds"]
+            of_cpu = cpu / report.predicted_seconds
+            times = f"{report.predicted_seconds:.2f} | {report.task_seconds:.2f} | {report.off_by:.2f}"
+            rows.append(f"| {size} | {report.stage} | {report.num_done} | {times} | {cpu:.2f} | {of_cpu:.2f} |")
+        return rows
+
+
+def recorded(config: RunConfig) -> dict[str, dict[str, float]]:
+    """What the run record says of the tasks of each stage."""
+    (path,) = Path(config.archive, "runs").glob("*.json")
+    found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+    return found
+
+
+if __name__ == "__main__":
+    main()
