@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 
 class Shape(Enum):
@@ -144,6 +144,8 @@ class Load:
     num_epochs: int = 0
     network: str = ""
     """Name of the network that the maps go through."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """What it is trained in, as `train.precision`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
     python -m benchmarks.predictions [--sizes quickstart long large sparse] [--set KEY=VALUE ...]
 
-Each archive is made inline, in a process of its own, with one thread for everything. `time` is what the clock says, `CPU` what
-the tasks used, which other work on the machine touches less; ratios are measured / predicted. SIMULATED scans.
+Each archive is made inline, in a process of its own, with one thread for everything. `time` is what the clock says,
+`CPU` what the tasks used, which other work on the machine touches less; ratios are measured / predicted. The scans are
+SIMULATED.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ainerd_hpc.kernels import choice
+from ainerd_hpc.models.registry import network
 from ainerd_hpc.site.calibration import Machine, load_machine
 from ainerd_hpc.types import Content, Load, Plan, Scan, Task
 
@@ -33,8 +34,6 @@ _MAP = 3.5e-3
 """Fitting the g2 of a window, and storing its map."""
 _EMBEDDING_START, _TRAINING_START = 0.05, 2.0
 """Loading the network; and loading what trains it."""
-_PRODUCTS = {"ainerd2024": (0.9e9, 1.8e9)}
-"""Multiply-adds in whose time a network embeds a map, and learns from it once."""
 _CLUSTERING_START, _NEIGHBOURS_START = 7.3, 27.0
 """Loading UMAP and HDBSCAN; compiling the search for neighbours that UMAP takes for many points."""
 _MOST_PAIRED = 4096
@@ -138,22 +137,16 @@ def maps(task: Task, machine: Machine) -> float:
 
 
 def train(task: Task, machine: Machine) -> float:
-    """Start + maps x epochs x products of learning / threads of all ranks; without epochs, weights are only adopted."""
+    """Start + maps x epochs x learning / threads of all ranks; without epochs, weights are only adopted."""
     load = task.load
-    learning = load.num_maps * load.num_epochs * _products(load.network)[1] * machine.rates.network_product
-    return machine.slowness * _TRAINING_START + learning / task.threads
+    learning = network(load.network).training_seconds(load.num_maps, load.num_epochs, load.precision, task.threads)
+    return machine.slowness * _TRAINING_START + machine.network_slowness * learning
 
 
 def embed(task: Task, machine: Machine) -> float:
-    """Start + maps x products of embedding / threads."""
-    load = task.load
-    embedding = load.num_maps * _products(load.network)[0] * machine.rates.network_product
-    return machine.slowness * _EMBEDDING_START + embedding / task.threads
-
-
-def _products(network: str) -> tuple[float, float]:
-    """The products of embedding a map and of learning from it; those of the published network where none are known."""
-    return _PRODUCTS.get(network, _PRODUCTS["ainerd2024"])
+    """Start + maps x embedding / threads."""
+    embedding = network(task.load.network).embedding_seconds(task.load.num_maps) / task.threads
+    return machine.slowness * _EMBEDDING_START + machine.network_slowness * embedding
 
 
 def cluster(task: Task, machine: Machine) -> float:

@@ -41,10 +41,15 @@ class Machine(NamedTuple):
 
     @property
     def slowness(self) -> float:
-        """The time of what is not measured by itself, relative to the machine of the stated constants: the geometric mean
-        of what is."""
+        """How much longer than on the machine of the stated constants what is not measured by itself takes: the
+        geometric mean of what is."""
         stated = Machine().figures
         return math.exp(sum(math.log(value / stated[name]) for name, value in self.figures.items()) / len(stated))
+
+    @property
+    def network_slowness(self) -> float:
+        """How much longer a network takes here than on the machine for which it states its seconds."""
+        return self.rates.network_product / Rates().network_product
 
 
 _Figures = TypeVar("_Figures", Costs, Rates)
@@ -67,7 +72,7 @@ def load_costs() -> Costs:
 
 
 def _stored(kind: type[_Figures]) -> _Figures:
-    """The stored figures of one kind, all together or none: what was measured at different times is not to be compared."""
+    """The stored figures of one kind, all together or none: those of different times are not to be compared."""
     try:
         stored = json.loads(costs_path().read_text(encoding="utf-8"))
         figures = kind(**{name: float(stored[name]) for name in kind._fields})

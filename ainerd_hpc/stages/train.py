@@ -52,15 +52,15 @@ class Train(Stage):
         return digest(self.name, self.version, model.variant, options, maps)
 
     def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
-        config = self.config.train
+        config, variant = self.config.train, self.config.model.variant
         num_maps = count_maps(self.config, scans)
         size = num_maps * MAP_SIZE**2 * 4
         cache = size if size <= _CACHE_BYTES else 0
-        rank = network(self.config.model.variant).training_bytes(config.batch_size, config.precision) + cache
+        rank = network(variant).training_bytes(config.batch_size, config.precision) + cache
         # Several ranks are processes of their own, beside the one that starts them on the first node.
         peak = rank if config.devices * config.nodes == 1 else config.devices * (rank + PROCESS_BYTES)
         epochs = 0 if self.config.model.weights else config.epochs
-        load = Load(num_maps=num_maps, num_epochs=epochs, network=self.config.model.variant)
+        load = Load(num_maps=num_maps, num_epochs=epochs, network=variant, precision=config.precision)
         more = {"cache_bytes": cache}, load, config.nodes * (config.threads or cores_here())
         yield Task(self.config.model.name, before.of_all(self.name, scans), peak, size, 2**23, *more)
 
