@@ -53,7 +53,7 @@ def read_image(place: ImagePlace) -> np.ndarray:
         It cannot be read as an image, or holds several arrays and none is named.
     """
     where = f"{place.path}:/{place.dataset}" if place.dataset else str(place.path)
-    with reading(where, _NEXT_STEP, what="it as an image", errors=(Exception,)), _opened(place) as frames:
+    with reading(where, _NEXT_STEP, what="cannot read it as an image", errors=(Exception,)), _opened(place) as frames:
         return _mean(frames)
 
 

@@ -77,7 +77,7 @@ def _squeezed(dataset: object) -> np.ndarray:
 
 def _from_file(path: Path) -> tuple[str, np.ndarray]:
     errors = (*READ_ERRORS, EOFError, csv.Error)
-    with reading(str(path), _NEXT_STEP, what="it as a beam monitor", errors=errors):
+    with reading(str(path), _NEXT_STEP, what="cannot read it as a beam monitor", errors=errors):
         if path.suffix.lower() == ".npy":
             return str(path), np.asarray(np.load(path, allow_pickle=False))
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -37,17 +37,17 @@ def reading(
     where: str,
     next_step: str = NEXT_STEP,
     *,
-    what: str = "it",
+    what: str = "cannot read it",
     errors: tuple[type[Exception], ...] = READ_ERRORS,
 ) -> Iterator[None]:
-    """Turn what goes wrong into a ScanError that says where, and as `what` it cannot be read."""
+    """Turn what goes wrong into a ScanError that says where, and begins with `what`."""
     try:
         yield
     except ScanError:
         raise
     except errors as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ScanError(where, f"cannot read {what}: {reason}", next_step) from None
+        raise ScanError(where, f"{what}: {reason}", next_step) from None
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def read_mask(path: Path, dataset: str = "", *, nonzero_is_masked: bool = True) 
     ScanError
         The file cannot be read as a mask, or holds several.
     """
-    with SourceFile(path) as file, reading(str(path), _NEXT_STEP, what="it as a mask", errors=(Exception,)):
+    with SourceFile(path) as file, reading(str(path), _NEXT_STEP, what="cannot read it as a mask", errors=(Exception,)):
         if file.hdf5 is not None and not dataset and is_partition(file):
             return read_qmap(path).blemish
         values = _values(file, dataset)
