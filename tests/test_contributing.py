@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,10 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.archive.map_reader import MapReader
 from ainerd_hpc.archive.tables import read_table
 from tests.conftest import SMALL
+from tests.support.correlation_truth import assert_same, correlated, photons, read_arrays, write_source
 from tests.support.places import ROOT
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -76,6 +81,42 @@ def test_a_stage_is_added(place: Path, simulated_source: Path) -> None:
     assert table["num_maps"].tolist() == [windows * SMALL.num_q_bins] * SMALL.num_scans
     run(place, simulated_source, "census", "--set", f"census.least={windows * SMALL.num_q_bins + 1}")
     assert read_table(place / "archive" / "census.parquet").empty, "another option, another digest"
+
+
+@pytest.mark.slow
+def test_a_format_is_added(place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The same counts give the same correlations, whether they are text or HDF5; a damaged file is told in one line."""
+    follow(place, "Add a format")
+    source, counts = place / "source", photons(20)
+    write_source(source, counts)
+    expected = correlated(source, tmp_path_factory.mktemp("expected"))
+    (source / "scan.h5").unlink()
+    _write_plain(source / "scan.txt", counts)
+    run(place, source, "run", "--until", "correlate", "--set", "maps.windows=[full, 16]")
+    assert_same(read_arrays(place / "archive"), expected)
+    _write_plain(source / "scan.txt", counts[:-1])
+    with pytest.raises(AssertionError, match="cannot read it: cannot reshape array of size 36480 into shape"):
+        run(place, source, "run", "--until", "correlate")
+
+
+def _write_plain(path: Path, counts: np.ndarray) -> None:
+    numbers = " ".join(map(str, counts.ravel()))
+    path.write_text(f"#plain 20 {counts.shape[1]} {counts.shape[2]} 0.1\n{numbers}\n")
+
+
+@pytest.mark.slow
+def test_a_network_is_added(place: Path, simulated_source: Path) -> None:
+    follow(place, "Add a network")
+    assert '"blocks"' in call(place, "schema")
+    more = ["--set", "model.variant=blocks", "--set", "train.epochs=2", "--set", "train.threads=1"]
+    run(place, simulated_source, "run", "--until", "embed", *more)
+    archive = Archive(place / "archive")
+    table, index = read_table(archive.embedding_path("default")), read_table(archive.map_index_path)
+    maps = MapReader(archive, index)
+    means = [maps[i].reshape(4, 64, 4, 64).mean(axis=(1, 3)).ravel() for i in range(len(index))]
+    np.testing.assert_allclose(np.stack(table["latent"].to_list()), means, atol=1e-5)
+    history = json.loads((archive.model_folder("default") / "model.json").read_text())["history"]
+    assert history[1]["valid_l1"] < history[0]["valid_l1"], "the gain is learned"
 
 
 def test_a_site_is_added(place: Path, simulated_source: Path) -> None:

@@ -2,7 +2,7 @@
 
 Its state-dict keys are the published ones, and so are its loss (L1) and augmentation. Its head is a ReLU: the authors'
 training script shows a Sigmoid, but their published weights were made with a ReLU. Dropout is off in training: it costs
-half of the time and leaves a bias between training and evaluation (`README.md`, Decisions).
+half of the time and leaves a bias between training and evaluation (`docs/decisions.md`).
 """
 
 from __future__ import annotations
