@@ -17,7 +17,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from ainerd_hpc.config import RunConfig, load
+from ainerd_hpc.config import RunConfig
+from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import Run
 
 SIZES: Mapping[str, tuple[str, ...]] = {

@@ -94,9 +94,10 @@ class Terminated(BaseException):
 
 
 def end_in_order() -> None:
-    """Have SIGTERM raise `Terminated` from now on."""
+    """Have SIGTERM raise `Terminated` from now on, once: `timeout` sends it to a process and to its group."""
     signal.signal(signal.SIGTERM, _terminate)
 
 
 def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would kill a process that is on its way out
     raise Terminated

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the stages that are asked for; what is done already is kept."""
+    end_in_order()  # before what takes seconds to import
     from ainerd_hpc.pipeline import Run
 
-    end_in_order()
     Run(config_of(options), options.first, options.until, options.retry_failed, options.debug).execute()

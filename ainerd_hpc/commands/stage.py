@@ -17,10 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the stage that the verb names; `simulate` needs no section of the config."""
+    end_in_order()  # before what takes seconds to import
     from ainerd_hpc.config import SimulateConfig
     from ainerd_hpc.pipeline import Run
 
-    end_in_order()
     config = config_of(options)
     if options.verb == "simulate" and config.simulate is None:
         config = config.model_copy(update={"simulate": SimulateConfig()})

@@ -6,6 +6,7 @@ their ids have the name of a server, arrays are `7[].sandbox`, qstat forgets wha
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -41,6 +42,7 @@ def install(folder: Path, home: Path) -> Path:
     (folder / "ssh").write_text(_SSH)
     (folder / "ssh").chmod(0o755)
     prolog = folder / "prolog.sh"
+    blas = {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")}
     prolog.write_text(
         "#!/bin/bash\n"
         'if [ -n "$SLURM_ARRAY_TASK_ID" ]; then\n'
@@ -52,7 +54,8 @@ def install(folder: Path, home: Path) -> Path:
         'echo "export PBS_NODEFILE=$nodes"\n'
         'echo "export PBS_O_WORKDIR=$SLURM_SUBMIT_DIR"\n'
         f'echo "export PATH={folder}:$PATH"\n'
-        "for name in ${!SLURM_@} ${!SBATCH_@}; do [ $name = SLURM_CONF ] || echo unset $name; done\n"
+        + "".join(f'echo "export {name}={value}"\n' for name, value in blas.items())  # other kernels round otherwise
+        + "for name in ${!SLURM_@} ${!SBATCH_@}; do [ $name = SLURM_CONF ] || echo unset $name; done\n"
     )
     prolog.chmod(0o755)
     return prolog
