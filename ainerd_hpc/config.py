@@ -231,7 +231,7 @@ class CorrelateConfig(Section):
     """Frames to leave out exactly, as numbered in the file; frames without a photon where chance would hardly give one
     are left out by themselves."""
     normalisation: Literal["plain", "static"] = "plain"
-    """Of C2. static: every count is divided by the mean of its static bin in that frame first ("sqmap" smoothing)."""
+    """What counts are divided by for C2. static: by the mean of their static bin in that frame ("sqmap" smoothing)."""
     frame_normalisation: FrameNormalisation = False
     """Divide every frame by its mean (true) or by its beam monitor (monitor: that of correct.monitor) before the
     multi-tau g2. C2 and what is read off it do not change by a factor a frame."""
@@ -275,7 +275,7 @@ class TrainConfig(Section):
     batch_size: PositiveInt = 8
     """Maps per optimiser step, over all ranks."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Of Adam, at its highest; it rises over the first fifth of the steps and falls to 0 at the end."""
+    """Learning rate of Adam at its highest; it rises over the first fifth of the steps and falls to 0 at the end."""
     validation_share: Fraction = 0.2
     """Share of the scans (not of the maps) that the network never trains on."""
     precision: Precision = "32-true"
@@ -293,7 +293,7 @@ class TrainConfig(Section):
     checkpoint_every: Duration = 600.0
     """A checkpoint is written after each epoch, before a training stops, and at least this often."""
     seed: Seed = 0
-    """Of the first weights, the order and shifts of the maps, and which scans are held out."""
+    """The seed of the first weights, the order and shifts of the maps, and which scans are held out."""
 
 
 _PLACE = ("devices", "nodes", "launcher", "spread", "threads", "checkpoint_every")
@@ -322,7 +322,7 @@ class ClusterConfig(Section):
     min_dist: Annotated[float, Field(ge=0, le=1)] = 0.1
     """How close points may lie in the picture (UMAP)."""
     seed: Seed = 42
-    """Of UMAP."""
+    """The seed of UMAP."""
 
 
 class ReportConfig(Section):
@@ -346,10 +346,10 @@ class ExecutorConfig(Section):
     """Site file: needed for `elastic`, whose jobs ask for what it says of `array`; for `allocation`, its network
     interface."""
     address: Annotated[str, Field(validate_default=True)] = ""
-    """For `scheduler`: its address (tls://..., tcp://...), or its scheduler file (.json). Keys for TLS are those of
+    """The address of `scheduler` (tls://..., tcp://...), or its scheduler file (.json). Keys for TLS are those of
     Dask's own configuration."""
     spread: tuple[str, ...] = ()
-    """For `allocation`: words that start processes over nodes, as in train.spread. Default: srun or mpiexec."""
+    """Words that start processes over nodes, as in train.spread. Default: srun or mpiexec."""
     threads: PositiveInt = 1
     """Threads of one task; with workers x threads = cores nothing is oversubscribed."""
     memory: Annotated[ByteSize | None, Field(validate_default=True)] = None

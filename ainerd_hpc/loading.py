@@ -1,4 +1,4 @@
-"""From a YAML file to what it says, checked, with the line of every mistake."""
+"""The way from a YAML file to what it says, checked, with the line of every mistake."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def load_as(model: type[Loaded], path: Path | None, overrides: Sequence[str] = ()) -> Loaded:
-    """As `load`, for another kind of file."""
+    """A file of another kind, read as by `load`."""
     data, lines = _read_yaml(path) if path else ({}, {})
     for override in overrides:
         _apply_override(data, override)

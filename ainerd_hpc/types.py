@@ -155,7 +155,7 @@ class Task:
     key: str
     """Names the product; unique in its stage; the scan_id for tasks of one scan, `<scan_id>/<part>` for its parts."""
     digest: str
-    """Of inputs, config slice and kernel version: what the product must record to count as done."""
+    """Digest of inputs, config slice and kernel version: what the product must record to count as done."""
     peak_bytes: int
     """Projected peak memory of the process, beyond `types.PROCESS_BYTES`."""
     read_bytes: int
@@ -171,7 +171,7 @@ class Task:
 
     @property
     def scan_id(self) -> str:
-        """Of the scan that the task is about; its key, or what stands before a slash in it."""
+        """The scan that the task is about; its key, or what stands before a slash in it."""
         return self.key.partition("/")[0]
 
     def as_queued(self) -> Task:
@@ -199,7 +199,7 @@ class TaskResult:
 
     @property
     def scan_id(self) -> str:
-        """As of the task."""
+        """The scan that its task is about."""
         return self.key.partition("/")[0]
 
 
@@ -249,7 +249,7 @@ class StageReport:
     """Products that were already there and current."""
     num_quarantined: int
     seconds: float
-    """From the plan to the end, with all workers."""
+    """Time from the plan to the end, with all workers."""
     bytes_written: int
     figures: Mapping[str, float] = field(default_factory=dict)
     task_seconds: float = 0.0

@@ -14,6 +14,6 @@ _LIBRARIES = ("numpy", "scipy", "zarr", "torch", "lightning", "umap-learn", "hdb
 
 @functools.cache
 def versions() -> Mapping[str, str]:
-    """Of this package, of Python, and of the libraries that the products depend on."""
+    """The versions of this package, of Python, and of the libraries that the products depend on."""
     ours = {"ainerd_hpc": __version__, "python": platform.python_version()}
     return ours | {name: metadata.version(name) for name in _LIBRARIES}

@@ -152,3 +152,18 @@ def _assert_light(verb: list[str]) -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "code 0 heavy []", result.stdout + result.stderr
+
+
+def test_docstrings_begin_with_what_they_are_about() -> None:
+    """A phrase such as "Of a module." or "As of the task." leaves out the noun that a newcomer needs."""
+    first = {"Of", "As", "By", "From", "For", "In", "With", "Without", "On", "At", "After", "Among", "Into", "To"}
+    texts = [(name, text) for name, path in _modules().items() for text in _docstrings(path)]
+    assert len(texts) > 2000
+    assert not [(name, text[:60]) for name, text in texts if text.split()[0] in first]
+
+
+def _docstrings(path: Path) -> list[str]:
+    """Docstrings of a module, its classes and functions, and of what is assigned in them."""
+    bodies = [getattr(node, "body", []) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    lines = [node.value for body in bodies if isinstance(body, list) for node in body if isinstance(node, ast.Expr)]
+    return [line.value for line in lines if isinstance(line, ast.Constant) and isinstance(line.value, str)]

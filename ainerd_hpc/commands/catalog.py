@@ -111,7 +111,7 @@ def ask(archive: Archive, condition: str, limit: int, output: Path | None) -> No
 
 
 def _names(files: Iterable[str]) -> str:
-    """Of the files that a scan is paired with; the columns have where they lie."""
+    """The names of the files that a scan is paired with; the columns have where they lie."""
     return ", ".join(Path(path).name for path in files if path)
 
 

@@ -216,7 +216,7 @@ def _q_axis(options: argparse.Namespace, pixels: Pixels) -> Axis:
 
 
 def _phi_axis(options: argparse.Namespace) -> Axis:
-    """From -180 to 180 degrees; with symmetry n, where phi is taken modulo 360 / n, from 0 to that."""
+    """The range of phi, -180 to 180 degrees; with symmetry n, where phi is taken modulo 360 / n, from 0 to that."""
     period = 360.0 / options.symmetry
     if not options.phi_edges:
         start = -180.0 if options.symmetry == 1 else 0.0

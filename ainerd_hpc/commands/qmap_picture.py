@@ -15,7 +15,7 @@ _CHART = (140, 290, 920)
 """Top, width and bottom of the chart."""
 _TEXT, _FAINT, _MASKED, _UNUSED = (30, 30, 30), (120, 120, 120), (70, 70, 70), (226, 226, 226)
 _COLOURS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], dtype=float)
-"""From the smallest q to the largest."""
+"""The colours of the smallest and the largest q, and those between."""
 _FEWEST_BETWEEN = 17
 """Pixels of the picture from one line of text to the next."""
 
@@ -82,7 +82,7 @@ def _colours(qmap: QMap, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _bin_colours(qmap: QMap) -> np.ndarray:
-    """Of each label, (n, 3): by q, and every other one lighter; the last of an odd number meets the first."""
+    """Colours of the labels, (n, 3): by q, and every other one lighter; the last of an odd number meets the first."""
     bins = qmap.dynamic
     i_q, i_phi = np.divmod(bins.index_mapping, bins.phi.size)
     place = i_q / max(1, bins.q.size - 1) * (len(_COLOURS) - 1)

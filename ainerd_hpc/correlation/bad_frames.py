@@ -25,7 +25,7 @@ class FrameRules(NamedTuple):
     monitor: Monitor | None = None
     """Where frames are divided by it."""
     threshold: float | None = None
-    """Of `kernels.corrections.outlying_frames`."""
+    """The threshold of `kernels.corrections.outlying_frames`."""
 
     def reasons(self, photons: np.ndarray) -> np.ndarray:
         """(t,) uint8, index into `REASONS`, from the counts of each frame on all living pixels.

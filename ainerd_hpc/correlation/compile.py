@@ -10,7 +10,7 @@ from ainerd_hpc.kernels.fitting import kww
 from ainerd_hpc.kernels.gather import by_pixel, find_events, pixel_sums, take
 
 _TYPES = (np.uint8, np.uint16, np.uint32, np.int32)
-"""Of frames, as detectors write them."""
+"""The types of frames, as detectors write them."""
 _FRAMES = 300
 """More than one strip of products: Numba has a type for pieces of arrays and one for whole ones."""
 

@@ -25,7 +25,7 @@ class Corrections:
     threshold: float | None
 
     def at(self, numbers: np.ndarray | slice) -> Corrections:
-        """Of these pixels alone."""
+        """The corrections of these pixels alone."""
         return Corrections(self.dark[numbers], self.flat[numbers], self.threshold)
 
     def apply(self, counts: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ class Monitor(NamedTuple):
 
 
 def images_digest(config: CorrectConfig, scan: Scan) -> str:
-    """Of the corrections and the images of a scan, known by name, size and date; not of where they lie.
+    """Digest of the corrections and the images of a scan, known by name, size and date; not of where they lie.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def _fingerprint(key: str, text: str) -> str:
 
 
 def monitor_digest(config: CorrectConfig, scan: Scan) -> str:
-    """Of the file beside a scan that holds its monitor; empty where a dataset of the scan does."""
+    """Digest of the file beside a scan that holds its monitor; empty where a dataset of the scan does."""
     if config.monitor is None or not monitors.is_file(config.monitor):
         return ""
     return fingerprint((monitors.file_of(config.monitor, Path(scan.source)),))

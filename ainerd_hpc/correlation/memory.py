@@ -14,12 +14,14 @@ STORED_BYTES_PER_EVENT = 2
 """Least bytes of a sparse event in a compressed source file (bitshuffle/LZ4 takes 4 to 7)."""
 BYTES_PER_EVENT = 10
 """5 as found, frame by frame, and 5 sorted by pixel."""
-_BYTES_PER_EVENT_READ, _BURST = 48, 4
-"""Of a block of a file of events; by which the fullest block may exceed the mean."""
+_BYTES_PER_EVENT_READ = 48
+"""Memory of an event of a block that is read from a file of events."""
+_BURST = 4
+"""Times by which the fullest block may exceed the mean."""
 _SHARE_OF_EVENTS = {"events": 1.0, "auto": 0.1}
 """Most pixels with a photon, where counts are copied as events."""
 BLOCK_BYTES = 2**22
-"""Of frames read at a time, so that they stay in the cache until their pixels are taken."""
+"""Bytes of frames read at a time, so that they stay in the cache until their pixels are taken."""
 SAMPLES, SAMPLE_FRAMES = 3, 4
 """How many times how many frames are looked at, to choose the form of the counts."""
 _MOST_BLOCKS = 64
@@ -140,6 +142,6 @@ def counts_bytes(config: RunConfig, scan: Scan, num_pixels: int) -> int:
 
 
 def _copied_bytes(config: RunConfig, scan: Scan, num_counts: int) -> int:
-    """Of the events in the archive that corrected counts are made of: those of the q-bins, and a copy of them."""
+    """Bytes of the events in the archive that corrected counts are made of: those of the q-bins, and a copy of them."""
     num_events = min(_SHARE_OF_EVENTS.get(config.ingest.form, 0) * num_counts, most_events(scan))
     return int(2 * BYTES_PER_EVENT * num_events)

@@ -46,7 +46,7 @@ class StoredC2:
         self.shape: tuple[int, int, int] = self._sums.shape
 
     def __getitem__(self, key: tuple[int, slice, slice]) -> np.ndarray:
-        """Of one q-bin in some frames, (t1, t2) float32."""
+        """C2 of one q-bin in some frames, (t1, t2) float32."""
         q_bin, rows, columns = key
         scale = self._scale[q_bin]
         return twotime.normalise(self._sums[key], scale[rows], scale[columns])

@@ -85,7 +85,7 @@ class _Inputs(NamedTuple):
     corrections: Corrections | None
     monitor: Monitor | None
     layout: Layout
-    """Of the whole scan, without the pixels that cannot be corrected."""
+    """The layout of the whole scan, without the pixels that cannot be corrected."""
     unusable: np.ndarray
     """(n,) numbers in the frame of those."""
 
@@ -121,7 +121,7 @@ class _Reading(NamedTuple):
 
     inputs: _Inputs
     forms: list[str]
-    """Of each q-bin."""
+    """The form of each q-bin."""
     is_small: bool
     """Whether all counts fit into int8, as far as is known."""
     note: Note

@@ -106,7 +106,7 @@ class _Leavings(SchedulerPlugin):
 
 
 class _Refill(Adaptive):
-    """As many jobs as there is work for, and others in the place of those that are lost. Runs beside the scheduler."""
+    """Keeps as many jobs as there is work for, and replaces those that are lost. Runs beside the scheduler."""
 
     cluster: Any
 
@@ -191,7 +191,7 @@ class _Refill(Adaptive):
         return refused | gone | early
 
     async def _early(self, names: set[str], now: float) -> set[str]:
-        """Of jobs that have not come yet, those that the batch system does not know any more."""
+        """The jobs, of those that have not come yet, that the batch system does not know any more."""
         if not names or now < self._ask_at:
             return set()
         self._ask_every = min(2 * self._ask_every, _ASK_AT_MOST)

@@ -18,14 +18,14 @@ _ROLES = ("client", "scheduler", "worker")
 
 
 def temporary_security() -> Any:
-    """Of a key that exists in the memory of this process and those it starts, nowhere else."""
+    """TLS by a key that exists in the memory of this process and those it starts, nowhere else."""
     key, certificate = _credentials()
     return _security(certificate, key)
 
 
 @contextlib.contextmanager
 def security_files(folder: Path) -> Iterator[Any]:
-    """Of a key in a folder that nobody else can open, for workers on other machines; gone at the end."""
+    """TLS by a key in a folder that nobody else can open, for workers on other machines; gone at the end."""
     key, certificate = _credentials()
     folder.mkdir(parents=True, mode=0o700)
     try:
@@ -38,7 +38,7 @@ def security_files(folder: Path) -> Iterator[Any]:
 
 
 def worker_options(security: Any) -> list[str]:
-    """For the command line of a worker."""
+    """Options for the command line of a worker."""
     files = security.get_tls_config_for_role("worker")
     return ["--tls-ca-file", files["ca_file"], "--tls-cert", files["cert"], "--tls-key", files["key"]]
 

@@ -65,7 +65,7 @@ class Fixed:
 
 
 def settings(alone: bool) -> dict[str, object]:
-    """For the configuration of Dask. A task whose worker died is tried once more elsewhere; not where it is alone."""
+    """The configuration of Dask. A task whose worker died is tried once more elsewhere; not where it is alone."""
     return {**WORKER_SETTINGS, "distributed.scheduler.allowed-failures": 0 if alone else 1}
 
 

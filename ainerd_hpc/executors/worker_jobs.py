@@ -28,7 +28,7 @@ JOB_NAME = "ainerd-worker"
 _PATIENCE = 120.0
 """Seconds that a batch system may take to answer."""
 _STAGGER = 0.1
-"""Of the lifetime of a worker, up or down: not all of them leave at once."""
+"""Share of the lifetime of a worker, up or down: not all of them leave at once."""
 
 
 class _Refused(SubmissionError, RuntimeError):
@@ -82,7 +82,7 @@ class _SlurmJob(_Job, SLURMJob):
 class _PbsJob(_Job, PBSJob):
     config_name = "pbs"
     job_id_regexp = r"(?P<job_id>\d+\S*)"
-    """With the name of the server."""
+    """The id of a job with the name of the server."""
 
 
 class _Ours:

@@ -31,7 +31,7 @@ class Metadata:
     """Row of the direct beam, pixels."""
     detector: str = ""
     num_frames: int = 0
-    """As somebody noted it, to be compared with what is there; 0: nobody did."""
+    """Their number as somebody noted it, to be compared with what is there; 0: nobody did."""
     sample: Mapping[str, float] = field(default_factory=dict)
     """What else is known at the start: temperature, stress, ..."""
 
@@ -58,7 +58,7 @@ class Description:
     num_q_bins: int = 0
     """Known for sources of two-time maps; for frames it comes from the partition file."""
     num_events: int = 0
-    """In a file of events; 0 where it holds frames."""
+    """Events in a file of events; 0 where it holds frames."""
     reader_bytes: int = 0
     """Memory that its reader takes, besides what is asked of it."""
     metadata: Metadata = Metadata()

@@ -41,7 +41,7 @@ class OpenFile:
 
     @cached_property
     def descriptor(self) -> int:
-        """Of the file, as long as it is open; raises OSError where it cannot be read."""
+        """The descriptor of the file, as long as it is open; raises OSError where it cannot be read."""
         if self.path.suffix.lower() in HDF5_SUFFIXES:
             with suppress(*READ_ERRORS):
                 return int(self.hdf5.id.get_vfd_handle())
@@ -77,7 +77,7 @@ class OpenFile:
         return values
 
     def buffered(self, offset: int = 0) -> io.BufferedReader:
-        """To be read like any file; closing it leaves the descriptor open."""
+        """The file as a stream, to be read like any file; closing it leaves the descriptor open."""
         raw: Any = _Bytes(self.descriptor)
         file = io.BufferedReader(raw)
         file.seek(offset)
@@ -111,7 +111,7 @@ class _Bytes(io.RawIOBase):
 
 
 _kept: ContextVar[dict[Path, OpenFile] | None] = ContextVar("kept", default=None)
-"""In the order in which they were used."""
+"""The files that are kept open, in the order in which they were used."""
 
 
 @contextmanager

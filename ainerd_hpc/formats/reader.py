@@ -77,7 +77,7 @@ class _Reader(Protocol):
     """What all readers have."""
 
     name: str
-    """Of the format, under which the reader is registered; scans in the catalog are known by it."""
+    """Name of the format, under which the reader is registered; scans in the catalog are known by it."""
 
     def matches(self, file: SourceFile) -> bool:
         """Whether the file is of this format, by what is in it; any file is asked about, and nothing is raised.
@@ -115,7 +115,7 @@ class C2Reader(_Reader, Protocol):
 
     content: Literal[Content.C2]
     baseline: int | None
-    """Of the maps that `read_c2` gives: 0 or 1, or None where the user has to say it (`source.baseline_reference`)."""
+    """Baseline of the maps of `read_c2`: 0 or 1, or None where the user has to say it (`source.baseline_reference`)."""
 
     def describe(self, file: SourceFile) -> Description:
         """Shape and metadata of the scan in a file that matches, without reading maps.

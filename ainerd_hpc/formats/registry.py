@@ -176,7 +176,7 @@ def _matches(name: str, file: SourceFile) -> bool:
 
 
 def with_metadata(description: Description, path: Path, metadata: Metadata) -> Description:
-    """With what its metadata file says, or else the scan itself: a mended metadata file is the last word.
+    """What the metadata file says, or else the scan itself: a mended metadata file is the last word.
 
     Not so for two-time maps, whose frames may be averages of those that the metadata file is about.
     """

@@ -1,4 +1,4 @@
-"""From maps to latents and back, alike for every network."""
+"""The way from maps to latents and back, alike for every network."""
 
 from __future__ import annotations
 

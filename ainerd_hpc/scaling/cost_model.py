@@ -85,7 +85,7 @@ def simulate(task: Task, machine: Machine) -> float:
 
 
 def ingest(task: Task, machine: Machine) -> float:
-    """As frames: counts x (read and compressed); as events: (counts x read + events x (found and kept)) / threads."""
+    """Counts x (read and compressed) as frames; as events (counts x read + events x (found and kept)) / threads."""
     load, rates = task.load, machine.rates
     if not _are_events(task):
         return machine.slowness * _TASK + load.num_read * rates.stored_count
@@ -182,7 +182,7 @@ class Price(NamedTuple):
     written: int
     """Bytes in the archive."""
     seconds: float
-    """Of one thread, once."""
+    """Time of one thread, once."""
     read: int
     """Bytes for every correlation of all scans."""
     reading: float

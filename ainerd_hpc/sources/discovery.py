@@ -1,4 +1,4 @@
-"""From a source folder to the list of its scans, from metadata alone."""
+"""The way from a source folder to the list of its scans, from metadata alone."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Discovery:
     records: tuple[FileRecord, ...] = ()
     """What is known of every file, to be given to the next walk."""
     dataset: str = ""
-    """As configured, when the files were looked at."""
+    """The array that was configured when the files were looked at."""
 
 
 def discover(

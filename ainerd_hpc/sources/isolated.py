@@ -23,7 +23,7 @@ from typing import Any
 from ainerd_hpc.errors import AinerdError
 
 SECONDS = 60.0
-"""For one file."""
+"""Longest time for one file."""
 _MOST = 8
 _BATCH = 16
 """Files that are handed over together."""
@@ -34,7 +34,7 @@ _PROGRAM = "import sys; from ainerd_hpc.sources.isolated import serve; serve(int
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """In place of a result: of what a process died over it."""
+    """What stands in place of a result: of what a process died over it."""
 
     reason: str
 

@@ -34,7 +34,7 @@ def _patterns(rule: Rule) -> Mapping[str, Path | None]:
 
 
 def _filled(path: Path, item: FoundScan) -> Path:
-    """Beside the scan, where it is named after it."""
+    """The file beside the scan, where it is named after it."""
     if _STEM not in str(path):
         return path
     return Path(os.path.normpath(item.path.parent / str(path).replace(_STEM, stem_of(item))))

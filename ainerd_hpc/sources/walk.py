@@ -40,7 +40,7 @@ class Kind(Enum):
     BROKEN = "broken"
     """Cannot be read as what it seems to be."""
     IGNORED = "ignored"
-    """In good order, of a format that may hold scans, without one."""
+    """A file in good order, of a format that may hold scans, without one."""
     OTHER = "other"
     COMPANION = "companion"
     """Belongs to the scan of another file, with which it was read."""
@@ -67,7 +67,7 @@ class PartitionFacts(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """By which a changed file is known."""
+    """What a changed file is known by."""
 
     size: int
     modified: int
@@ -149,7 +149,7 @@ def looking() -> AbstractContextManager[Lookers]:
 
 
 def _fatal(path: Path, reason: str) -> FileRecord:
-    """Of a file over which a process died; it is looked at again in the next walk."""
+    """The record of a file over which a process died; it is looked at again in the next walk."""
     problem = ScanError(str(path), f"expected a file that can be read, found that this {reason}", NEXT_STEP)
     return FileRecord(path, Stamp(0, 0, 0), Kind.BROKEN, reason=str(problem))
 

@@ -54,7 +54,7 @@ class Stage(ABC):
     quarantines: ClassVar[bool] = False
     """Whether a task is one scan, which may fail without stopping the others."""
     run_id: str = ""
-    """Of the run that it is a part of, for the journal."""
+    """The id of the run that it is a part of, for the journal."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config

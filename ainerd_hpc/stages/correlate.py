@@ -119,7 +119,7 @@ class Correlate(Stage):
         return tiles_for(self.config.maps, as_correlated(self.config.correlate, scan).num_frames)
 
     def scan_digest(self, scan: Scan, before: Before) -> str:
-        """Of the source, the partition, the corrections and the options; not of how the counts are stored or gone
+        """Digest of the source, the partition, the corrections and the options; not of how counts are stored or gone
         through.
 
         Raises

@@ -36,7 +36,7 @@ class Embed(Stage):
         return self.archive.embedding_path(self.config.model.name)
 
     def digest(self, scans: Sequence[Scan], before: Before) -> str:
-        """Of the model and of the maps: one that was trained here knows its maps already, given weights do not."""
+        """Digest of the model and its maps: those that it was trained on it knows already, given weights do not."""
         maps = [before.of_scan("maps", scan) for scan in scans]
         return digest(self.name, self.version, before.of_all("train", scans), *([maps] if self._is_given else []))
 

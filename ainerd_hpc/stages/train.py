@@ -43,7 +43,7 @@ class Train(Stage):
         return self.archive.model_folder(self.config.model.name) / "checkpoints"
 
     def digest(self, scans: Sequence[Scan], before: Before) -> str:
-        """Of the given weights, or of the training maps and the options; ranks and memory do not count."""
+        """Digest of the given weights, or of the training maps and the options; ranks and memory do not count."""
         model = self.config.model
         if model.weights:
             return digest(self.name, self.version, weights_digest(model))

@@ -73,7 +73,7 @@ class Interruption:
             tell()
 
     def join_ranks(self) -> None:
-        """From now on, agree with the other ranks; all have to call this. On the CPU: a GPU need not wait for it."""
+        """Agree with the other ranks from now on; all have to call this. On the CPU: a GPU need not wait for it."""
         self._group = distributed.new_group(backend="gloo")
 
     def saved(self) -> None:

@@ -17,7 +17,7 @@ from ainerd_hpc.site.allocation import cores_here
 from ainerd_hpc.training.data import SourceRecipe, validation_scans
 
 Record = dict[str, float]
-"""Of one epoch: epoch (from 1), train_l1, valid_l1, learning_rate, seconds."""
+"""What is kept of one epoch: epoch (from 1), train_l1, valid_l1, learning_rate, seconds."""
 Progress = Callable[[int, int, float, float], None]
 """Called after an epoch with (epoch from 1, epochs, train_l1, valid_l1)."""
 
@@ -46,7 +46,7 @@ class Job:
 
     @property
     def ranks(self) -> int:
-        """On all nodes."""
+        """Ranks on all nodes."""
         return self.train.nodes * self.train.devices
 
     @property
@@ -82,7 +82,7 @@ class Job:
         return FitResult(checkpoint["best_weights"], checkpoint["history"], tuple(held_out), not held_out)
 
     def write(self, path: Path, recipe: SourceRecipe) -> None:
-        """For the ranks, as JSON. All cores are those of this process: a rank may be given fewer."""
+        """Write it for the ranks, as JSON. All cores are those of this process: a rank may be given fewer."""
         train = self.train.model_copy(update={"threads": self.train.threads or cores_here()})
         plain = {
             "variant": self.variant,
@@ -97,7 +97,7 @@ class Job:
 
     @classmethod
     def read(cls, path: Path) -> tuple[Job, SourceRecipe]:
-        """In a rank, what `write` wrote."""
+        """What `write` wrote, read in a rank."""
         plain = json.loads(path.read_text())
         recipe = SourceRecipe(plain.pop("factory"), plain.pop("arguments"))
         train = TrainConfig.model_validate(plain.pop("train"))

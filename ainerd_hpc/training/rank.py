@@ -29,7 +29,7 @@ _FOR_EVER = timedelta(days=365)
 
 
 class Place(NamedTuple):
-    """Of a rank among all of them, as its launcher says."""
+    """The place of a rank among all of them, as its launcher says."""
 
     number: int
     size: int
@@ -90,7 +90,7 @@ def run(role: Callable[[Path, str], None], job_path: Path, address: str) -> None
 
 
 def find_place(train: TrainConfig) -> Place:
-    """Of this process.
+    """The place of this process.
 
     Raises
     ------

@@ -87,7 +87,7 @@ def _spread(train: TrainConfig) -> list[str]:
 
 
 def _this_host(train: TrainConfig) -> str:
-    """By which address the ranks reach this process."""
+    """The address by which the ranks reach this process."""
     if train.nodes == 1:
         return "localhost"
     name = os.environ.get("GLOO_SOCKET_IFNAME", "").partition(",")[0]

@@ -50,7 +50,7 @@ class Trainee(lightning.LightningModule):
         self.seconds = 0.0
         """Time that these took before this process began."""
         self.rank_sums = torch.zeros(1, 2, dtype=torch.float64)
-        """Of each rank, as loaded: sums of the error over maps of this epoch so far, in training and validation."""
+        """Sums of the error of each rank, as loaded, over maps of this epoch so far, in training and validation."""
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.network.parameters(), lr=self.train_config.learning_rate)

@@ -72,7 +72,7 @@ def _trainer(job: Job, in_ranks: bool) -> lightning.Trainer:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's tips and remarks; errors still come through."""
+    """Silence Lightning's tips and remarks; errors still come through."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -26,7 +26,7 @@ class MarkedFrames:
         return mark(self._frames.read(start, stop, step), self._sentinels, self._saturation)
 
     def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
-        """As of the frames; None also where a pixel is dead."""
+        """The events as the frames give them; None also where a pixel is dead."""
         if not isinstance(self._frames, SearchableFrames):
             return None
         found = self._frames.find(start, stop, position, is_dead)

@@ -204,7 +204,7 @@ class Gathering:
 
 
 def _sum_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Of averaged frames: room for their sums."""
+    """The type of averaged frames: it has room for their sums."""
     return np.dtype(np.float64 if dtype.kind == "f" else np.uint32 if dtype.itemsize < 4 else np.int64)
 
 

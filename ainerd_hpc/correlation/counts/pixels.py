@@ -122,9 +122,9 @@ class Pixels:
     """The counts of some q-bins."""
 
     layout: Layout
-    """Without the dead pixels."""
+    """The layout without the dead pixels."""
     counts: list[Counts]
-    """Of each q-bin, pixels as in the layout."""
+    """The counts of each q-bin, pixels as in the layout."""
     dead: np.ndarray
     """(n,) numbers in the frame of the pixels that were left out as dead."""
 
@@ -138,7 +138,7 @@ class Sample(NamedTuple):
     """(q_bin,) count; 0 where nothing is known."""
 
     def part(self, start: int, stop: int) -> Sample:
-        """Of the q-bins [start, stop)."""
+        """The sample of the q-bins [start, stop)."""
         return Sample(self.density[start:stop], self.largest[start:stop])
 
     @property
@@ -148,7 +148,7 @@ class Sample(NamedTuple):
 
 
 def sample_counts(source: Frames | StoredEvents, layout: Layout, selection: Selection) -> Sample:
-    """From events all of them; from frames some at the beginning, in the middle and at the end; of floats nothing."""
+    """A sample: of events all of them; of frames some at the start, in the middle and at the end; of floats nothing."""
     if isinstance(source, StoredEvents):
         density = source.densities(layout)
         return Sample(density, np.zeros(len(density)))

@@ -22,7 +22,7 @@ class Survey(NamedTuple):
     """What is to be known of a scan as a whole."""
 
     layout: Layout
-    """Of the pixels that are left."""
+    """The layout of the pixels that are left."""
     dead: np.ndarray
     """(n,) numbers in the frame of pixels that are left out: dead ones."""
     hot: np.ndarray

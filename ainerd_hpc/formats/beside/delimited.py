@@ -33,7 +33,7 @@ class Table(NamedTuple):
 
     header: list[str]
     rows: list[list[str]]
-    """As many cells in each as the header has."""
+    """The rows, with as many cells in each as the header has."""
     lines: list[int]
     """Line of the file, from 1, in which each row ends."""
     separator: str

@@ -73,7 +73,7 @@ def _mean(frames: Frames) -> np.ndarray:
 
 
 def _without_dead(frames: np.ndarray) -> np.ndarray:
-    """In float64; whole numbers that are the value of dead pixels are NaN, as numbers with a fraction say it."""
+    """Frames in float64; whole numbers that are the value of dead pixels are NaN, as numbers with a fraction say it."""
     from ainerd_hpc.kernels.gather import dead_values
 
     if frames.dtype.kind not in "ui":

@@ -98,7 +98,7 @@ def epoch(moment: str) -> float:
 
 
 def _num_frames(file: h5py.File) -> int:
-    """As the run engine noted it; 0 where it did not."""
+    """The number of frames that the run engine noted; 0 where it did not."""
     found = number(file, "entry/instrument/bluesky/metadata/num_capture")
     return int(found) if found > 0 else 0
 

@@ -70,7 +70,7 @@ def _from_dataset(name: str, paths: Sequence[Path]) -> tuple[str, np.ndarray]:
 
 
 def _squeezed(dataset: object) -> np.ndarray:
-    """Without axes of length 1, which the APS puts before and after its lists."""
+    """The values without axes of length 1, which the APS puts before and after its lists."""
     values = np.asarray(dataset[()])  # type: ignore[index]
     return values.reshape(-1) if max(values.shape, default=1) == values.size else values
 

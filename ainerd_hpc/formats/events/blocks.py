@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _KEPT = 2
 """Groups of frames in memory: the one that threads are leaving, and the one they enter."""
 _MOST_EVENTS = 2**26
-"""Of one frame."""
+"""Most events of one frame."""
 
 
 class EventFrames(ABC):

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".imm"
 _BYTES = 1024
-"""Of a header."""
+"""Bytes of a header."""
 _FIELDS = Struct("<4xi100xiii8xdd8xI")
 _SPARSE = 6
 _JITTER = 0.01
-"""By which frames may come off their time, as a share of the scan, for the clock to be believed."""
+"""How far frames may come off their time, as a share of the scan, for the clock to be believed."""
 
 
 class Imm:

@@ -46,7 +46,7 @@ _SAMPLE = 512
 _ENOUGH = 64
 """Words that are no events by chance, whatever the file is called."""
 _SHARE = 0.75
-"""Of good words that make a damaged file, not another format, of one that is called .bin."""
+"""Share of good words that make a damaged file, not another format, of one that is called .bin."""
 _BLOCK = 2**12
 """Words that are searched at a time."""
 _LOST = 100

@@ -125,7 +125,7 @@ def _esrf_metadata(file: h5py.File, name: str) -> Metadata:
 
 
 def _detector_metadata(file: h5py.File, group: str) -> Metadata:
-    """Of a detector with its times, s; a frame is an exposure and the latency after it."""
+    """Metadata of a detector with its times, s; a frame is an exposure and the latency after it."""
     for times, exposure in _TIMES:
         count_time = number(file, f"{group}/{times}/{exposure}")
         if not isnan(count_time):

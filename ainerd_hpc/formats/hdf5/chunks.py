@@ -38,7 +38,7 @@ class _Size(NamedTuple):
 
 
 _SIZES = {BITSHUFFLE: _Size(0, 8, "big"), 32004: _Size(0, 8, "big"), 32001: _Size(4, 4, "little")}
-"""Of bitshuffle, LZ4 and Blosc."""
+"""Where chunks of bitshuffle, LZ4 and Blosc say how large they are."""
 
 
 def read_rows(dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -88,7 +88,7 @@ class Chunks:
 
     @cached_property
     def _suspects(self) -> dict[int, list[Any]]:
-        """By first row, the chunks that cannot be told to be sound from their stored size and filter alone."""
+        """The chunks, by first row, that cannot be told to be sound from their stored size and filter alone."""
         found: dict[int, list[Any]] = {}
         if not self._is_packed or not self._num_filters:
             return found
@@ -166,7 +166,7 @@ class Chunks:
 
     @cached_property
     def _bytes(self) -> int:
-        """Of a chunk; of texts, which are 16 bytes in a file and 8 for NumPy, no less."""
+        """Bytes of a chunk; of texts, which are 16 bytes in a file and 8 for NumPy, no less."""
         kind = self._dataset.dtype
         return int(prod(self._dataset.chunks)) * int(kind.itemsize) * (2 if kind.hasobject else 1)
 

@@ -64,7 +64,7 @@ class Located:
         return self.runs[-1].stop
 
     def description(self, path: Path, metadata: Metadata, stem: str = "") -> Description:
-        """Of the scan whose file is `path`."""
+        """The description of the scan whose file is `path`."""
         return Description(
             self.num_frames,
             self.dtype.itemsize,

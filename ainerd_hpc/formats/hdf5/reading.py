@@ -18,11 +18,11 @@ from ainerd_hpc.formats.hdf5.chunks import LARGEST_CHUNK, Chunks
 from ainerd_hpc.formats.opening import READ_ERRORS, opened
 
 MOST_PIXELS = 2**26
-"""Of a detector; more is a damaged shape."""
+"""Most pixels of a detector; more is a damaged shape."""
 _LONGEST_VALUE = _LONGEST_TEXT = 2**16
 """Bytes."""
 MOST_LINKS = 16
-"""From one name to its dataset; more go round in a circle."""
+"""Most links from one name to its dataset; more go round in a circle."""
 _LARGEST_SEARCHED = 2**28
 """Bytes of a file that is searched for damaged texts."""
 _SEARCHED = 2**22

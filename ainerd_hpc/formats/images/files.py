@@ -74,13 +74,13 @@ class Image(NamedTuple):
     header: Mapping[str, str]
     """What the file says of it, by keys in small letters."""
     is_packed: bool = False
-    """By differences of neighbours (x-CBF_BYTE_OFFSET)."""
+    """Compression by differences of neighbours (x-CBF_BYTE_OFFSET)."""
     checksum: str = ""
     """MD5 of what is stored, base64; empty where there is none."""
 
     @property
     def number(self) -> int | None:
-        """In its acquisition, from 0, where LImA wrote the file."""
+        """Its number in the acquisition, from 0, where LImA wrote the file."""
         number = self.header.get("acq_frame_nb", "")
         return int(number) if number.isdecimal() and len(number) < 18 else None
 

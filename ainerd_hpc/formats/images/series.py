@@ -264,7 +264,7 @@ def _number(header: Mapping[str, str], *keys: str) -> float:
 
 
 def _center(header: Mapping[str, str], axis: int) -> float:
-    """Of the SAXS programs, which count from the edge of the first pixel; here it is from its middle."""
+    """Beam centre of the SAXS programs, which count from the edge of the first pixel; here it is from its middle."""
     offset = _number(header, f"offset_{axis}")
     return _number(header, f"center_{axis}") - (0.0 if isnan(offset) else offset) - 0.5
 

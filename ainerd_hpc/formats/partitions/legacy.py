@@ -22,7 +22,7 @@ class _Names(NamedTuple):
     dynamic: str
     static: str
     suffix: str
-    """Of the lists: `dqval`, `dqlist`."""
+    """Names of the lists: `dqval`, `dqlist`."""
 
 
 _LAYOUTS = (_Names("data", "dynamicMap", "staticMap", "val"), _Names("xpcs", "dqmap", "sqmap", "list"))

@@ -52,7 +52,7 @@ class Ainerd2024:
 
     @staticmethod
     def read_latents(path: Path, scan_id: str) -> np.ndarray:
-        """In the order of the sectors."""
+        """The latents in the order of the sectors."""
         sector, start = _load(path, "sector.npy"), _load(path, "scan_start_s.npy")
         number = int(scan_id.partition("~")[0].removeprefix(_PREFIX))
         rows = np.flatnonzero(start == np.unique(start)[number])

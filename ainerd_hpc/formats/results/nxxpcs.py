@@ -167,7 +167,7 @@ def _upright(c2: np.ndarray) -> np.ndarray:
 
 
 def _q_list(file: h5py.File, entry: str, maps: _Maps) -> np.ndarray:
-    """From the list of all labels, or from the axis of the maps."""
+    """The labels, from the list of all, or from the axis of the maps."""
     labels = np.array(maps.labels)
     known = _quantities(file, f"{entry}/instrument/masks/dynamic_q_list", _PER_ANGSTROM)
     if known is not None and _covers(known.size, maps):

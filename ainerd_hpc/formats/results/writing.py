@@ -33,13 +33,13 @@ class Result:
     """What the archive holds of one scan after its correlation."""
 
     scan: Scan
-    """As found: frame period and start are those of the file."""
+    """The scan as found: frame period and start are those of the file."""
     first_frame: int
-    """Of the file, that was correlated first."""
+    """The frame of the file that was correlated first."""
     stride_frames: int
     average_frames: int
     attributes: Mapping[str, Any]
-    """Of the correlation product: options, digests, versions."""
+    """Attributes of the correlation product: options, digests, versions."""
     arrays: Mapping[str, tuple[np.ndarray, tuple[str, ...], Mapping[str, Any]]]
     """name -> (values, dimensions, attributes) of the correlation product, all but C2."""
     partition: Mapping[str, np.ndarray]
@@ -70,12 +70,12 @@ class Result:
 
     @property
     def frame_time(self) -> float:
-        """Between frames as correlated, s."""
+        """Time between frames as correlated, s."""
         return self.scan.frame_time * self.stride_frames * self.average_frames
 
     @property
     def start_time(self) -> float:
-        """Of the first frame that was correlated, s."""
+        """Time of the first frame that was correlated, s."""
         return self.scan.start_time + self.first_frame * self.scan.frame_time
 
     @property

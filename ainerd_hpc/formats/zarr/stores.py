@@ -26,7 +26,7 @@ _LARGEST_DOCUMENT = 2**20
 _LARGEST_CHUNK = 2**31
 """Bytes, of a frame as well."""
 _MOST_CHUNKS = 2**12
-"""Of a frame: more take for ever to read."""
+"""Most chunks of a frame: more take for ever to read."""
 _CODECS = {
     *("bytes", "transpose", "sharding_indexed", "crc32c"),
     *("blosc", "gzip", "zlib", "zstd", "lz4", "bz2", "lzma", "shuffle", "delta"),
@@ -108,7 +108,7 @@ def reading_store(where: str) -> Iterator[None]:
 
 
 class Layout(NamedTuple):
-    """Of an array of numbers."""
+    """An array of numbers, by its metadata."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -155,7 +155,7 @@ def _codec_names(codecs: Any) -> Iterator[str]:
 
 
 def shape_and_dtype(documents: Documents, dataset: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """As an array claims them.
+    """The shape and the type as an array claims them.
 
     Raises
     ------
