@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -82,6 +82,10 @@ NetworkName = Annotated[str, AfterValidator(_known_network), WithJsonSchema({"en
 Window = Annotated[Literal["full"] | Annotated[int, Field(ge=8)], _expected("full or a number of frames (>= 8)")]
 
 
+def _may_be_flag(annotation: Any) -> bool:
+    return annotation is bool or any(_may_be_flag(part) for part in get_args(annotation))
+
+
 class Section(BaseModel):
     """A mapping of the file: unknown keys are refused, and it does not change."""
 
@@ -95,6 +99,15 @@ class Section(BaseModel):
             return data
         sections = [name for name, field in cls.model_fields.items() if isinstance(field.annotation, type(Section))]
         return {key: {} if value is None and key in sections else value for key, value in data.items()}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_flag(cls, value: Any, info: ValidationInfo) -> Any:
+        """True and false are no numbers: pydantic would take them for 1 and 0."""
+        has_flag = any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value]))
+        if has_flag and not _may_be_flag(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError("expected no true or false here")
+        return value
 
 
 class SourceConfig(Section):

@@ -1,8 +1,13 @@
-"""The way from a YAML file to what it says, checked, with the line of every mistake."""
+"""The way from a YAML file to what it says, checked, with the line of every mistake.
+
+Values are read by the core schema of YAML 1.2: `no`, `off`, 010, 1:30 and 2024-01-15 are the text or the number that
+they look like. A key that stands twice in a section is an error.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +21,56 @@ from ainerd_hpc.errors import ConfigError
 Loaded = TypeVar("Loaded", bound=BaseModel)
 _FLAGS = {"archive": "--archive DIR", "source": "--source FOLDER"}
 """Arguments of the command that set what has no default."""
+
+
+class _KeyTwice(ValueError):
+    """A section has a key twice."""
+
+    def __init__(self, first: yaml.Node, again: yaml.Node) -> None:
+        super().__init__(again.value)
+        self.key, self.first, self.line = again.value, first.start_mark.line + 1, again.start_mark.line + 1
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain data, and makes nothing else of it."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  those of YAML 1.1 are not taken over
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: dict[Any, yaml.Node] = {}
+        for key, _ in node.value:
+            if key.value in keys and key.value != "<<":
+                raise _KeyTwice(keys[key.value], key)
+            keys[key.value] = key
+        return dict(super().construct_mapping(node, deep))
+
+    def construct_int(self, node: yaml.ScalarNode) -> int:
+        """A whole number: 0o17 and 0x1f are octal and hexadecimal, 010 is ten."""
+        text = str(self.construct_scalar(node))
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
+for _tag, _pattern, _first in (
+    ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", "true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", "[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+    ("merge", "<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads: texts are quoted where they would be something else to it."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def to_yaml(data: Mapping[str, Any]) -> str:
+    """The text of a YAML file that `load_as` reads, keys in their order."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def load(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -50,11 +105,15 @@ def load_as(model: type[Loaded], path: Path | None, overrides: Sequence[str] = (
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """The parsed file, and the line of every dotted key in it."""
     try:
-        text = path.read_text(encoding="utf-8")
-        data, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+        text = path.read_text(encoding="utf-8-sig")
+        data, tree = yaml.load(text, Loader=_Loader), yaml.compose(text, Loader=_Loader)  # noqa: S506  a safe loader
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot read the config: {error}; check the path") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+    except _KeyTwice as error:
+        raise ConfigError(
+            f"{path}, line {error.line}: '{error.key}' again, first in line {error.first}; keep one of them"
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict) or not isinstance(tree, yaml.MappingNode):
         raise ConfigError(f"{path}: expected a mapping such as 'archive: my_archive', found {type(data).__name__}")
@@ -84,8 +143,10 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override}: '{parent}' is a value, not a section")
         data = child
     try:
-        data[last] = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
+        data[last] = yaml.load(value, Loader=_Loader)  # noqa: S506  a safe loader
+    except _KeyTwice as error:
+        raise ConfigError(f"--set {override}: expected '{error.key}' once, found it twice; keep one of them") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
         data[last] = value
 
 

@@ -7,10 +7,10 @@ import jsonschema
 import pytest
 import yaml
 
-from ainerd_hpc.config import MapsConfig, RunConfig, TrainConfig, parse_duration
+from ainerd_hpc.config import MapsConfig, ReportConfig, RunConfig, TrainConfig, parse_duration
 from ainerd_hpc.digests import digest
 from ainerd_hpc.errors import ConfigError
-from ainerd_hpc.loading import load
+from ainerd_hpc.loading import load, to_yaml
 from tests.support.config_reference import reference
 from tests.support.places import ROOT
 
@@ -55,7 +55,13 @@ def test_wrong_value_names_line_and_value(tmp_path: Path) -> None:
         ("source:\n  path: b\n", "'archive' is missing; give it in the config or as --archive DIR"),
         ("archive: a\n", "'source' is missing; give it in the config or as --source FOLDER"),
         ("archive: a\nsource:\n", "'source.path' is missing; give it in the config or as --source FOLDER"),
-        ("archive: 2024-99-99\n", "not valid YAML: month must be in 1..12"),
+        (
+            "archive: a\nsource: {path: b}\ntrain:\n  epochs: 3\n  epochs: 4\n",
+            "line 5: 'epochs' again, first in line 4; keep one of",
+        ),
+        ("archive: a\nsource: {path: b}\ntrain:\ntrain:\n", "line 4: 'train' again, first in line 3; keep one of them"),
+        ("archive: a\nsource: {path: b, path: c}\n", "line 2: 'path' again, first in line 2"),
+        ("[" * 2000, "not valid YAML: .*recursion"),
     ],
 )
 def test_unusable_files(tmp_path: Path, text: str, message: str) -> None:
@@ -78,6 +84,94 @@ def test_overrides_win_and_need_no_file() -> None:
 def test_bad_overrides(override: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         load(None, ["archive=x", "source.path=y", override])
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("report.title", "no", "no"),
+        ("report.title", "off", "off"),
+        ("report.title", "2024-01-15", "2024-01-15"),
+        ("report.title", "1:30", "1:30"),
+        ("report.title", "'5'", "5"),
+        ("report.title", "5ms", "5ms"),
+        ("train.epochs", "010", 10),
+        ("train.epochs", "0x10", 16),
+        ("train.epochs", "0o10", 8),
+        ("train.epochs", "1:30", None),
+        ("train.epochs", "true", None),
+        ("train.epochs", "1e1", 10),
+        ("train.epochs", "1.5", None),
+        ("train.learning_rate", "1e-3", 0.001),
+        ("train.learning_rate", ".5", 0.5),
+        ("train.learning_rate", "true", None),
+        ("source.frame_time", "5ms", 0.005),
+        ("source.frame_time", "1e-2", 0.01),
+        ("source.frame_time", "true", None),
+        ("correlate.bad_frames", "[true]", None),
+        ("correlate.bad_frames", "[1, 02]", (1, 2)),
+        ("correlate.frame_normalisation", "true", True),
+        ("executor.dashboard", "no", False),
+        ("executor.dashboard", "off", False),
+        ("executor.dashboard", "FALSE", False),
+        ("executor.workers", "~", None),
+        ("model.name", "null", None),
+    ],
+)
+def test_values_are_those_of_yaml_1_2(key: str, text: str, value: object, tmp_path: Path) -> None:
+    """In a file and after --set alike; None: refused, or nothing where that may be."""
+    section, _, name = key.partition(".")
+    head = "" if section == "source" else f"{section}:\n"
+    path = _write(tmp_path, f"{MINIMAL}{head}  {name}: {text}\n")
+    for given in ((path, []), (None, ["archive=a", "source.path=b", f"{key}={text}"])):
+        if value is None and key != "executor.workers":
+            with pytest.raises(ConfigError, match=f"'{key}"):
+                load(*given)
+        else:
+            found = getattr(getattr(load(*given), section), name)
+            assert found == value
+            assert type(found) is type(value)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    texts = [
+        "no",
+        "010",
+        "1e3",
+        "1:30",
+        "2024-01-15",
+        "~",
+        "true",
+        "0x10",
+        ".5",
+        "<<",
+        "",
+        " a ",
+        "#",
+        "5 ms",
+        "µ",
+        "\n",
+    ]
+    for text in texts:
+        config = load(None, ["archive=a", "source.path=b"]).model_copy(update={"report": ReportConfig(title=text)})
+        path = _write(tmp_path, to_yaml(config.model_dump(mode="json")))
+        assert load(path) == config
+
+
+@pytest.mark.parametrize("override", ["train={epochs: 1, epochs: 2}", "train={a: {b: 1, b: 2}}"])
+def test_a_key_twice_after_set(override: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"--set train=.*: expected '(epochs|b)' once, found it twice; keep one of them"
+    ):
+        load(None, ["archive=x", "source.path=y", override])
+
+
+@pytest.mark.parametrize(
+    "text", [MINIMAL.replace("\n", "\r\n"), "\ufeff" + MINIMAL, MINIMAL + "train: &a {epochs: 3}\n"]
+)
+def test_bom_crlf_and_anchors(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_bytes(text.encode())
+    assert str(load(tmp_path / "config.yaml").source.path) == "b"
 
 
 @pytest.mark.parametrize(

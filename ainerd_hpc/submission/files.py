@@ -8,11 +8,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from ainerd_hpc.config import RunConfig
+from ainerd_hpc.loading import to_yaml
 from ainerd_hpc.site.site_file import KINDS, SiteConfig
 from ainerd_hpc.submission.batch import batch_system
 from ainerd_hpc.submission.steps import SITE_FILE, absolute, config_of
@@ -27,14 +25,10 @@ def texts(config: RunConfig, site: SiteConfig, folder: Path) -> dict[str, str]:
     they will lie.
     """
     suffix = batch_system(site.system).SUFFIX
-    configs = {f"{kind}.yaml": _yaml(config_of(kind, config, site, folder).model_dump(mode="json")) for kind in KINDS}
+    configs = {f"{kind}.yaml": to_yaml(config_of(kind, config, site, folder).model_dump(mode="json")) for kind in KINDS}
     whole = SiteConfig.model_validate(absolute(site.model_dump(exclude_unset=True)))
-    configs[SITE_FILE] = _yaml(whole.model_dump(mode="json", exclude_unset=True))
+    configs[SITE_FILE] = to_yaml(whole.model_dump(mode="json", exclude_unset=True))
     return {**configs, "site.sh": site_text(site), **scripts(suffix)}
-
-
-def _yaml(data: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
 def scripts(suffix: str) -> dict[str, str]:
