@@ -93,6 +93,14 @@ def test_a_cell_that_is_no_number_costs_itself_and_is_named(tmp_path: Path) -> N
     assert not log_of(tmp_path, table("7", "n.a.", "9")).notes, "words for nothing say nothing"
 
 
+def test_cells_beyond_the_header_are_told(tmp_path: Path) -> None:
+    found = log_of(tmp_path, "time,stress\n0,1,\n1,2,3\n2,4,5\n")
+    assert found.table["stress"].tolist() == [1.0, 2.0, 4.0]
+    assert found.notes == (
+        "sample log log.csv: line 3 (and 1 more) has more cells than the header, which are not taken",
+    )
+
+
 def test_columns_filled_now_and_then_are_interpolated_between_their_own_values(tmp_path: Path) -> None:
     text = "time,stress,temperature\n0,1,\n1,,20\n2,3,\n3,,40\n4,5,\n"
     at = at_times(log_of(tmp_path, text).table, np.array([0.0, 1.0, 2.0, 3.0, 4.0]))

@@ -37,6 +37,8 @@ class Table(NamedTuple):
     lines: list[int]
     """Line of the file, from 1, in which each row ends."""
     separator: str
+    surplus: list[int]
+    """Lines with more cells than the header has."""
 
 
 class Numbers(NamedTuple):
@@ -78,11 +80,12 @@ def parse(text: str) -> Table:
         raise ValueError("found no header")
     separator = _separator(lines[first])
     header = _cells(lines[first], separator)
-    rows, numbers = [], []
+    rows, numbers, surplus = [], [], []
     for row, number in _records(lines[first + 1 :], separator):
+        surplus += [first + 1 + number] if any(map(str.strip, row[len(header) :])) else []
         rows.append([cell.strip() for cell in row[: len(header)]] + [""] * (len(header) - len(row)))
         numbers.append(first + 1 + number)
-    return Table(header, rows, numbers, separator)
+    return Table(header, rows, numbers, separator, surplus)
 
 
 def _records(lines: Sequence[str], separator: str) -> Iterator[tuple[list[str], int]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -66,31 +67,51 @@ def read(path: Path) -> SampleLog:
     ConfigError
         The file cannot be read, two columns have one name, or there is no `time` column of numbers or dates.
     """
-    import pandas as pd
-
     try:
-        found = parse(decode(path.read_bytes()))
-        header = [_plain(name) for name in found.header]
+        text = decode(path.read_bytes())
+        header = [_plain(name) for name in header_of(text)]
         named = [name for name in header if name]
-        if header.count(TIME) != 1 or len(set(named)) < len(named):
+        if header and (header.count(TIME) != 1 or len(set(named)) < len(named)):
             raise ValueError(f"found the columns {', '.join(header)}")
-        columns = dict(zip(header, _columns(found), strict=True))
-        time, notes = _times(columns.pop(TIME), found.separator)
+        log, notes = _of_numbers(text, header) or _of_texts(parse(text))
     except (OSError, ValueError, csv.Error) as error:
         reason = " ".join(str(error).split()).split(". ")[0]  # pandas goes on with advice to programmers
         problem = f"expected a table with distinct columns, one of them `time` (s or ISO dates): {reason}"
         raise ConfigError(f"{path}: {problem}; correct it, or name another one in source.sample_log") from None
-    taken = {TIME: time}
-    for name, cells in columns.items():
-        values, note = _values(name, cells, found)
-        taken |= {} if values is None else {name: values}
-        notes += [note] if note else []
-    log = pd.DataFrame(taken).dropna(subset=[TIME]).sort_values(TIME, kind="stable").reset_index(drop=True)
+    log = log.dropna(subset=[TIME]).sort_values(TIME, kind="stable").reset_index(drop=True)
     return SampleLog(log, tuple(f"sample log {path.name}: {note}" for note in notes))
 
 
-def _columns(table: Table) -> list[list[str]]:
-    return [[row[place] for row in table.rows] for place in range(len(table.header))]
+def _of_numbers(text: str, header: Sequence[str]) -> tuple[pd.DataFrame, list[str]] | None:
+    """The table of a CSV that holds nothing but numbers, 25 times as fast; None where it holds anything else."""
+    import pandas as pd
+
+    try:
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):  # rows that are too long
+            raw = pd.read_csv(io.StringIO(text), index_col=False).rename(columns=_plain)
+    except (ValueError, pd.errors.ParserWarning):
+        return None
+    is_number = [pd.api.types.is_numeric_dtype(one) and not pd.api.types.is_bool_dtype(one) for one in raw.dtypes]
+    if TIME not in raw or not all(is_number) or raw[TIME].isna().any():
+        return None
+    return raw[[name for name in raw if name in header]].astype(np.float64), []
+
+
+def _of_texts(table: Table) -> tuple[pd.DataFrame, list[str]]:
+    """The table of texts as numbers, and a note for everything that is none."""
+    import pandas as pd
+
+    columns = {_plain(name): [row[place] for row in table.rows] for place, name in enumerate(table.header)}
+    time, notes = _times(columns.pop(TIME), table.separator)
+    if table.surplus:
+        more = f" (and {len(table.surplus) - 1} more)" if len(table.surplus) > 1 else ""
+        notes.append(f"line {table.surplus[0]}{more} has more cells than the header, which are not taken")
+    taken = {TIME: time}
+    for name, cells in columns.items():
+        values, note = _values(name, cells, table)
+        taken |= {} if values is None else {name: values}
+        notes += [note] if note else []
+    return pd.DataFrame(taken), notes
 
 
 def _values(name: str, cells: Sequence[str], table: Table) -> tuple[np.ndarray | None, str]:
