@@ -110,17 +110,19 @@ def test_with_dask_workers_elsewhere(
 def test_put_back_before_its_walltime_then_cancelled_then_submitted_again(
     config: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    site = write_site(config.parent, "slurm")
-    archive = config.parent / "archive"
+    folder, archive = config.parent, config.parent / "archive"
+    pausing = [sys.executable, str(ROOT / "tests" / "support" / "faulty.py"), str(folder), "pauses"]
+    site = write_site(folder, "slurm", environment={"command": pausing})
     assert verb("submit", config, "--site", site, "--until", "correlate").returncode == 0
-    wait_for(lambda: list(archive.glob("frames/*.zip")), logs(archive))
+    wait_for(lambda: (folder / "ingest" / "reached").exists(), "no scan was ingested so far")
+    assert list(archive.glob("frames/*.zip"))
     (first,) = queued("-n", "ingest")
     subprocess.run(["scancel", "--batch", "--signal=USR1", first], check=True)  # as SLURM does, `lead` before the end
     wait_for(lambda: queued("-n", "ingest", "-t", "PD"), logs(archive))
     _control("hold", first)
     assert states(config)["ingest"].startswith("queued 1 queued")
     _control("release", first)
-    wait_for(lambda: list(archive.glob("correlation/*.zip")), logs(archive))
+    wait_for(lambda: (folder / "correlate" / "reached").exists(), logs(archive))
     log = next(archive.glob("jobs/*/logs/ingest.*.log")).read_text()
     assert re.findall(r"exit (\d+)", log) == ["130", "0"]
     assert "goes on in another job" in log

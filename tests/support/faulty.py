@@ -62,17 +62,27 @@ FAULTS: dict[str, Callable[[Path], None]] = {"pause": pause, "hog": hog, "fill":
 
 
 def _befalls(name: str, folder: Path) -> None:
-    """Let it happen before the work on the scan, in `ingest`."""
+    """Let it happen before the work on the scan, in `ingest`; `pauses`: also in `correlate`, in a folder for each."""
+    from ainerd_hpc.stages.correlate import Correlate
     from ainerd_hpc.stages.ingest import Ingest
 
-    work = Ingest.work
+    if name == "pauses":
+        for stage in (Ingest, Correlate):
+            (folder / stage.name).mkdir(exist_ok=True)
+            _with_fault(stage, "pause", folder / stage.name)
+    else:
+        _with_fault(Ingest, name, folder)
+
+
+def _with_fault(stage: Any, name: str, folder: Path) -> None:
+    work = stage.work
 
     def with_fault(self: Any, task: Any) -> Any:
         if task.scan_id == SCAN:
             FAULTS[name](folder)
         return work(self, task)
 
-    Ingest.work = with_fault  # type: ignore[method-assign]
+    stage.work = with_fault
 
 
 if __name__ == "__main__":
