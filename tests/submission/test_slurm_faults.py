@@ -136,8 +136,9 @@ def test_a_killed_client(slurm: Cluster, line: Line, undisturbed: dict[str, str]
 
 def test_a_cancelled_job(slurm: Cluster, line: Line, undisturbed: dict[str, str]) -> None:
     line.submit()
-    _, _, job = line.reached()
+    process, _, job = line.reached()
     subprocess.run(["scancel", job], check=True)
+    wait_for(lambda: not Path(f"/proc/{process}").exists(), "the job goes on")
     began = line.go_on()
     line.end()
     assert states(line.config)["ingest"] == "cancelled 1 cancelled"
