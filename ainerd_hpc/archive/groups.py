@@ -1,4 +1,4 @@
-"""The archive on disk: where every product lies, how it is written and how it is read. Zarr is used only here.
+"""Products in Zarr: how they are written and how they are read.
 
 A product is one file: a Zarr v3 group packed as a zip, a Parquet table, or a small text file. It is written under a
 temporary name, synced, and published by one atomic rename: a product that exists is complete. The bytes depend on the

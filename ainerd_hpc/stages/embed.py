@@ -37,8 +37,8 @@ class Embed(Stage):
 
     def digest(self, scans: Sequence[Scan], before: Before) -> str:
         """Digest of the model and its maps: those that it was trained on it knows already, given weights do not."""
-        maps = [before.of_scan("maps", scan) for scan in scans]
-        return digest(self.name, self.version, before.of_all("train", scans), *([maps] if self._is_given else []))
+        maps = [[before.of_scan("maps", scan) for scan in scans]] if self._is_given else []
+        return digest(self.name, self.version, before.of_all("train", scans), *maps)
 
     @property
     def _is_given(self) -> bool:

@@ -24,7 +24,7 @@ from ainerd_hpc.pipeline import Run
 from ainerd_hpc.types import Task
 from tests.conftest import digests
 from tests.support import pbs_front
-from tests.support.batch_runs import queued, wait_for, write_site
+from tests.support.batch_runs import pbs_sandbox, queued, wait_for, write_site
 from tests.support.places import ROOT
 from tests.support.slurm_sandbox import Cluster, cluster
 from tests.support.task_functions import where, work_in_job
@@ -366,12 +366,7 @@ def _refusal(config: ExecutorConfig) -> str:
 
 @pytest.fixture(scope="module")
 def pbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    if not Path("/usr/bin/qsub").exists():
-        pytest.skip("no qsub: apt-get install slurm-wlm-torque")
-    folder = tmp_path_factory.mktemp("pbs")
-    prolog = pbs_front.install(folder / "bin", folder / "home")
-    with cluster(tmp_path_factory.mktemp("slurm"), task_prolog=prolog), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    with pbs_sandbox(tmp_path_factory):
         yield
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -15,11 +14,11 @@ import pytest
 
 from ainerd_hpc.submission.record import last_submission
 from tests.conftest import digests
-from tests.support import pbs_front
 from tests.support.batch_runs import (
     begin_local_run,
     local_digests,
     logs,
+    pbs_sandbox,
     queued,
     states,
     verb,
@@ -28,7 +27,6 @@ from tests.support.batch_runs import (
     write_site,
 )
 from tests.support.places import ROOT
-from tests.support.slurm_sandbox import cluster
 
 pytestmark = pytest.mark.pbs
 
@@ -51,12 +49,7 @@ wait
 
 @pytest.fixture(scope="module", autouse=True)
 def pbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    if not Path("/usr/bin/qsub").exists():
-        pytest.skip("no qsub: apt-get install slurm-wlm-torque")
-    folder = tmp_path_factory.mktemp("pbs")
-    prolog = pbs_front.install(folder / "bin", folder / "home")
-    with cluster(tmp_path_factory.mktemp("slurm"), task_prolog=prolog), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    with pbs_sandbox(tmp_path_factory):
         yield
 
 

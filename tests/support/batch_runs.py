@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.conftest import digests
+from tests.support import pbs_front
+from tests.support.slurm_sandbox import cluster
 
 _PATIENCE = 150.0
 
@@ -42,6 +46,18 @@ def verb(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """`ainerd-hpc` with these words."""
     command = [sys.executable, "-m", "ainerd_hpc.cli", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@contextlib.contextmanager
+def pbs_sandbox(factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A private SLURM behind `pbs_front`, as long as the block; the test skips where there is no qsub."""
+    if not Path("/usr/bin/qsub").exists():
+        pytest.skip("no qsub: apt-get install slurm-wlm-torque")
+    folder = factory.mktemp("pbs")
+    prolog = pbs_front.install(folder / "bin", folder / "home")
+    with cluster(factory.mktemp("slurm"), task_prolog=prolog), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+        yield
 
 
 _runs: dict[Path, subprocess.Popen[bytes]] = {}

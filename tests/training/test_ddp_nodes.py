@@ -25,8 +25,7 @@ from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import Run
 from ainerd_hpc.training import SourceRecipe, fit
 from tests.conftest import digests
-from tests.support import pbs_front
-from tests.support.batch_runs import queued, wait_for, write_config
+from tests.support.batch_runs import pbs_sandbox, queued, wait_for, write_config
 from tests.support.places import ROOT
 from tests.support.slurm_sandbox import cluster
 from tests.training.test_training import SimulatedMaps, bytes_of
@@ -235,12 +234,7 @@ def test_the_script_for_slurm_goes_on_after_its_time_was_up(
 
 @pytest.fixture
 def pbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    if not Path("/usr/bin/qsub").exists():
-        pytest.skip("no qsub: apt-get install slurm-wlm-torque")
-    folder = tmp_path_factory.mktemp("pbs")
-    prolog = pbs_front.install(folder / "bin", folder / "home")
-    with cluster(tmp_path_factory.mktemp("slurm"), task_prolog=prolog), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    with pbs_sandbox(tmp_path_factory):
         yield
 
 
