@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ainerd_hpc.kernels import bitshuffle, diagonals, event_frames, lags, multitau, twotime
+from ainerd_hpc.kernels import diagonals, event_frames, lags, multitau, twotime
+from ainerd_hpc.kernels.bits.bitshuffle import ChunkReader
 from ainerd_hpc.kernels.counts import Counts, select, to_dense
 from ainerd_hpc.kernels.fitting import kww
 from ainerd_hpc.kernels.gather import by_pixel, find_events, pixel_sums, take
@@ -46,8 +47,10 @@ def compile_reading(has_events: bool = False) -> None:
     order, is_dead = np.arange(8, dtype=np.int32), np.zeros(8, dtype=bool)
     for dtype in _TYPES:
         by_pixel([find_events(np.ones((2, 8), dtype=dtype), order, is_dead)], 8)
-    chunk = b"".join(size.to_bytes(width, "big") for size, width in ((16, 8), (16, 4), (0, 4)))
-    bitshuffle.ChunkReader(8, 2).find(chunk, order, np.empty(8, np.int32), np.empty(8, np.uint8), 0)
+    for itemsize in (1, 2, 4):
+        chunk = b"".join(size.to_bytes(width, "big") for size, width in ((8 * itemsize, 8), (8 * itemsize, 4), (0, 4)))
+        ChunkReader(8, itemsize).unpack(chunk, np.empty(8, dtype=f"u{itemsize}"))
+    ChunkReader(8, 4).find(chunk, order, np.empty(8, np.int32), np.empty(8, np.uint8), 0)
     if has_events:
         _compile_events(order, is_dead)
 

@@ -1,4 +1,4 @@
-"""Events straight from compressed chunks against the frames that HDF5 decodes from the same chunks."""
+"""Frames and events straight from compressed chunks against the frames that HDF5 decodes from the same chunks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ainerd_hpc.formats.hdf5.frames import Hdf5Frames
-from ainerd_hpc.kernels.bitshuffle import ChunkReader
+from ainerd_hpc.kernels.bits.bitshuffle import ChunkReader
 from ainerd_hpc.kernels.counts import to_dense
 from ainerd_hpc.kernels.gather import by_pixel
 
@@ -54,6 +54,24 @@ def test_events_are_those_of_the_decoded_frames(tmp_path_factory, dtype, height,
     assert not is_dead.any()
 
 
+@given(
+    dtype=st.sampled_from(["u1", "i1", "u2", "f2", "i4", "u4", "f4", "u8", "f8"]),
+    height=st.integers(1, 40),
+    width=st.integers(1, 300),
+    mean=st.sampled_from([0.0, 0.001, 0.03, 0.5, 20.0, 3000.0]),
+    repeated=st.integers(1, 40),
+    nelems=st.sampled_from([0, 8, 64, 200, 1024, 4096]),
+    seed=st.integers(0, 9),
+)
+def test_frames_are_those_that_hdf5_decodes(tmp_path_factory, dtype, height, width, mean, repeated, nelems, seed):
+    """Any type and area; runs of equal counts, too, which repeat what lies few bytes before."""
+    with np.errstate(invalid="ignore"):
+        frames = np.repeat(np.random.default_rng(seed).poisson(mean, (3, height, width)), repeated, 2).astype(dtype)
+    with h5py.File(stored(tmp_path_factory.mktemp("frames"), frames, nelems=nelems)) as file:
+        source = Hdf5Frames(file["frames"], "scan")
+        np.testing.assert_array_equal(source.read(0, 3), file["frames"][...])
+
+
 @pytest.mark.parametrize(("value", "dtype"), [(255, "u1"), (255, "u2"), (65535, "u2"), (70000, "u4")])
 def test_bright_and_dead_pixels_are_left_to_the_decoder(tmp_path, value, dtype):
     frames = some_frames(dtype, (2, 64, 128), 0.01)
@@ -89,6 +107,10 @@ def test_damaged_chunks_end_in_no_events_and_no_harm(tmp_path_factory, data):
     pixel, count = np.empty(area, np.int32), np.empty(area, np.uint8)
     reader, position = ChunkReader(area, 2), np.arange(area, dtype=np.int32)
     assert reader.find(bytes(broken), position, pixel, count, 0) <= area
+    counts = np.zeros(area, np.uint16)
+    reader.unpack(bytes(broken), counts)
+    assert reader.unpack(chunk, counts)
+    np.testing.assert_array_equal(counts, frames.ravel())
     found = reader.find(chunk, position, pixel, count, 0)
     flat = frames.ravel()
     np.testing.assert_array_equal(pixel[:found], np.flatnonzero(flat))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import hdf5plugin  # noqa: F401  registers the filters with h5py
 import numpy as np
-from dectris.compression import decompress
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.hdf5.chunks import BITSHUFFLE, Chunks
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from ainerd_hpc.kernels.gather import FrameEvents
 
 _LZ4 = 2
-_HEADER = 12
-"""Bytes of a chunk before its first block."""
 _LARGEST_FRAME = 2**31
 """Bytes; a damaged header can claim any size."""
 NO_FRAMES = "check that this is a raw detector file"
@@ -51,15 +48,24 @@ class Hdf5Frames:
                 self._chunks.check(start, stop)
                 block: np.ndarray = self._dataset[start:stop:step]
                 return block.astype(self.dtype, copy=False)
-            numbers = range(start, min(stop, self.shape[0]), step)
-            frames = np.empty((len(numbers), *self.shape[1:]), dtype=self.dtype)
-            for frame, number in zip(frames, numbers, strict=True):
-                frame[...] = self._decode(number)
-            return frames
+            return self._unpack(range(start, min(stop, self.shape[0]), step))
+
+    def _unpack(self, numbers: range) -> np.ndarray:
+        from ainerd_hpc.kernels.bits.bitshuffle import ChunkReader
+
+        frames = np.empty((len(numbers), *self.shape[1:]), dtype=self.dtype)
+        chunks = ChunkReader(self.shape[1] * self.shape[2], self.dtype.itemsize)
+        for frame, number in zip(frames, numbers, strict=True):
+            chunk = self._chunk(number)
+            if not chunk:
+                frame[...] = self._dataset[number]
+            elif not chunks.unpack(chunk, frame.reshape(-1).view(f"u{frame.itemsize}")):
+                raise ValueError(f"expected a chunk of {frame.nbytes} bytes in frame {number}, found a damaged one")
+        return frames
 
     def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
         """None where frames are stored otherwise or are damaged, pixels are dead, or counts are 255 or more."""
-        from ainerd_hpc.kernels.bitshuffle import ChunkReader
+        from ainerd_hpc.kernels.bits.bitshuffle import ChunkReader
         from ainerd_hpc.kernels.gather import FrameEvents
 
         if not self._is_direct or self.dtype.kind != "u":
@@ -88,16 +94,6 @@ class Hdf5Frames:
         except (OSError, RuntimeError):  # never written, which HDF5 fills in, or damaged, which it tells
             return b""
         return b"" if skipped else bytes(chunk)
-
-    def _decode(self, number: int) -> np.ndarray:
-        chunk = self._chunk(number)
-        size = self.dtype.itemsize * self.shape[1] * self.shape[2]
-        if not chunk:
-            return np.asarray(self._dataset[number])
-        if len(chunk) < _HEADER or int.from_bytes(chunk[:8], "big") != size:  # HDF5's own filter would believe it
-            raise ValueError(f"expected a chunk of {size} bytes in frame {number}, found a damaged one")
-        decoded = decompress(chunk, "bslz4", elem_size=self.dtype.itemsize)
-        return np.frombuffer(decoded, dtype=self.dtype).reshape(self.shape[1:])
 
 
 def check_frames(dataset: h5py.Dataset, where: str) -> tuple[tuple[int, int, int], np.dtype[Any]]:

@@ -1,4 +1,4 @@
-"""Events straight out of bitshuffle/LZ4 chunks, the way detectors write frames, without making the frames.
+"""Frames out of bitshuffle/LZ4 chunks, the way detectors write them, and events without making the frames.
 
 A chunk is cut in blocks. In a block the bits of all values lie in planes, lowest bit first, packed by LZ4: of frames
 with few photons all planes but the first ones are a single run of zeros, which is passed over here, not written out.
@@ -8,15 +8,14 @@ with few photons all planes but the first ones are a single run of zeros, which 
         plane 1          0 1 0 0 0 0 0 0
         planes 2 to 15   0 0 0 0 0 0 0 0      one match of LZ4: "repeat the zero before, so many times"
 
-LZ4 alternates literals, which are copied, with matches, which repeat earlier bytes. `_unpack` writes into memory that
-is zero, so a match or literals of zeros need only be counted. It says where the last byte lies that is not zero, and so
-how many planes hold bits at all. `_find_in_planes` joins these planes by OR: the bits of the result are the pixels with
-photons. They are found word by word, lowest bit first, and only for them is a count put together out of the planes.
+LZ4 passes over the zeros and says where the last byte lies that is not zero, and so how many planes hold bits at all.
+For frames, 64 counts at a time are put together out of these planes. Events need less: `_find_in_planes` joins the
+planes by OR, the bits of the result are the pixels with photons. They are found word by word, lowest bit first, and
+only for them is a count put together.
 
 References
 ----------
-Masui et al., A compression scheme for radio data in high performance computing, Astronomy and Computing 12, 181 (2015);
-lz4_Block_format.md of the LZ4 project.
+Masui et al., A compression scheme for radio data in high performance computing, Astronomy and Computing 12, 181 (2015).
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ainerd_hpc.kernels.bits.lz4 import DAMAGED, SLACK, unpack
+from ainerd_hpc.kernels.bits.vectors import join_planes
 from ainerd_hpc.kernels.counts import LARGEST_COUNT
 
 _DEFAULT_BLOCK = 8192
 HEADER = 12
 """Bytes before the first block: size of the decoded chunk (8, big-endian) and of a block (4)."""
-_DAMAGED, _LARGE = -1, -2
-_SHORT = 32
-"""Bytes that are sooner copied than looked at."""
+_LARGE = -2
 _DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
 
 
@@ -51,7 +50,7 @@ _BIT_NUMBER = _bit_numbers()
 
 
 class ChunkReader:
-    """Finds the events of frames of one shape and type; holds the scratch memory, so one thread a reader.
+    """Unpacks frames of one shape and type, or finds their events; holds the scratch memory, so one thread a reader.
 
     Parameters
     ----------
@@ -82,21 +81,90 @@ class ChunkReader:
             of 255 or more (dead pixels among them): then it has to be decoded and looked at.
         """
         data = np.frombuffer(chunk, dtype=np.uint8)
-        size = self._area * self._itemsize
-        if len(data) < HEADER or int.from_bytes(chunk[:8], "big") != size:
-            return _DAMAGED
-        block = int.from_bytes(chunk[8:HEADER], "big") or _DEFAULT_BLOCK
-        per_block = block // self._itemsize
-        if block % (8 * self._itemsize) or not 0 < per_block <= 2**20:
-            return _DAMAGED
-        if len(self._block) != block:
-            self._block = np.zeros(block, dtype=np.uint8)
-            self._lit = np.zeros(-(-per_block // 64) * 8, dtype=np.uint8)
+        per_block = self._prepare(chunk)
+        if not per_block:
+            return DAMAGED
         scratch = self._block, self._lit
         found = _find(data, self._area, self._itemsize, per_block, *scratch, position, pixel, count, start)
         if found < 0:
             self._block[:] = 0
         return int(found)
+
+    def unpack(self, chunk: bytes, counts: NDArray[Any]) -> bool:
+        """Write the counts of a frame, unsigned and flat; whether the chunk is sound.
+
+        A damaged one leaves `counts` half written.
+        """
+        per_block = self._prepare(chunk)
+        is_sound = bool(per_block) and bool(_join(np.frombuffer(chunk, dtype=np.uint8), per_block, self._block, counts))
+        if not is_sound:
+            self._block[:] = 0
+        return is_sound
+
+    def _prepare(self, chunk: bytes) -> int:
+        """Counts of a block, with memory for it; 0 where the head of the chunk is damaged."""
+        size = self._area * self._itemsize
+        if len(chunk) < HEADER or int.from_bytes(chunk[:8], "big") != size:
+            return 0
+        block = int.from_bytes(chunk[8:HEADER], "big") or _DEFAULT_BLOCK
+        per_block = block // self._itemsize
+        if block % (8 * self._itemsize) or not 0 < per_block <= 2**20:
+            return 0
+        if len(self._block) != block + SLACK:
+            self._block = np.zeros(block + SLACK, dtype=np.uint8)
+            self._lit = np.zeros(-(-per_block // 64) * 8, dtype=np.uint8)
+        return per_block
+
+
+@numba.njit(nogil=True, cache=True)
+def _next_block(data: Any, place: Any, block: Any, size: Any) -> Any:
+    """Unpack the block that begins at `place`; the end of what is not zero in it, and where the next one begins."""
+    stop = place + 4
+    if stop <= data.size:
+        for i in range(4):
+            stop += np.int64(data[place + i]) << 8 * (3 - i)
+    if stop > data.size:
+        return np.int64(DAMAGED), stop
+    end = unpack(data, place + 4, stop, block, size)
+    block[size : size + SLACK] = 0
+    return end, stop
+
+
+@numba.njit(nogil=True, cache=True)
+def _join(data: Any, per_block: Any, block: Any, counts: Any) -> Any:
+    """Frames out of planes; False where the chunk is damaged."""
+    place, first = np.int64(HEADER), 0
+    while first < counts.size:
+        values = min(per_block, (counts.size - first) // 8 * 8)
+        if values == 0:  # fewer than eight at the end stand as they are
+            size = (counts.size - first) * counts.itemsize
+            if place + size > data.size:
+                return False
+            counts[first:].view(np.uint8)[:] = data[place : place + size]
+            return True
+        end, place = _next_block(data, place, block, values * counts.itemsize)
+        if end < 0:
+            return False
+        _join_block(block, values, (end * 8 + values - 1) // values, counts[first : first + values])
+        block[:end] = 0
+        first += values
+    return True
+
+
+@numba.njit(nogil=True, cache=True)
+def _join_block(block: Any, values: Any, planes: Any, counts: Any) -> None:
+    planes = min(planes, 8 * counts.itemsize)
+    if values % 64 == 0:
+        words = block[: values // 8 * planes].view(np.uint64)
+        for word in range(values // 64):
+            join_planes(counts, word * 64, words, word, values // 64, planes)
+        return
+    for number in range(values):
+        value = np.uint64(0)
+        for plane in range(planes):
+            bit = np.uint64(block[plane * (values // 8) + number // 8] >> (number & 7) & 1)
+            value |= bit << np.uint64(plane)
+        counts[number] = value
 
 
 @numba.njit(nogil=True, cache=True)
@@ -117,78 +185,16 @@ def _find(
         values = min(per_block, (area - first) // 8 * 8)
         if values == 0:  # fewer than eight at the end stand as they are
             return _find_plain(data, place, area, itemsize, first, position, pixel, count, num)
-        if place + 4 > data.size:
-            return _DAMAGED
-        size = np.int64(0)
-        for i in range(4):
-            size = size << 8 | data[place + i]
-        place += 4
-        if place + size > data.size:
-            return _DAMAGED
-        end = _unpack(data[place : place + size], block[: values * itemsize])
+        end, place = _next_block(data, place, block, values * itemsize)
         if end < 0:
-            return _DAMAGED
+            return DAMAGED
         planes = min(itemsize * 8, (end * 8 + values - 1) // values)
         num = _find_in_planes(block, lit, values, planes, first, position, pixel, count, num)
         if num < 0:
             return num
         block[:end] = 0
-        place, first = place + size, first + values
+        first += values
     return num
-
-
-@numba.njit(nogil=True, cache=True)
-def _unpack(data: Any, out: Any) -> Any:
-    """LZ4: fill `out`, which is zero; gives the end of what is not zero there, negative where the data are damaged."""
-    place, end, dirty = np.int64(0), np.int64(0), np.int64(0)
-    while place < data.size:
-        token = np.int64(data[place])
-        place += 1
-        length, place = _length(data, place, token >> 4)
-        if place + length > data.size or end + length > out.size:
-            return _DAMAGED
-        if place + length < data.size or not _is_zero(data[place:]):  # the last literals are mostly zeros
-            for i in range(length):
-                out[end + i] = data[place + i]
-            dirty = end + length
-        place, end = place + length, end + length
-        if place == data.size:
-            break
-        if place + 2 > data.size:
-            return _DAMAGED
-        offset = np.int64(data[place]) | np.int64(data[place + 1]) << 8
-        place += 2
-        length, place = _length(data, place, token & 15)
-        length += 4
-        if place > data.size or offset == 0 or offset > end or end + length > out.size:
-            return _DAMAGED
-        if length <= _SHORT or not _is_zero(out[end - offset : min(end, end - offset + length)]):
-            for i in range(length):
-                out[end + i] = out[end + i - offset]
-            dirty = end + length
-        end += length
-    return dirty if end == out.size else np.int64(_DAMAGED)
-
-
-@numba.njit(nogil=True, cache=True)
-def _length(data: Any, place: Any, start: Any) -> Any:
-    """A length that begins with four bits, and where the data go on; past their end where they are cut off."""
-    more = np.int64(255 if start == 15 else 0)
-    while more == 255:
-        if place >= data.size:
-            return start, place + 1
-        more = np.int64(data[place])
-        start += more
-        place += 1
-    return start, place
-
-
-@numba.njit(nogil=True, cache=True)
-def _is_zero(values: Any) -> Any:
-    for value in values:  # noqa: SIM110  Numba compiles no generators here
-        if value != 0:
-            return False
-    return True
 
 
 @numba.njit(nogil=True, cache=True)
@@ -226,7 +232,7 @@ def _find_plain(
     data: Any, place: Any, area: Any, itemsize: Any, first: Any, position: Any, pixel: Any, count: Any, num: Any
 ) -> Any:
     if place + (area - first) * itemsize > data.size:
-        return _DAMAGED
+        return DAMAGED
     for number in range(first, area):
         value = np.uint64(0)
         for i in range(itemsize):
