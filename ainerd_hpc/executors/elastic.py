@@ -25,6 +25,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.console import tell
 from ainerd_hpc.errors import SubmissionError
+from ainerd_hpc.executors.pages import Pages
 from ainerd_hpc.executors.protection import security_files
 from ainerd_hpc.executors.through_dask import Dask, connected, settings
 from ainerd_hpc.executors.worker_jobs import JOB_NAME, call, worker_cluster
@@ -62,14 +63,15 @@ def open_elastic(
     most = site.array.jobs
     if config.workers:
         most = min(most, math.ceil(config.workers / sizing.workers))
-    address = {"dashboard": report is not None, "dashboard_address": ":0"}
+    pages = Pages(report is not None)
+    options = pages.scheduler_options
     interface = site.environment.interface
     if interface not in psutil.net_if_addrs():  # a login node may have other networks than the nodes
-        address["interface"] = None
+        options["interface"] = None
     with (
         security_files(folder / "keys") as security,
-        dask.config.set(settings(alone)),
-        worker_cluster(site, sizing, config.threads, folder, security, scheduler_options=address) as cluster,
+        dask.config.set(settings(alone, pages)),
+        worker_cluster(site, sizing, config.threads, folder, security, scheduler_options=options) as cluster,
     ):
         if site.system == "slurm":
             _test_script(cluster.job_script())

@@ -10,6 +10,7 @@ from typing import Any
 
 from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.errors import AinerdError
+from ainerd_hpc.executors.pages import Pages
 from ainerd_hpc.executors.protection import temporary_security
 from ainerd_hpc.executors.through_dask import Dask, Fixed, connected, settings, worker_environment
 from ainerd_hpc.site.workers import Sizing
@@ -42,9 +43,12 @@ def open_local(config: ExecutorConfig, sizing: Sizing, alone: bool, report: Path
     import dask
     from dask.distributed import LocalCluster
 
-    environment = {"distributed.nanny.pre-spawn-environ": worker_environment(config.threads)}
+    pages, environment = (
+        Pages(report is not None),
+        {"distributed.nanny.pre-spawn-environ": worker_environment(config.threads)},
+    )
     with (
-        dask.config.set(settings(alone) | environment),
+        dask.config.set(settings(alone, pages) | environment),
         LocalCluster(
             n_workers=sizing.workers,
             threads_per_worker=1,
@@ -53,7 +57,7 @@ def open_local(config: ExecutorConfig, sizing: Sizing, alone: bool, report: Path
             host="127.0.0.1",
             protocol="tls://",
             security=temporary_security(),
-            scheduler_kwargs={"dashboard": report is not None, "dashboard_address": "127.0.0.1:0"},
+            scheduler_kwargs=pages.scheduler_options,
             silence_logs=50,
         ) as cluster,
         connected(report, address=cluster) as client,

@@ -14,6 +14,7 @@ from pathlib import Path
 from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.console import tell
 from ainerd_hpc.errors import AinerdError
+from ainerd_hpc.executors.pages import Pages
 from ainerd_hpc.executors.protection import security_files, worker_options
 from ainerd_hpc.executors.through_dask import Dask, Fixed, connected, settings, worker_environment
 from ainerd_hpc.site.allocation import System, find_allocation, spread_command
@@ -55,15 +56,16 @@ def open_nodes(
     spread = spread_command(template, nodes=num_nodes, per_node=1, cores=sizing.workers * config.threads)
     interface = site_of(config).environment.interface if config.site else ""
     options = ("--interface", interface) if interface else ()
+    pages = Pages(report is not None)
     with (
         security_files(folder / "keys") as security,
-        dask.config.set(settings(alone)),
+        dask.config.set(settings(alone, pages)),
         LocalCluster(
             n_workers=0,
             threads_per_worker=1,
             protocol="tls://",
             security=security,
-            scheduler_kwargs={"dashboard": report is not None, "dashboard_address": ":0"},
+            scheduler_kwargs=pages.scheduler_options,
             silence_logs=50,
             **_place(interface),
         ) as cluster,

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from ainerd_hpc.console import tell
+from ainerd_hpc.executors.pages import MODULES, Pages
 from ainerd_hpc.executors.tasks import TaskFunction, pack, run_packed, unpack
 from ainerd_hpc.publishing import write_text
 from ainerd_hpc.types import Task, TaskResult
@@ -28,8 +29,10 @@ WORKER_SETTINGS: Mapping[str, object] = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.pause": False,
+    "distributed.worker.preload": MODULES,
 }
-"""Nothing of a worker's memory is Dask's to move: results are figures, data belong to the task that runs."""
+"""Nothing of a worker's memory is Dask's to move: results are figures, data belong to the task that runs. No worker
+answers by HTTP."""
 
 
 class Backing(Protocol):
@@ -64,9 +67,9 @@ class Fixed:
         pass
 
 
-def settings(alone: bool) -> dict[str, object]:
+def settings(alone: bool, pages: Pages) -> dict[str, object]:
     """The configuration of Dask. A task whose worker died is tried once more elsewhere; not where it is alone."""
-    return {**WORKER_SETTINGS, "distributed.scheduler.allowed-failures": 0 if alone else 1}
+    return {**WORKER_SETTINGS, **pages.settings, "distributed.scheduler.allowed-failures": 0 if alone else 1}
 
 
 def worker_environment(threads: int) -> dict[str, str]:

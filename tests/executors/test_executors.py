@@ -10,11 +10,14 @@ import ssl
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+from distributed.utils import get_ip
 
 from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.errors import AinerdError, ConfigError
@@ -204,11 +207,59 @@ def _knock(address: str, key: Path | None) -> str:
 def test_report_and_dashboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Workers(_config(workers=1, dashboard=True), tmp_path / "run") as workers:
         assert len(list(workers.map(work, [_task(number) for number in range(8)]))) == 8
-        assert re.search(r"^Dask dashboard: http://127\.0\.0\.1:\d+/status$", capsys.readouterr().out, re.MULTILINE)
+        assert re.search(
+            r"^Dask dashboard: http://127\.0\.0\.1:\d+/[\w-]{32}/status$", capsys.readouterr().out, re.MULTILINE
+        )
     html = (tmp_path / "run.dask.html").read_text(encoding="utf-8")
     assert "number of tasks: 8" in html
     assert not re.search(r"<(script|link|img)[^>]*(src|href)=.?(https?:)?//", html)
     assert len(html) < 3e6
+
+
+_ASK = """
+import http.client, sys
+for place in sys.argv[1:]:
+    for path in "/ /sitemap.json /status /identity.json /info/main/workers.html /json/counts.json /metrics".split():
+        connection = http.client.HTTPConnection(place, timeout=5)
+        try:
+            connection.request("GET", path)
+            print(place, path, connection.getresponse().status)
+        except (OSError, http.client.HTTPException):
+            print(place, path, "-")
+"""
+
+
+def _answers(*, but: set[str]) -> list[str]:
+    """What a stranger gets from all ports of this process and its children, on all addresses of this machine."""
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    ours = {one for process in family for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN}
+    hosts = {"127.0.0.1", get_ip()}
+    places = sorted({f"{host}:{one.laddr.port}" for one in ours for host in hosts})
+    stranger = {"user": "nobody"} if os.getuid() == 0 else {}
+    asked = subprocess.run(
+        ["/usr/bin/env", "python3", "-c", _ASK, *places],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd="/",
+        **stranger,
+    )
+    assert len(places) >= 2 * 3, "expected a scheduler, a nanny and a worker"
+    return [line for line in asked.stdout.splitlines() if line.split()[-1] not in but]
+
+
+@pytest.mark.parametrize("is_shown", [False, True], ids=["no dashboard", "dashboard"])
+def test_no_port_of_a_run_tells_a_stranger_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_shown: bool
+) -> None:
+    with Workers(_config(workers=1, dashboard=is_shown), tmp_path / "run") as workers:
+        assert len(list(workers.map(work, [_task(0)]))) == 1
+        found = re.search(r"^Dask dashboard: (http://\S+/status)$", capsys.readouterr().out, re.MULTILINE)
+        assert bool(found) is is_shown
+        assert _answers(but={"-", "404"} if is_shown else {"-"}) == []
+        if found:
+            with urllib.request.urlopen(found[1], timeout=10) as answer:
+                assert answer.status == 200
 
 
 def test_sizings_grow_to_one_worker_with_all_that_there_is() -> None:
