@@ -7,6 +7,7 @@ content alone (fixed dates and order inside the zip), so that two runs can be co
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import zipfile
@@ -19,6 +20,7 @@ import numcodecs.blosc
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
+from zarr.core import sync
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore, ZipStore
 
@@ -36,8 +38,18 @@ _CODECS: dict[str, tuple[Any, Any]] = {
 """The sums that make C2 take hardly less room in zstd than in lz4, which is four times as fast."""
 
 
+_PATIENCE = 60.0
+"""Seconds."""
 _SHUFFLES = {"bitshuffle": numcodecs.Blosc.BITSHUFFLE}
 numcodecs.blosc.use_threads = False  # threads are ours to divide
+
+
+@atexit.register
+def _let_zarr_end() -> None:
+    """Wait for Zarr's thread: Zarr itself, which ends after this, waits 0.2 s and fails on a busy machine."""
+    if sync.loop[0] is not None and sync.iothread[0] is not None:
+        sync.loop[0].call_soon_threadsafe(sync.loop[0].stop)
+        sync.iothread[0].join(_PATIENCE)
 
 
 class _Zip(zipfile.ZipFile):

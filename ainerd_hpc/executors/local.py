@@ -12,7 +12,7 @@ from ainerd_hpc.config import ExecutorConfig
 from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.executors.pages import Pages
 from ainerd_hpc.executors.protection import temporary_security
-from ainerd_hpc.executors.through_dask import Dask, Fixed, connected, settings, worker_environment
+from ainerd_hpc.executors.through_dask import Dask, Fixed, connected, deaf_to_interrupts, settings, worker_environment
 from ainerd_hpc.site.workers import Sizing
 
 _PATIENCE = 180.0
@@ -43,23 +43,22 @@ def open_local(config: ExecutorConfig, sizing: Sizing, alone: bool, report: Path
     import dask
     from dask.distributed import LocalCluster
 
-    pages, environment = (
-        Pages(report is not None),
-        {"distributed.nanny.pre-spawn-environ": worker_environment(config.threads)},
-    )
-    with (
-        dask.config.set(settings(alone, pages) | environment),
-        LocalCluster(
-            n_workers=sizing.workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=sizing.limit,
-            host="127.0.0.1",
-            protocol="tls://",
-            security=temporary_security(),
-            scheduler_kwargs=pages.scheduler_options,
-            silence_logs=50,
-        ) as cluster,
-        connected(report, address=cluster) as client,
-    ):
+    pages = Pages(report is not None)
+    environment = {"distributed.nanny.pre-spawn-environ": worker_environment(config.threads)}
+    with dask.config.set(settings(alone, pages) | environment), contextlib.ExitStack() as stack:
+        with deaf_to_interrupts():
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=sizing.workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=sizing.limit,
+                    host="127.0.0.1",
+                    protocol="tls://",
+                    security=temporary_security(),
+                    scheduler_kwargs=pages.scheduler_options,
+                    silence_logs=50,
+                )
+            )
+        client = stack.enter_context(connected(report, address=cluster))
         yield Dask(client, _Here(cluster, client, sizing.workers), sizing.workers, config.threads, alone)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
+import threading
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from multiprocessing import resource_tracker
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
@@ -77,6 +80,28 @@ def worker_environment(threads: int) -> dict[str, str]:
     environment = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "OPENBLAS", "MKL")}
     names = {key: f"DASK_{key.upper().replace('.', '__')}" for key in WORKER_SETTINGS}
     return environment | {names[key]: str(value) for key, value in WORKER_SETTINGS.items()}
+
+
+@contextlib.contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Let threads that begin in the block, and the processes that they start, never see Ctrl-C: this one ends them.
+
+    An interrupt in the block is taken up at its end.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which never sees it
+        yield
+        return
+    resource_tracker.ensure_running()  # which would let a thread hear them again
+    asked = list[int]()
+    handler = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))  # other threads may hear it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+    if asked:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

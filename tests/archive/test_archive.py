@@ -29,6 +29,23 @@ from ainerd_hpc.types import Content, Problem, Scan, Task
 FRAMES = np.random.default_rng(1).poisson(0.3, (40, 12, 16)).astype(np.uint16)
 
 
+_END = """
+import sys, time, numpy as np
+from pathlib import Path
+from ainerd_hpc.archive.groups import writing_group
+from zarr.core import sync
+
+with writing_group(Path(sys.argv[1]), {}) as group:
+    group.add("q", np.ones(3), ("q_bin",))
+sync.loop[0].call_soon_threadsafe(time.sleep, 1.5)
+"""
+
+
+def test_a_process_ends_without_a_word_where_zarr_takes_its_time(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _END, tmp_path / "a.zip"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def _write(path: Path) -> None:
     with writing_group(path, {"digest": "abc", "frame_time": 0.1}) as group:
         frames = group.create("frames", FRAMES.shape, FRAMES.dtype, ("t", "y", "x"), (4, 12, 16), (16, 12, 16))

@@ -189,6 +189,23 @@ def test_a_run_that_is_ended_says_so(number: signal.Signals, tmp_path: Path, sim
     assert [entry["event"] for entry in log] == ["started", "begun", "interrupted"]
 
 
+def test_an_interrupt_from_the_keyboard_ends_in_one_line(tmp_path: Path, simulated_source: Path) -> None:
+    """Ctrl-C goes to all processes of a run; those that it started are ended by it, and say nothing."""
+    config = write_config(tmp_path, simulated_source)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\nfrom ainerd_hpc.stages.ingest import Ingest\nIngest.work = lambda stage, task: time.sleep(60)\n"
+    )
+    workers = ("--set", "executor.kind=local", "--set", "executor.workers=2", "--set", "executor.memory=3 GB")
+    command = [sys.executable, "-m", "ainerd_hpc.cli", "run", str(config), *workers]
+    options = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, **options) as process:
+        wait_for(lambda: any(len(log) > 1 for log in journals(tmp_path / "archive")), "no task has begun")
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == "ainerd-hpc: interrupted; the same command goes on where it stopped\n"
+
+
 def test_a_failed_task_says_why(tmp_path: Path, source: Path) -> None:
     config = write_config(tmp_path, source)
     (tmp_path / "sitecustomize.py").write_text(
