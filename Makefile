@@ -49,6 +49,7 @@ bench: setup bench-setup
 	$(BIN)/python -m benchmarks.scaling --set ingest.form=none
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.archive_form
+	$(BIN)/python -m benchmarks.decoding
 
 bench-setup: .bench/venv/.done
 

@@ -15,8 +15,8 @@ from typing import Any
 import h5py
 import numba
 import numpy as np
-from dectris.compression import decompress
 
+from ainerd_hpc.kernels.bits.bitshuffle import ChunkReader
 from ainerd_hpc.scaling.measure import least_seconds
 from benchmarks import photons
 from benchmarks.sides import scan_of
@@ -110,10 +110,17 @@ def _count_pairs(pointer: Any, frame: Any, pixels: Any, out: Any) -> None:
 def _decoded(threads: int, scan: Path, num_frames: int = 200) -> float:
     with h5py.File(scan / "scan.h5", "r") as file:
         data = file["entry/data/data"]
-        chunks = [data.id.read_direct_chunk((index, 0, 0))[1] for index in range(min(num_frames, len(data)))]
-        size = len(chunks) * data.dtype.itemsize * data.shape[1] * data.shape[2]
+        chunks = [bytes(data.id.read_direct_chunk((index, 0, 0))[1]) for index in range(min(num_frames, len(data)))]
+        area = data.shape[1] * data.shape[2]
+
+    def unpack(share: list[bytes]) -> None:
+        reader, counts = ChunkReader(area, 2), np.empty(area, np.uint16)
+        for chunk in share:
+            reader.unpack(chunk, counts)
+
+    shares = [chunks[number::threads] for number in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
-        return size / best(lambda: list(pool.map(lambda chunk: len(decompress(chunk, "bslz4", elem_size=2)), chunks)))
+        return 2 * area * len(chunks) / best(lambda: list(pool.map(unpack, shares)))
 
 
 def table(floors: list[Floor]) -> str:

@@ -13,7 +13,18 @@ import pytest
 from ainerd_hpc.config import SourceConfig
 from ainerd_hpc.sources.discovery import discover
 from ainerd_hpc.stages.registry import STAGES
-from benchmarks import archive_form, correlation, floor, photons, predictions, reference, scaling, sides, throughput
+from benchmarks import (
+    archive_form,
+    correlation,
+    decoding,
+    floor,
+    photons,
+    predictions,
+    reference,
+    scaling,
+    sides,
+    throughput,
+)
 from benchmarks.photons import Photons
 
 SMALL = Photons(96, 64, 64, num_q_bins=3, num_static_per_q=2, mean_counts=1.0)
@@ -115,6 +126,13 @@ def test_scaling_measures_and_fits() -> None:
     assert [scaling.exponent(square, column, last) for column in (0, 1) for last in (0, 2)] == pytest.approx(
         [2, 2, 1, 1]
     )
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4"])
+def test_decoders_give_the_same_frames(dtype: str, tmp_path: Path) -> None:
+    ours, theirs, filtered = decoding.rates(tmp_path / "frames.h5", 2, dtype, 0.3, None)
+    assert min(ours, filtered) > 0
+    assert theirs == 0
 
 
 def test_floor_measures_something() -> None:
