@@ -124,6 +124,12 @@ class SourceConfig(Section):
     """Where the metadata file of a scan may be, from the folder of the scan on; {stem}: its name without suffix."""
     settle: Duration | None = None
     """Files that were changed less than this long ago are left for the next run: they may still be written."""
+    incomplete: Literal["refuse", "take"] = "refuse"
+    """What becomes of a scan of which files are linked that are not there, or of which no frame was written to the end:
+    refuse sets it aside, take takes the frames that are there. Frames that are missing in between are always bad frames,
+    and pixels that are in no frame are left out."""
+    threshold: PositiveInt = 1
+    """Which threshold is taken of detectors that count several at once."""
     partition: UserPath | dict[str, UserPath] | None = None
     """Partition (q map) file, taken for all scans, or for those whose path in the folder matches a pattern: `lambda/*:
     lambda_qmap.hdf`; the first that matches counts. With {stem} it is one beside each scan, as in `metadata`. Default:

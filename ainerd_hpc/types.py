@@ -88,6 +88,8 @@ class Scan:
     """Dark that its counts are corrected with, `FILE` or `FILE:/dataset`; empty: none."""
     flat: str = ""
     """Flat field, in the same form."""
+    missing: str = ""
+    """What no file holds of its frames, in words; they are bad frames, and pixels that are in no frame are left out."""
     digest: str = ""
     """Fingerprint of the scan: its name, frame period and start, and its source files' names, sizes and dates."""
     state: str = "found"

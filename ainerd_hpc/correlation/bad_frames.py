@@ -10,10 +10,12 @@ import numpy as np
 from ainerd_hpc.correlation.inputs import Monitor
 from ainerd_hpc.kernels.corrections import outlying_frames
 
-REASONS = ("good", "listed", "monitor", "dark", "outlier")
+REASONS = ("good", "listed", "monitor", "dark", "outlier", "missing")
 """Why a frame is bad, by number: named in correlate.bad_frames; no beam by its monitor; without a photon, which is no
-chance; by its counts (correct.bad_frames)."""
-_LISTED, _MONITOR, _DARK, _OUTLIER = range(1, 5)
+chance; by its counts (correct.bad_frames); in no file, as a whole or in part."""
+_LISTED, _MONITOR, _DARK, _OUTLIER, _MISSING = range(1, 6)
+_ALWAYS_NAMED = 5
+"""Reasons that every product names; others only where they occur, so that products of sound scans stay as they were."""
 _BY_CHANCE = 1e-3
 """Dark frames that chance may be expected to give in a scan, for them to be bad."""
 
@@ -26,6 +28,7 @@ class FrameRules(NamedTuple):
     """Where frames are divided by it."""
     threshold: float | None = None
     """The threshold of `kernels.corrections.outlying_frames`."""
+    missing: Sequence[int] = ()
 
     def reasons(self, photons: np.ndarray) -> np.ndarray:
         """(t,) uint8, index into `REASONS`, from the counts of each frame on all living pixels.
@@ -36,6 +39,7 @@ class FrameRules(NamedTuple):
         if self.monitor is not None:
             reason[~self.monitor.is_usable] = _MONITOR
         reason[list(self.listed)] = _LISTED
+        reason[list(self.missing)] = _MISSING
         lit = photons[reason == 0]
         if len(lit) and len(lit) * np.exp(-float(lit.mean())) < _BY_CHANCE:
             reason[(reason == 0) & ~(photons > 0)] = _DARK
@@ -43,3 +47,8 @@ class FrameRules(NamedTuple):
             left = np.flatnonzero(reason == 0)
             reason[left[outlying_frames(photons[left], self.threshold)]] = _OUTLIER
         return reason
+
+
+def meanings(reasons: np.ndarray) -> list[str]:
+    """Names of the reasons (t,) of a scan, by number."""
+    return list(REASONS[: max(_ALWAYS_NAMED, int(reasons.max(initial=0)) + 1)])

@@ -11,7 +11,7 @@ import numpy as np
 
 from ainerd_hpc.archive.groups import GroupWriter, array, reading_group
 from ainerd_hpc.config import CorrelateConfig
-from ainerd_hpc.correlation.bad_frames import REASONS
+from ainerd_hpc.correlation.bad_frames import meanings
 from ainerd_hpc.correlation.counts.layout import Layout, spans
 from ainerd_hpc.correlation.q_bin import QBin
 from ainerd_hpc.correlation.tiles import Tiles
@@ -112,15 +112,19 @@ def figures(
     return arrays | _saxs(scan, layout, found, valid, average)
 
 
-def left_out(reasons: np.ndarray, dead: np.ndarray, hot: np.ndarray, monitor: np.ndarray | None) -> Arrays:
-    """What was left out of the whole scan: why frames (t,) are bad, the numbers of dead and of hot pixels; and the beam
-    monitor (t,), if there is one."""
+def left_out(
+    reasons: np.ndarray, dead: np.ndarray, hot: np.ndarray, missing: np.ndarray, monitor: np.ndarray | None
+) -> Arrays:
+    """What was left out of the whole scan: why frames (t,) are bad, the numbers of dead and of hot pixels, and of those
+    that are missing, if some are; and the beam monitor (t,), if there is one."""
     number = {"meaning": "number in the frame, row by row"}
     arrays: Arrays = {
-        "bad_frame_reason": (reasons, ("t1",), {"meanings": list(REASONS)}),
+        "bad_frame_reason": (reasons, ("t1",), {"meanings": meanings(reasons)}),
         "dead_pixels": (np.sort(dead).astype(np.int32), ("dead_pixel",), number),
         "hot_pixels": (np.sort(hot).astype(np.int32), ("hot_pixel",), number),
     }
+    if len(missing):
+        arrays["missing_pixels"] = np.sort(missing).astype(np.int32), ("missing_pixel",), number
     if monitor is not None:
         arrays["monitor"] = monitor, ("t1",), {"meaning": "beam monitor, mean of the frames that make this one"}
     return arrays

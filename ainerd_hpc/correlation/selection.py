@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,7 +19,9 @@ class Selection(NamedTuple):
     stride: int = 1
     average: int = 1
     bad: tuple[int, ...] = ()
-    """Numbers in the selection of the frames that are known to be bad."""
+    """Ascending numbers in the selection of the frames that are known to be bad: what is read of them is no count."""
+    missing: tuple[int, ...] = ()
+    """Those of them of which something is in no file."""
 
     @property
     def span(self) -> int:
@@ -29,20 +33,33 @@ class Selection(NamedTuple):
         """The same frames of the file, none of them added up."""
         return Selection(self.first, self.num_frames * self.average, self.stride)
 
+    def bad_within(self, start: int, stop: int) -> tuple[int, ...]:
+        """Numbers of the bad frames among frames [start, stop) of the selection, counted from start."""
+        found = self.bad[bisect_left(self.bad, start) : bisect_left(self.bad, stop)]
+        return tuple(number - start for number in found)
+
     def raw(self, start: int, stop: int) -> tuple[int, int]:
         """Frames of the file [start, stop) that make frames [start, stop) of the selection."""
         last = self.first + (stop - 1) * self.span + (self.average - 1) * self.stride
         return self.first + start * self.span, last + 1
 
 
-def selection(config: CorrelateConfig, num_frames: int) -> Selection:
-    """The selection that the config makes of this many frames; leftovers at the end are dropped."""
+def selection(config: CorrelateConfig, num_frames: int, missing: Sequence[int] = ()) -> Selection:
+    """The selection that the config makes of this many frames; leftovers at the end are dropped.
+
+    `missing`: frames of the file of which something is in no file.
+    """
     first, stop, _ = slice(config.begin_frame, config.end_frame).indices(num_frames)
     span = config.stride_frames * config.average_frames
     num = max(0, stop - first) // span
-    offsets = [frame - first for frame in config.bad_frames if frame >= first]
-    bad = {offset // span for offset in offsets if offset % config.stride_frames == 0 and offset // span < num}
-    return Selection(first, num, config.stride_frames, config.average_frames, tuple(sorted(bad)))
+
+    def chosen(frames: Sequence[int]) -> set[int]:
+        offsets = [frame - first for frame in frames if frame >= first]
+        return {offset // span for offset in offsets if offset % config.stride_frames == 0 and offset // span < num}
+
+    lost = chosen(missing)
+    bad = sorted(chosen(config.bad_frames) | lost)
+    return Selection(first, num, config.stride_frames, config.average_frames, tuple(bad), tuple(sorted(lost)))
 
 
 def as_correlated(config: CorrelateConfig, scan: Scan) -> Scan:

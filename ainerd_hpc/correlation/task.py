@@ -39,6 +39,7 @@ from ainerd_hpc.correlation.q_bin import Block, Correlator, Piece, QBin, piece_o
 from ainerd_hpc.correlation.selection import Selection, as_correlated, selection
 from ainerd_hpc.correlation.tiles import Tiles
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.missing import missing_of
 from ainerd_hpc.formats.reader import Frames
 from ainerd_hpc.kernels import choice
 from ainerd_hpc.kernels.counts import LARGEST_INT8, Events
@@ -85,9 +86,11 @@ class _Inputs(NamedTuple):
     corrections: Corrections | None
     monitor: Monitor | None
     layout: Layout
-    """The layout of the whole scan, without the pixels that cannot be corrected."""
+    """The layout of the whole scan, without the pixels that cannot be corrected, or are missing."""
     unusable: np.ndarray
     """(n,) numbers in the frame of those."""
+    missing: np.ndarray
+    """(m,) the same of pixels that no file holds; they are not in the layout either."""
 
     @property
     def divisor(self) -> Monitor | None:
@@ -96,7 +99,8 @@ class _Inputs(NamedTuple):
 
     def reasons(self, photons: np.ndarray) -> np.ndarray:
         """Why frames are bad, (t,) as of `FrameRules`, by their counts."""
-        return FrameRules(self.chosen.bad, self.divisor, self.config.correct.bad_frames).reasons(photons)
+        threshold = self.config.correct.bad_frames
+        return FrameRules(self.chosen.bad, self.divisor, threshold, self.chosen.missing).reasons(photons)
 
     def correlator(self, photons: np.ndarray) -> Correlator:
         """What correlates the q-bins of a scan with these counts of its frames, (t,)."""
@@ -109,11 +113,17 @@ class _Inputs(NamedTuple):
 
 
 def _inputs(config: RunConfig, scan: Scan, tiles: Tiles, source: Frames | StoredEvents, layout: Layout) -> _Inputs:
-    chosen = selection(config.correlate, scan.num_frames)
+    missing = missing_of(source)
+    chosen = selection(config.correlate, scan.num_frames, missing.frames.tolist())
+    is_missing = np.isin(layout.order, missing.pixels)
+    if is_missing.all():
+        problem = "expected frames of pixels of the partition, found none of them in any file"
+        raise ScanError(scan.source, problem, "give the partition file of this detector")
+    missing_pixels, layout = layout.order[is_missing], layout.without(is_missing)
     corrections, is_unusable = load_corrections(config.correct, scan, layout)
     monitor = load_monitor(config, scan, chosen)
     usable, unusable = layout.without(is_unusable), layout.order[is_unusable]
-    return _Inputs(config, scan, tiles, source, chosen, corrections, monitor, usable, unusable)
+    return _Inputs(config, scan, tiles, source, chosen, corrections, monitor, usable, unusable, missing_pixels)
 
 
 class _Reading(NamedTuple):
@@ -200,7 +210,7 @@ def _figures(inputs: _Inputs, seen: Survey, layout: Layout, found: Sequence[QBin
     scan = as_correlated(config, inputs.scan)
     arrays = figures(scan, config, layout, found, reasons == 0, inputs.chosen.average)
     monitor = None if inputs.monitor is None else inputs.monitor.values
-    return arrays | left_out(reasons, np.append(inputs.unusable, seen.dead), seen.hot, monitor)
+    return arrays | left_out(reasons, np.append(inputs.unusable, seen.dead), seen.hot, inputs.missing, monitor)
 
 
 def _forms(config: RunConfig, scan: Scan, layout: Layout, sample: Sample, tiles: Tiles) -> list[str]:

@@ -67,3 +67,9 @@ class Description:
     """What the names of its other files begin with; empty: the name of the file without suffix."""
     companions: tuple[Path, ...] = ()
     """Other files that belong to the scan: modules, data files, metadata. None of them is a scan of its own."""
+    num_thresholds: int = 1
+    """Of the detector's counters; one of them is taken (`source.threshold`)."""
+    missing: str = ""
+    """What no file holds of its frames, in words without paths; empty where all is there."""
+    unfinished: str = ""
+    """Why more frames may still come, in one line: then `source.incomplete` says whether those that are there count."""

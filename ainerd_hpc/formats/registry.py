@@ -8,13 +8,14 @@ some of the readers here take any square array, or any words that could be event
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.reader import Reader, checked
@@ -22,6 +23,8 @@ from ainerd_hpc.formats.suffixes import HDF5_SUFFIXES, RAW_SUFFIXES
 from ainerd_hpc.types import Content
 
 if TYPE_CHECKING:
+    import h5py
+
     from ainerd_hpc.formats.description import Description, Metadata
     from ainerd_hpc.formats.source_file import SourceFile
 
@@ -43,22 +46,28 @@ READERS = {
     "c2-npy": "ainerd_hpc.formats.results.c2_maps:C2Npy",
     "ainerd2024": "ainerd_hpc.formats.results.ainerd2024:Ainerd2024",
 }
+FRAMES = "entry/data/data"
+"""Where most HDF5 files have their frames."""
 _ARRAYS = {
     "hdf5-array": "ainerd_hpc.formats.frames.arrays:Hdf5Array",
     "zarr-array": "ainerd_hpc.formats.zarr.arrays:ZarrArray",
 }
 """Readers of an array whose path is given, `hdf5-array:<path>`."""
+_AT = re.compile(r"(.*)@(\d+)")
 _GROUP = "ainerd_hpc.readers"
 
 
 def reader(name: str) -> Reader:
-    """The reader of a format, imported now; `<array format>:<path>` for that of an array in any file.
+    """The reader of a format, imported now; `<array format>:<path>` for that of an array in any file, and
+    `<format>@<number>` for that of another threshold than the first.
 
     Raises
     ------
     ScanError
         There is none of this name: the distribution that registered it is not installed here.
     """
+    if threshold := _AT.fullmatch(name):
+        return cast("Reader", AtThreshold(reader(threshold[1]), int(threshold[2])))
     kind, _, path = name.partition(":")
     if kind in _ARRAYS:
         return cast("Reader", resolve_name(_ARRAYS[kind])(path))
@@ -68,6 +77,17 @@ def reader(name: str) -> Reader:
         return _registered()[name][0]
     problem = "expected a reader of this format, found none"
     raise ScanError(f"format {name}", problem, "install the package that it came with, on every node")
+
+
+class AtThreshold:
+    """Reader of the frames of one threshold of a detector with several: the others are described alike."""
+
+    content = Content.FRAMES
+
+    def __init__(self, found: Any, threshold: int) -> None:
+        self.name = f"{found.name}@{threshold}"
+        self.matches, self.describe = found.matches, found.describe
+        self.open = partial(found.open, threshold=threshold)
 
 
 def registered() -> str:
@@ -121,6 +141,11 @@ class FoundScan:
     def companions(self) -> tuple[Path, ...]:
         """Files that belong to it besides its own."""
         return self.description.companions if self.description else ()
+
+    @property
+    def may_change(self) -> bool:
+        """Whether it may become another one while its own file stays the same."""
+        return bool(self.reason or (self.description and self.description.unfinished))
 
 
 def describe(path: Path) -> Description:
@@ -195,12 +220,34 @@ def _fault(file: SourceFile) -> str:
     if file.hdf5 is not None and not file.fault:
         try:
             with reading(str(file.path)):
-                file.hdf5.visititems(lambda name, item: None)
+                return _unknown_frames(file.path, file.hdf5)
         except ScanError as error:
             return str(error)
-        return ""
     if suffix == ".npy" and file.fault:
         return file.fault
     wrong = "it is empty" if not file.head and not file.fault else "it is not HDF5" if suffix in HDF5_SUFFIXES else ""
     problem = file.fault or wrong
     return str(ScanError(str(file.path), f"cannot read it: {problem}", NEXT_STEP)) if problem else ""
+
+
+def _unknown_frames(path: Path, hdf5: h5py.File) -> str:
+    """What an HDF5 file holds that looks like frames where no reader looks for them; empty where nothing does."""
+    from ainerd_hpc.formats.hdf5.frames import NO_FRAMES
+
+    found: list[tuple[str, Any]] = []
+    hdf5.visititems(lambda name, item: found.append((name, item)) if _looks_like_frames(name, item) else None)
+    if not found:
+        return ""
+    name, item = found[0]
+    if name == FRAMES:
+        return str(
+            ScanError(f"{path}:/{name}", f"expected counts (t, y, x), found {item.dtype} {item.shape}", NO_FRAMES)
+        )
+    problem = f"expected frames at a place that is known, found {item.dtype} {item.shape} at /{name}"
+    return str(ScanError(str(path), problem, "name the array in source.dataset, or take the file out of the folder"))
+
+
+def _looks_like_frames(name: str, item: Any) -> bool:
+    """Whether this is where frames are, or counts of several images."""
+    shape, kind = getattr(item, "shape", None) or (), getattr(getattr(item, "dtype", None), "kind", "")
+    return kind in "uif" and bool(kind) and (name == FRAMES or (len(shape) > 2 and kind != "f" and min(shape[-3:]) > 1))

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _MEASURED = ("count_time", "energy", "distance", "pixel_size", "beam_center_x", "beam_center_y", "detector")
 _UNCORRECTED = CorrectConfig()
+_MOST_NAMED = 3
+"""Scans that are named in a line."""
 _WRONG_DETECTOR = (
     "give the partition file of this detector in source.partition or, without that key, as <scan>_qmap.hdf"
 )
@@ -48,8 +50,8 @@ class Discovery:
     sample_log_table: pd.DataFrame
     """What it says, as `formats.beside.sample_log` gives it; without a log, no row and only the column `time`."""
     notes: tuple[str, ...] = ()
-    """A line for each registered reader that is of no use, for everything in the sample log that was not taken, and for
-    scans that it does not cover."""
+    """A line for each registered reader that is of no use, for everything in the sample log that was not taken, for
+    scans that it does not cover, for scans of which something is missing, and for those of several thresholds."""
     ignored: tuple[tuple[Path, str], ...] = ()
     """(file, one-line reason): HDF5 files in good order that hold no scan."""
     records: tuple[FileRecord, ...] = ()
@@ -104,7 +106,7 @@ def _found(source: SourceConfig, known: Mapping[Path, FileRecord], correct: Corr
         partitions=tuple(sorted({result.partition for result in results if result.partition})),
         sample_log=sample_log,
         sample_log_table=table,
-        notes=(*left_out(), *notes),
+        notes=(*left_out(), *notes, *_missing(results), *_thresholds(source, items)),
         ignored=tuple((one.path, one_line(one.reason)) for one in records if one.kind is Kind.IGNORED),
         records=tuple(walked),
         dataset=source.dataset,
@@ -149,6 +151,24 @@ def _sample_log(
         return path, logs.at_scans(logs.read(path), middles, source.sample_log_time)
     table = logs.of_scans((result.scan.start_time, result.sample) for result in results)
     return None, logs.SampleLog(table, _unread(records))
+
+
+def _missing(results: Sequence[_Result]) -> Iterator[str]:
+    """A line on what no file holds of the scans that are taken."""
+    found = [f"{one.scan.scan_id} ({one.scan.missing})" for one in results if one.scan.missing and not one.problem]
+    if found:
+        more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        yield f"not in any file, left out: of {'; '.join(found[:_MOST_NAMED])}{more}"
+
+
+def _thresholds(source: SourceConfig, items: Sequence[FoundScan]) -> Iterator[str]:
+    """A line on scans of which one threshold of several is taken."""
+    numbers = [item.description.num_thresholds for item in items if item.description]
+    if several := [number for number in numbers if number > 1]:
+        yield (
+            f"{len(several)} scans have up to {max(several)} thresholds: number {source.threshold} is taken of each "
+            "(source.threshold)"
+        )
 
 
 def _unread(records: Sequence[FileRecord]) -> tuple[str, ...]:
@@ -261,6 +281,7 @@ class _Examination:
             problem = f"expected every scan once, found the data of {copies[path]} again"
             self._note(where, problem, "take one of them out of the source folder")
         self._check_age()
+        self._check_frames()
         self._add_metadata()
         scan, partition = self._scan(scan_id), None
         if scan.content is Content.FRAMES:
@@ -283,6 +304,17 @@ class _Examination:
         if self.source.settle is not None and age < self.source.settle:
             problem = f"expected a file that is finished, found one that was changed {max(0.0, age):.0f} s ago"
             self._note(str(self.item.path), problem, "run again later, or shorten source.settle")
+
+    def _check_frames(self) -> None:
+        found, where = self.description, str(self.item.path)
+        if found.unfinished and self.source.incomplete == "refuse":
+            self.problems.append(found.unfinished)
+        if found.num_frames == 1 and found.height:
+            problem = f"expected frames in time, found a single one of {(found.height, found.width)}"
+            self._note(where, problem, "take it out of the source folder")
+        if 1 < found.num_thresholds < self.source.threshold:
+            problem = f"expected threshold {self.source.threshold}, found {found.num_thresholds} of them"
+            self._note(where, problem, "correct source.threshold")
 
     def _add_metadata(self) -> None:
         for path in metadata_paths(self.source, self.item):
@@ -314,10 +346,12 @@ class _Examination:
             self._note(where, problem, "copy the file again from its origin")
         files = (self.item.path, *described.companions)
         array = [path] if (path := self.item.format.partition(":")[2]) else []  # of several in a file
+        at = f"@{self.source.threshold}" if 1 < self.source.threshold <= described.num_thresholds else ""
+        choices = [*array, *filter(None, (at, described.missing))]
         return Scan(
             scan_id=scan_id,
             source=where,
-            format=self.item.format,
+            format=self.item.format + at,
             content=reader(self.item.format).content,
             num_frames=described.num_frames,
             height=described.height,
@@ -331,7 +365,8 @@ class _Examination:
             simulated=described.simulated,
             stored_bytes=sum(_size(path) for path in files),
             **{name: getattr(metadata, name) for name in _MEASURED},
-            digest=fingerprint(files, scan_id, repr(frame_time), repr(metadata.start_time), *array),
+            missing=described.missing,
+            digest=fingerprint(files, scan_id, repr(frame_time), repr(metadata.start_time), *choices),
         )
 
     def _with_partition(self, scan: Scan, partitions: Partitions) -> tuple[Scan, Path | None]:

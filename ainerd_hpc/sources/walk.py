@@ -95,7 +95,7 @@ class FileRecord:
 
     def is_current(self, stamp: Stamp) -> bool:
         """Whether a file with this stamp would be found to be the same."""
-        if self.stamp[:2] != stamp[:2] or any(scan.reason for scan in self.scans):
+        if self.stamp[:2] != stamp[:2] or any(scan.may_change for scan in self.scans):
             return False
         companions = [path for scan in self.scans for path in scan.companions]
         if self.others != _stamps(companions):

@@ -174,6 +174,7 @@ class Correlate(Stage):
             "ainerd_hpc_version": __version__,
             "kernel_version": self.version,
             "definition": _DEFINITIONS[self.config.correlate.normalisation],
+            **({"missing": scan.missing} if scan.missing else {}),
         }
 
     def _correlate(self, task: Task, group: GroupWriter) -> Mapping[str, float]:

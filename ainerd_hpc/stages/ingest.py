@@ -76,6 +76,7 @@ class Ingest(Stage):
     def work(self, task: Task) -> Mapping[str, float]:
         from ainerd_hpc.correlation.counts.dead_values import marked
         from ainerd_hpc.correlation.counts.pixels import open_source
+        from ainerd_hpc.formats.missing import MISSING, missing_of
 
         scan: Scan = task.args["scan"]
         attributes = {
@@ -90,29 +91,32 @@ class Ingest(Stage):
             "frame_time_units": "s",
         }
         with open_source(scan) as frames:
-            counts = marked(frames, self.config.correct)
-            form = self._form(counts, scan)
+            counts, missing = marked(frames, self.config.correct), missing_of(frames)
+            chosen = Selection(0, scan.num_frames, bad=tuple(missing.frames.tolist()))
+            form = self._form(counts, scan, chosen)
             with writing_group(self.product(task.key), {**attributes, "form": form}) as group:
+                for name, numbers in zip(MISSING, missing, strict=True) if str(missing) else ():
+                    group.add(name, numbers, (name,))
                 if form == "events":
-                    return self._write_events(counts, scan, group)
+                    return self._write_events(counts, scan, chosen, group)
                 return self._write_frames(frames, scan, group)
 
-    def _form(self, frames: Frames, scan: Scan) -> str:
+    def _form(self, frames: Frames, scan: Scan, chosen: Selection) -> str:
         from ainerd_hpc.correlation.counts.pixels import sample_counts
 
         if frames.dtype.kind == "f" or self.config.ingest.form == "frames":
             return "frames"
         if self.config.ingest.form == "events":
             return "events"
-        sample = sample_counts(frames, _all_pixels(scan), Selection(0, scan.num_frames))
+        sample = sample_counts(frames, _all_pixels(scan), chosen)
         return "events" if sample.density[0] < SPARSE else "frames"
 
-    def _write_events(self, frames: Frames, scan: Scan, group: GroupWriter) -> Mapping[str, float]:
+    def _write_events(self, frames: Frames, scan: Scan, chosen: Selection, group: GroupWriter) -> Mapping[str, float]:
         from ainerd_hpc.correlation.counts.gathering import Gathering
         from ainerd_hpc.kernels.choice import EVENTS
         from ainerd_hpc.kernels.counts import Events
 
-        gathering = Gathering(frames, _all_pixels(scan), Selection(0, scan.num_frames), self.config.executor.threads)
+        gathering = Gathering(frames, _all_pixels(scan), chosen, self.config.executor.threads)
         (events,), is_dead = gathering.run([EVENTS], is_small=True)
         assert isinstance(events, Events)
         time_type = np.uint16 if scan.num_frames <= 2**16 else np.uint32

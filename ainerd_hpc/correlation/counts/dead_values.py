@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ainerd_hpc.config import CorrectConfig
+from ainerd_hpc.formats.missing import missing_of
 from ainerd_hpc.formats.reader import Frames, SearchableFrames
 from ainerd_hpc.kernels.corrections import has_marked, mark
 from ainerd_hpc.kernels.gather import FrameEvents
@@ -21,6 +22,7 @@ class MarkedFrames:
     def __init__(self, frames: Frames, config: CorrectConfig) -> None:
         self._frames, self._sentinels, self._saturation = frames, config.sentinels, config.saturation
         self.shape, self.dtype, self.per_chunk = frames.shape, frames.dtype, frames.per_chunk
+        self.missing = missing_of(frames)
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
         return mark(self._frames.read(start, stop, step), self._sentinels, self._saturation)

@@ -67,10 +67,10 @@ class Gathering:
         first, last = self.selection.raw(start, stop)
         frames = self.frames.read(first, last, self.selection.stride)
         groups = frames.reshape(stop - start, self.selection.average, self._area)
-        bad = [number - start for number in self.selection.bad if start <= number < stop]
+        bad = self.selection.bad_within(start, stop)
         if bad:  # whatever they hold, they are left out, and kill no pixel
             groups = groups.copy()
-            groups[bad] = 0
+            groups[list(bad)] = 0
         return groups
 
     def measured(self, start: int, stop: int, order: np.ndarray, is_dead: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ class Gathering:
     def events(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents:
         """Events of frames [start, stop) of the selection on the pixels with a position."""
         chosen = self.selection
-        is_plain = chosen.span == 1 and not any(start <= number < stop for number in chosen.bad)
+        is_plain = chosen.span == 1 and not chosen.bad_within(start, stop)
         if is_plain and isinstance(self.frames, SearchableFrames):
             found = self.frames.find(*chosen.raw(start, stop), position, is_dead)
             if found is not None:

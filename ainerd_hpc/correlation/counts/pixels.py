@@ -20,6 +20,7 @@ from ainerd_hpc.correlation.counts.layout import Layout, spans
 from ainerd_hpc.correlation.memory import BLOCK_BYTES, SAMPLE_FRAMES, SAMPLES
 from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.missing import MISSING, NOTHING, Missing
 from ainerd_hpc.formats.reader import Frames
 from ainerd_hpc.formats.registry import reader
 from ainerd_hpc.kernels.choice import DENSE, EVENTS
@@ -62,9 +63,14 @@ def open_counts(archive: Archive, scan: Scan, config: RunConfig) -> Iterator[Fra
         yield StoredEvents(group) if is_events else marked(_StoredFrames(group), config.correct)
 
 
+def _stored_missing(group: Any) -> Missing:
+    """What was missing when the counts were copied."""
+    return Missing(*(array(group, name)[...] for name in MISSING)) if MISSING[0] in group else NOTHING
+
+
 class _StoredFrames:
     def __init__(self, group: Any) -> None:
-        self._frames = array(group, "frames")
+        self._frames, self.missing = array(group, "frames"), _stored_missing(group)
         self.shape, self.dtype, self.per_chunk = self._frames.shape, self._frames.dtype, self._frames.chunks[0]
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
@@ -78,6 +84,7 @@ class StoredEvents:
         self._time, self._count = array(group, "time"), array(group, "count")
         self._pointer = array(group, "pixel_pointer")[...]
         self.dead_pixels: np.ndarray = array(group, "dead_pixels")[...]
+        self.missing = _stored_missing(group)
         self.num_frames = int(group.attrs["num_frames"])
 
     def read(self, order: np.ndarray) -> Events:

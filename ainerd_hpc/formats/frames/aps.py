@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from ainerd_hpc.formats.description import Description
-from ainerd_hpc.formats.hdf5.frames import Hdf5Frames, check_frames
-from ainerd_hpc.formats.hdf5.reading import get_inner, need_dataset, open_hdf5, reading, route
+from ainerd_hpc.formats.description import Description, Metadata
+from ainerd_hpc.formats.hdf5.datasets import LocatedFrames, open_located
+from ainerd_hpc.formats.hdf5.locating import locate
+from ainerd_hpc.formats.hdf5.reading import get_inner, reading, route
 from ainerd_hpc.formats.partitions.partition import Geometry
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
@@ -33,27 +35,26 @@ class ApsHdf5:
 
     @staticmethod
     def describe(file: SourceFile) -> Description:
-        where, hdf5 = f"{file.path}:/{_FRAMES}", file.need_hdf5()
-        with reading(where):
-            shape, dtype = check_frames(need_dataset(hdf5, _FRAMES), where)
-            simulated = bool(hdf5.attrs.get("simulated", False))
-        return Description(shape[0], dtype.itemsize, shape[1], shape[2], simulated=simulated)
+        located = locate(file.path, [_FRAMES])
+        with reading(f"{file.path}:/{_FRAMES}"):
+            simulated = bool(file.need_hdf5().attrs.get("simulated", False))
+        return replace(located.description(file.path, Metadata()), simulated=simulated)
 
     @staticmethod
-    @contextmanager
-    def open(path: Path) -> Iterator[Hdf5Frames]:
-        where = f"{path}:/{_FRAMES}"
-        with open_hdf5(path) as file:
-            with reading(where):
-                frames = Hdf5Frames(need_dataset(file, _FRAMES), where)
-            yield frames
+    def open(path: Path, threshold: int = 1) -> AbstractContextManager[LocatedFrames]:
+        return open_located(path, [_FRAMES], threshold)
 
 
 def _has_frames(file: h5py.File) -> bool:
     """Whether there are frames, or a link to another file in their place: `describe` tells where it may not lead."""
     way = route(file, _FRAMES)
     frames = get_inner(file, way.place)
-    return bool(way.link) or (isinstance(frames, h5py.Dataset) and frames.ndim == 3)
+    return bool(way.link) or (isinstance(frames, h5py.Dataset) and _are_counts(frames))
+
+
+def _are_counts(frames: h5py.Dataset) -> bool:
+    """Whether a dataset is of frames, or a single frame; of numbers with a fraction, that would be any map."""
+    return frames.ndim in (3, 4) or (frames.ndim == 2 and frames.dtype.kind in "ui")
 
 
 def write_raw(path: Path, frames: np.ndarray, *, simulated: bool) -> None:

@@ -13,7 +13,8 @@ import h5py
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import epoch
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5.datasets import LocatedFrames, holds_frames, locate, open_located
+from ainerd_hpc.formats.hdf5.datasets import LocatedFrames, holds_frames, open_located
+from ainerd_hpc.formats.hdf5.locating import locate
 from ainerd_hpc.formats.hdf5.reading import number, reading, text
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
@@ -40,8 +41,8 @@ class Hdf5Array:
     def describe(self, file: SourceFile) -> Description:
         return locate(file.path, [self.dataset]).description(file.path, Metadata())
 
-    def open(self, path: Path) -> AbstractContextManager[LocatedFrames]:
-        return open_located(path, [self.dataset])
+    def open(self, path: Path, threshold: int = 1) -> AbstractContextManager[LocatedFrames]:
+        return open_located(path, [self.dataset], threshold)
 
 
 _LIMA, _BLISS = re.compile(r"entry_\d{4}"), re.compile(r"\d+\.1")
@@ -70,10 +71,10 @@ class EsrfHdf5:
         return locate(path, [name]).description(path, metadata)
 
     @staticmethod
-    def open(path: Path) -> AbstractContextManager[LocatedFrames]:
+    def open(path: Path, threshold: int = 1) -> AbstractContextManager[LocatedFrames]:
         with SourceFile(path) as file:
             name = _only_array(file)
-        return open_located(path, [name])
+        return open_located(path, [name], threshold)
 
 
 def _only_array(file: SourceFile) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from math import isnan, nan
 from pathlib import Path
 
@@ -12,20 +14,25 @@ import h5py
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import check_period, epoch
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5.datasets import LocatedFrames, holds_frames, locate, open_located
-from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_inner, number, open_hdf5, reading, text
+from ainerd_hpc.formats.hdf5.datasets import LocatedFrames, holds_frames, open_located
+from ainerd_hpc.formats.hdf5.locating import TAKE, locate
+from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_inner, number, open_hdf5, reading, route, text
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.kernels.partitioning import HC
 from ainerd_hpc.types import Content
 
 _FRAMES, _DETECTOR = "entry/data/data", "entry/instrument/detector"
 _SPECIFIC = f"{_DETECTOR}/detectorSpecific"
-_LINK = re.compile(r"data_(\d{6})")
+_LINK, _THRESHOLD = re.compile(r"data_(\d{6})"), re.compile(r"threshold_(\d+)")
 _METRES = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "nm": 1e-9, "pm": 1e-12, "angstrom": 1e-10, "A": 1e-10}
 
 
 class EigerHdf5:
-    """Reader of master files: `/entry/data/data_000001` and so on, or the one `/entry/data/data` of newer files."""
+    """Reader of master files: `/entry/data/data_000001` and so on, or the one `/entry/data/data` of newer files.
+
+    Of a detector with several thresholds, either is in `/entry/data/threshold_1` and so on, or the frames are
+    (t, threshold, y, x).
+    """
 
     name = "eiger-hdf5"
     content = Content.FRAMES
@@ -33,7 +40,11 @@ class EigerHdf5:
     @staticmethod
     def matches(file: SourceFile) -> bool:
         return file.holds(
-            lambda hdf5: _links(hdf5) or (get_inner(hdf5, _DETECTOR) is not None and holds_frames(file, _FRAMES))
+            lambda hdf5: (
+                _links(hdf5)
+                or _thresholds(hdf5)
+                or (get_inner(hdf5, _DETECTOR) is not None and holds_frames(file, _FRAMES))
+            )
         )
 
     @staticmethod
@@ -41,24 +52,44 @@ class EigerHdf5:
         hdf5 = file.need_hdf5()
         with reading(str(file.path)):
             located = locate(file.path, _names(hdf5))
+            others = [locate(file.path, _names(hdf5, more)) for more in range(2, len(_thresholds(hdf5)) + 1)]
             metadata, expected = _metadata(hdf5), _expected_frames(hdf5)
-        if located.num_frames != expected and not isnan(expected):
+        if located.num_frames != expected and not isnan(expected) and not located.unfinished:
             problem = f"expected {expected:.0f} frames (nimages x ntrigger), found {located.num_frames}"
-            raise ScanError(str(file.path), problem, "copy all data files beside the master file")
+            error = ScanError(str(file.path), problem, "copy all data files beside the master file")
+            if located.num_frames > expected:
+                raise error
+            located = replace(located, unfinished=f"{error}; or {TAKE}")
         if metadata.has_frame_time:
             check_period(metadata.frame_time, f"{file.path}:/{_DETECTOR}/frame_time")
-        return located.description(file.path, metadata, stem=file.path.stem.removesuffix("_master"))
+        found = located.description(file.path, metadata, stem=file.path.stem.removesuffix("_master"))
+        if not others:
+            return found
+        files = dict.fromkeys(path for one in (located, *others) for path in one.files if path != file.path)
+        return replace(found, companions=tuple(files), num_thresholds=1 + len(others))
 
     @staticmethod
-    def open(path: Path) -> AbstractContextManager[LocatedFrames]:
+    def open(path: Path, threshold: int = 1) -> AbstractContextManager[LocatedFrames]:
         with open_hdf5(path) as file, reading(str(path)):
-            names = _names(file)
-        return open_located(path, names)
+            names = _names(file, threshold)
+        return open_located(path, names, threshold)
 
 
-def _links(file: h5py.File) -> dict[int, str]:
+def _thresholds(file: h5py.File) -> list[str]:
+    """Groups of the frames of each threshold, where they have groups of their own."""
+    for parent in ("entry/data", "entry", _DETECTOR):
+        group = get_inner(file, parent)
+        keys = [match for key in group if (match := _THRESHOLD.fullmatch(key))] if isinstance(group, h5py.Group) else []
+        names = [f"{parent}/{match[0]}" for match in sorted(keys, key=lambda match: int(match[1]))]
+        found = [name for name in names if _links(file, (name,)) or route(file, f"{name}/data").end == "found"]
+        if found:
+            return found
+    return []
+
+
+def _links(file: h5py.File, groups: Sequence[str] = ("entry/data", "entry")) -> dict[int, str]:
     """Names of the datasets with a number, by it; early files have them in `/entry`."""
-    for name in ("entry/data", "entry"):
+    for name in groups:
         group = get_inner(file, name)
         if isinstance(group, h5py.Group):
             found = {int(match[1]): f"{name}/{key}" for key in group if (match := _LINK.fullmatch(key))}
@@ -67,11 +98,12 @@ def _links(file: h5py.File) -> dict[int, str]:
     return {}
 
 
-def _names(file: h5py.File) -> list[str]:
+def _names(file: h5py.File, threshold: int = 1) -> list[str]:
     """Names of the datasets of frames, in their order."""
-    links = _links(file)
+    groups = _thresholds(file)[threshold - 1 : threshold]
+    links = _links(file, groups) if groups else _links(file)
     if not links:
-        return [_FRAMES]
+        return [f"{groups[0]}/data"] if groups else [_FRAMES]
     numbers = sorted(links)
     for expected, found in enumerate(numbers, start=numbers[0]):
         if found != expected:

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 _LZ4 = 2
 _LARGEST_FRAME = 2**31
 """Bytes; a damaged header can claim any size."""
+_MOST_THRESHOLDS = 8
+"""Of a detector; a longer axis is another one."""
 NO_FRAMES = "check that this is a raw detector file"
+FrameShape = tuple[int, int, int]
+"""(t, y, x)."""
 
 
 class Hdf5Frames:
-    """Frames (t, y, x) of a dataset, in native byte order.
+    """Frames (t, y, x) of a dataset (t, y, x), (t, threshold, y, x) or (y, x), in native byte order.
 
     Chunks of one frame in bitshuffle/LZ4, as detectors write them, are read as they are and decoded outside of HDF5,
     which lets one thread at a time decode. Anything else HDF5 decodes itself.
@@ -32,22 +36,23 @@ class Hdf5Frames:
     ----------
     where : str
         The dataset, for errors.
+    threshold : int
+        Which of several is taken, from 1.
     """
 
-    def __init__(self, dataset: h5py.Dataset, where: str) -> None:
+    def __init__(self, dataset: h5py.Dataset, where: str, threshold: int = 1) -> None:
         self._dataset, self._where = dataset, where
-        self.shape: tuple[int, int, int] = dataset.shape
+        self.shape = frame_shape(dataset.shape)
+        self._plane = (threshold - 1,) * (len(dataset.shape) == 4)
         self.dtype: np.dtype[Any] = dataset.dtype.newbyteorder("=")
-        self.per_chunk = dataset.chunks[0] if dataset.chunks else 1
+        self.per_chunk = dataset.chunks[0] if dataset.chunks and self._has_time else 1
         self._is_direct = dataset.dtype == self.dtype and _is_frame_a_chunk(dataset)
         self._chunks = Chunks(dataset, is_size_checked=self._is_direct)
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
         with self._reading(start, stop):
             if not self._is_direct:
-                self._chunks.check(start, stop)
-                block: np.ndarray = self._dataset[start:stop:step]
-                return block.astype(self.dtype, copy=False)
+                return self._by_hdf5(start, stop, step).astype(self.dtype, copy=False)
             return self._unpack(range(start, min(stop, self.shape[0]), step))
 
     def _unpack(self, numbers: range) -> np.ndarray:
@@ -58,10 +63,21 @@ class Hdf5Frames:
         for frame, number in zip(frames, numbers, strict=True):
             chunk = self._chunk(number)
             if not chunk:
-                frame[...] = self._dataset[number]
+                frame[...] = self._dataset[(number, *self._plane)]
             elif not chunks.unpack(chunk, frame.reshape(-1).view(f"u{frame.itemsize}")):
                 raise ValueError(f"expected a chunk of {frame.nbytes} bytes in frame {number}, found a damaged one")
         return frames
+
+    @property
+    def _has_time(self) -> bool:
+        return len(self._dataset.shape) > 2
+
+    def _by_hdf5(self, start: int, stop: int, step: int) -> np.ndarray:
+        if self._has_time:
+            self._chunks.check(start, stop)
+            return np.asarray(self._dataset[(slice(start, stop, step), *self._plane)])
+        self._chunks.check(0, self.shape[1])
+        return np.asarray(self._dataset[()])[np.newaxis][start:stop:step]
 
     def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
         """None where frames are stored otherwise or are damaged, pixels are dead, or counts are 255 or more."""
@@ -90,50 +106,49 @@ class Hdf5Frames:
         """A frame as it is stored; empty where it has to be left to HDF5."""
         self._chunks.check(number, number + 1)
         try:
-            skipped, chunk = self._dataset.id.read_direct_chunk((number, 0, 0))
+            skipped, chunk = self._dataset.id.read_direct_chunk((number, *self._plane, 0, 0))
         except (OSError, RuntimeError):  # never written, which HDF5 fills in, or damaged, which it tells
             return b""
         return b"" if skipped else bytes(chunk)
 
 
-def check_frames(dataset: h5py.Dataset, where: str) -> tuple[tuple[int, int, int], np.dtype[Any]]:
-    """Shape (t, y, x) and native dtype of a dataset of frames.
+def check_frames(dataset: h5py.Dataset, where: str, threshold: int = 1) -> tuple[FrameShape, np.dtype[Any]]:
+    """Shape (t, y, x) and native dtype of the frames of a dataset.
 
     Raises
     ------
     ScanError
-        It holds other things than counts, frames of 2 GiB or more, or frames that were never written.
+        It holds other things than counts, frames of 2 GiB or more, or has no such threshold.
     """
     with reading(where):
         shape: tuple[int, ...] = dataset.shape or ()
         dtype: np.dtype[Any] = dataset.dtype
-    if len(shape) != 3 or 0 in shape or dtype.kind not in "uif":
+    kinds = "ui" if len(shape) == 2 else "uif"  # an image with a fraction may be anything
+    if len(shape) not in (2, 3, 4) or 0 in shape or dtype.kind not in kinds or num_thresholds(shape) > _MOST_THRESHOLDS:
         raise ScanError(where, f"expected counts (t, y, x), found {dtype} {shape}", NO_FRAMES)
-    if shape[1] * shape[2] * dtype.itemsize > _LARGEST_FRAME:
+    if shape[-2] * shape[-1] * dtype.itemsize > _LARGEST_FRAME:
         raise ScanError(where, f"expected frames below 2 GiB, found {dtype} {shape}", NO_FRAMES)
-    with reading(where):
-        written = _num_written(dataset)
-    if written < shape[0]:
-        problem = f"expected {shape[0]} frames, found {written} that were written"
-        raise ScanError(where, problem, "wait until it is finished, or copy it again from where it was measured")
-    return (shape[0], shape[1], shape[2]), dtype.newbyteorder("=")
+    if len(shape) == 4 and threshold > shape[1]:
+        problem = f"expected threshold {threshold}, found {shape[1]} in (t, threshold, y, x) of {shape}"
+        raise ScanError(where, problem, "correct source.threshold")
+    return frame_shape(shape), dtype.newbyteorder("=")
 
 
-def _num_written(dataset: h5py.Dataset) -> int:
-    """Frames of which something is in the file: HDF5 makes zeros of those that a detector did not come to write."""
-    num_frames = dataset.shape[0]
-    if dataset.is_virtual or dataset.external:
-        return int(num_frames)
-    if dataset.chunks is None:
-        return int(num_frames) if dataset.id.get_storage_size() else 0
-    area = np.prod([-(-size // chunk) for size, chunk in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)])
-    return min(int(num_frames), int(dataset.id.get_num_chunks() * dataset.chunks[0] // max(1, area)))
+def frame_shape(shape: tuple[int, ...]) -> FrameShape:
+    """(t, y, x) of a dataset (t, y, x), (t, threshold, y, x), or of the one frame (y, x)."""
+    return shape[0] if len(shape) > 2 else 1, shape[-2], shape[-1]
+
+
+def num_thresholds(shape: tuple[int, ...]) -> int:
+    """How many thresholds a dataset of frames of this shape has."""
+    return shape[1] if len(shape) == 4 else 1
 
 
 def _is_frame_a_chunk(dataset: h5py.Dataset) -> bool:
     """Whether every chunk is one frame and bitshuffle/LZ4 the only filter."""
     filters = dataset.id.get_create_plist()
-    if dataset.chunks != (1, *dataset.shape[1:]) or filters.get_nfilters() != 1:
+    one_frame = (1,) * (len(dataset.shape) - 2) + dataset.shape[-2:]
+    if len(dataset.shape) < 3 or dataset.chunks != one_frame or filters.get_nfilters() != 1:
         return False
     code, _, options, _ = filters.get_filter(0)
     return bool(code == BITSHUFFLE and len(options) > 4 and options[4] == _LZ4)

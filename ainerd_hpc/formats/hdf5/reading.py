@@ -65,8 +65,14 @@ def open_hdf5(path: Path, next_step: str = NEXT_STEP) -> Iterator[h5py.File]:
         yield hdf5
 
 
-def get_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
+class AbsentFileError(ScanError):
+    """A file that belongs to a scan is not there: it may still come."""
+
+
+def get_dataset(file: h5py.File, name: str, absent: list[ScanError] | None = None) -> h5py.Dataset | None:
     """The dataset of this name, whose data lie in this file or in files below its folder; None where there is none.
+
+    Virtual sources and external storage that are missing are added to `absent`, where it is given, and not refused.
 
     Raises
     ------
@@ -85,7 +91,7 @@ def get_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
         problem = f"expected chunks of at most {LARGEST_CHUNK} bytes, found {found.chunks} of {found.dtype}"
         raise ScanError(f"{file.filename}:/{name}", problem, "write it again with smaller chunks")
     if way.link or found.is_virtual or found.external:
-        _check_sources(file, name, found)
+        _check_sources(file, name, found, absent)
     return found
 
 
@@ -137,7 +143,7 @@ def _parts(name: str) -> list[str]:
     return [part for part in name.split("/") if part not in ("", ".")]
 
 
-def _check_sources(file: h5py.File, name: str, found: h5py.Dataset) -> None:
+def _check_sources(file: h5py.File, name: str, found: h5py.Dataset, absent: list[ScanError] | None) -> None:
     """Refuse a dataset whose file, virtual sources or external storage lie outside of the folder of the file."""
     folder, home = Path(file.filename).parent, Path(found.file.filename)  # links may lead from file to file
     where = f"{file.filename}:/{name}"
@@ -145,12 +151,17 @@ def _check_sources(file: h5py.File, name: str, found: h5py.Dataset) -> None:
         check_inside(folder, os.path.relpath(home.resolve(), folder.resolve()), where)
     sources = [entry[0] for entry in found.external or []]
     sources += [source.file_name for source in found.virtual_sources()] if found.is_virtual else []
-    for source in sources:
-        if source != ".":
-            check_inside(folder, os.path.relpath(home.parent / source, folder), where)
+    for source in dict.fromkeys(sources):
+        try:
+            if source != ".":
+                check_inside(folder, os.path.relpath(home.parent / source, folder), where)
+        except AbsentFileError as error:
+            if absent is None:
+                raise
+            absent.append(error)
 
 
-def need_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+def need_dataset(file: h5py.File, name: str, absent: list[ScanError] | None = None) -> h5py.Dataset:
     """The same, where there has to be one.
 
     Raises
@@ -158,7 +169,7 @@ def need_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     ScanError
         There is none, or as for `get_dataset`.
     """
-    found = get_dataset(file, name)
+    found = get_dataset(file, name, absent)
     if found is None:
         raise ScanError(f"{file.filename}:/{name}", "expected a dataset, found none", NEXT_STEP)
     return found
@@ -169,15 +180,17 @@ def check_inside(folder: Path, target: str, where: str) -> Path:
 
     Raises
     ------
+    AbsentFileError
+        It is missing.
     ScanError
-        It lies outside of the folder, or is missing.
+        It lies outside of the folder.
     """
     path = folder / target
     if not path.resolve().is_relative_to(folder.resolve()):
         problem = f"expected links to files below {folder}, found {target}"
         raise ScanError(where, problem, "copy the linked file beside this one and link it by its name alone")
     if not path.is_file():
-        raise ScanError(where, f"expected the linked file {path}, found none", "copy it to where the link leads")
+        raise AbsentFileError(where, f"expected the linked file {path}, found none", "copy it to where the link leads")
     return path
 
 

@@ -47,6 +47,8 @@ def _spans(space: Any, num_frames: int) -> list[tuple[int, int]]:
     steps = [step if number > 1 else size for step, number, size in zip(stride, count, block, strict=True)]
     if any(start[axis] or steps[axis] != block[axis] or count[axis] * block[axis] != shape[axis] for axis in (1, 2)):
         return []
+    if count[0] == h5py.h5s.UNLIMITED:
+        return [(int(start[0]), int(shape[0] - start[0]))]
     if steps[0] == block[0]:
         return [(int(start[0]), int(count[0] * block[0]))]
     if count[0] > _MOST_BLOCKS:
