@@ -125,9 +125,9 @@ class SourceConfig(Section):
     settle: Duration | None = None
     """Files that were changed less than this long ago are left for the next run: they may still be written."""
     incomplete: Literal["refuse", "take"] = "refuse"
-    """What becomes of a scan of which files are linked that are not there, or of which no frame was written to the end:
-    refuse sets it aside, take takes the frames that are there. Frames that are missing in between are always bad frames,
-    and pixels that are in no frame are left out."""
+    """What becomes of a scan of which linked files are not there, or of which the last frames were not written: refuse
+    sets it aside, take takes the frames that are there. Frames that are missing in between are always bad frames, and
+    pixels that are in no frame are left out."""
     threshold: PositiveInt = 1
     """Which threshold is taken of detectors that count several at once."""
     partition: UserPath | dict[str, UserPath] | None = None

@@ -15,8 +15,9 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import check_period, epoch
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5.datasets import LocatedFrames, holds_frames, open_located
-from ainerd_hpc.formats.hdf5.locating import TAKE, locate
+from ainerd_hpc.formats.hdf5.locating import locate
 from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_inner, number, open_hdf5, reading, route, text
+from ainerd_hpc.formats.missing import TAKE
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.kernels.partitioning import HC
 from ainerd_hpc.types import Content
@@ -57,7 +58,8 @@ class EigerHdf5:
         if located.num_frames != expected and not isnan(expected) and not located.unfinished:
             problem = f"expected {expected:.0f} frames (nimages x ntrigger), found {located.num_frames}"
             error = ScanError(str(file.path), problem, "copy all data files beside the master file")
-            if located.num_frames > expected:
+            is_cut = len({*located.lengths[:-1], max(located.lengths)}) == 1  # a short file before others shifts them
+            if located.num_frames > expected or not is_cut:
                 raise error
             located = replace(located, unfinished=f"{error}; or {TAKE}")
         if metadata.has_frame_time:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,9 +25,9 @@ from ainerd_hpc.formats.hdf5.reading import (
     reading,
     route,
 )
-from ainerd_hpc.formats.hdf5.stored import Box, Presence, Source, presence, stored_boxes
+from ainerd_hpc.formats.hdf5.stored import Source, stored_boxes
 from ainerd_hpc.formats.hdf5.virtual_frames import Block, whole_frames
-from ainerd_hpc.formats.missing import Missing
+from ainerd_hpc.formats.missing import TAKE, Box, Missing, Presence, check_written, presence
 
 
 class Place(NamedTuple):
@@ -59,7 +59,6 @@ class Run(NamedTuple):
     first: int
 
 
-TAKE = "take what is there: source.incomplete: take"
 GAP = -1
 _UNKNOWN = -1
 """Length of what lies in a file that is not there."""
@@ -71,6 +70,8 @@ class Located:
 
     sources: tuple[Place, ...]
     runs: tuple[Run, ...]
+    lengths: tuple[int, ...]
+    """Frames of each dataset that was named; -1 where its file is missing."""
     files: tuple[Path, ...]
     """All that links and virtual datasets lead to, as far as it is there."""
     height: int
@@ -88,7 +89,6 @@ class Located:
 
     def description(self, path: Path, metadata: Metadata, stem: str = "") -> Description:
         """The description of the scan whose file is `path`."""
-        cut = f"all that was to follow frame {self.num_frames - 1}" if self.unfinished else ""
         return Description(
             self.num_frames,
             self.dtype.itemsize,
@@ -98,7 +98,7 @@ class Located:
             stem=stem,
             companions=tuple(file for file in self.files if file != path),
             num_thresholds=self.num_thresholds,
-            missing=" and ".join(filter(None, (str(self.missing), cut))),
+            missing=self.missing.told(self.num_frames, is_cut=bool(self.unfinished)),
             unfinished=self.unfinished,
         )
 
@@ -131,16 +131,17 @@ def locate(path: Path, names: Sequence[str], threshold: int = 1) -> Located:
         A dataset is missing, outside of the folder, holds no counts (t, y, x), or has other frames than the first; or
         nothing of them was written.
     """
-    stretches: list[_Stretch] = []
+    named: list[list[_Stretch]] = []
     files: dict[Path, None] = {}
     absent: list[ScanError] = []
     with open_hdf5(path) as file, reading(str(path)):
         for name in names:
             try:
-                stretches += _stretches(file, name, files, absent)
+                named.append(list(_stretches(file, name, files, absent)))
             except AbsentFileError as error:
                 absent.append(error)
-                stretches.append(_Stretch(None, 0, _UNKNOWN))
+                named.append([_Stretch(None, 0, _UNKNOWN)])
+    stretches = list(chain.from_iterable(named))
     sources = {one.place: _source(one.place, threshold) for one in stretches if one.place}
     if not sources:
         raise absent[0] if absent else ScanError(str(path), "expected frames, found none", NO_FRAMES)
@@ -150,25 +151,19 @@ def locate(path: Path, names: Sequence[str], threshold: int = 1) -> Located:
     stretches = [one._replace(length=longest) if one.length == _UNKNOWN else one for one in stretches]
     with reading(str(path)):
         total, found = sum(one.length for one in stretches), _presence(stretches, sources, first)
-    num_frames = int(np.flatnonzero(found.is_begun)[-1]) + 1 if found.is_begun.any() else 0
-    cut = ScanError(
-        str([*sources][-1]),
-        f"expected {total} frames, found {num_frames} that were written",
-        "wait until it is finished, or copy it again from where it was measured",
-    )
-    if not found.is_whole.any():
-        raise cut
-    fault = absent[0] if absent else cut if num_frames < total else None
+    cut = check_written(str([*sources][-1]), found, total)
+    fault = absent[0] if absent else cut
     return Located(
         sources=tuple(sources),
-        runs=tuple(_runs(stretches, sources, found.is_whole[:num_frames])),
+        runs=tuple(_runs(stretches, sources, found)),
+        lengths=tuple(sum(one.length for one in some) for some in named),
         files=tuple(files),
         height=first.shape[1],
         width=first.shape[2],
         dtype=first.dtype,
         threshold=threshold,
         num_thresholds=first.num_thresholds,
-        missing=Missing(np.flatnonzero(~found.is_whole[:num_frames]), found.unseen),
+        missing=found.missing,
         unfinished=f"{fault}; or {TAKE}" if fault else "",
     )
 
@@ -229,16 +224,16 @@ def _presence(stretches: Sequence[_Stretch], sources: Mapping[Place, _Source], f
     return presence(boxes, (start, height, width))
 
 
-def _runs(stretches: Sequence[_Stretch], sources: Iterable[Place], is_whole: np.ndarray) -> Iterator[Run]:
-    """The runs of frames, broken where they begin to be whole or cease to be."""
-    numbers = {place: number for number, place in enumerate(sources)}
-    breaks, start = np.flatnonzero(np.diff(is_whole)) + 1, 0
+def _runs(stretches: Sequence[_Stretch], sources: Iterable[Place], found: Presence) -> Iterator[Run]:
+    """The runs of frames, broken where they cease to be whole or are so again."""
+    numbers, start = {place: number for number, place in enumerate(sources)}, 0
+    lost, breaks = found.missing.frames, np.array([(first, last + 1) for first, last in found.missing.ranges]).ravel()
     for place, first, length in stretches:
-        stop = min(start + length, len(is_whole))
-        edges = [start, *breaks[(breaks > start) & (breaks < stop)].tolist(), stop]
-        for begin, end in pairwise(edges) if start < stop else ():
-            source = numbers[place] if place and is_whole[begin] else GAP
-            yield Run(begin, end, source, first + begin - start)
+        stop = min(start + length, found.num_frames)
+        inside = breaks[np.searchsorted(breaks, start, "right") : np.searchsorted(breaks, stop)]
+        for begin, end in pairwise([start, *inside.tolist(), stop]) if start < stop else ():
+            is_lost = np.searchsorted(lost, begin) < np.searchsorted(lost, begin, "right")
+            yield Run(begin, end, numbers[place] if place and not is_lost else GAP, first + begin - start)
         start = stop
 
 

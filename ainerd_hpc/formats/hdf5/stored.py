@@ -6,38 +6,14 @@ early: none of this was measured, whatever value it is filled with. A detector w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
-import numpy as np
 
-_MOST_CELLS = 2**28
-"""Cells of the grid of all parts; more are damage."""
-
-
-class Box(NamedTuple):
-    """The elements from start to below stop, in as many axes as the dataset has."""
-
-    start: tuple[int, ...]
-    stop: tuple[int, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(stop - start for start, stop in zip(self.start, self.stop, strict=True))
-
-    def within(self, other: Box) -> Box:
-        """What both have in common; of no size where that is nothing."""
-        start = tuple(map(max, self.start, other.start))
-        return Box(start, tuple(map(max, start, map(min, self.stop, other.stop))))
-
-    def moved(self, origin: Sequence[int], target: Sequence[int]) -> Box:
-        """The same where `origin` lies at `target`."""
-        steps = [there - here for here, there in zip(origin, target, strict=True)]
-        start, stop = (tuple(map(sum, zip(edge, steps, strict=True))) for edge in self)
-        return Box(start, stop)
+from ainerd_hpc.formats.missing import Box
 
 
 class Source(NamedTuple):
@@ -119,39 +95,3 @@ def _external(dataset: h5py.Dataset) -> list[Box]:
             break
     num = size // max(1, prod(dataset.shape[1:]) * dataset.dtype.itemsize)
     return [Box((0,) * len(dataset.shape), (min(num, dataset.shape[0]), *dataset.shape[1:]))]
-
-
-class Presence(NamedTuple):
-    """What of the frames of a scan is stored."""
-
-    is_begun: np.ndarray
-    """(t,) bool, whether anything of a frame is."""
-    is_whole: np.ndarray
-    """(t,) bool, whether all of it is, but for the pixels that are stored in no frame."""
-    unseen: np.ndarray
-    """(n,) numbers of those pixels in the frame, row by row."""
-
-
-def presence(boxes: Sequence[Box], shape: tuple[int, int, int]) -> Presence:
-    """What the stored parts of frames (t, y, x) leave out.
-
-    Raises
-    ------
-    ValueError
-        There are more parts than frames can have.
-    """
-    corners = np.array([[*box] for box in boxes if min(box.shape) > 0], dtype=np.int64).reshape(-1, 2, 3)
-    edges = [np.unique([0, size, *corners[:, :, axis].ravel()]) for axis, size in enumerate(shape)]
-    if prod(len(one) for one in edges) > _MOST_CELLS:
-        raise ValueError(f"expected frames in some parts, found {len(boxes)} of all sizes")
-    is_stored = np.zeros([len(one) - 1 for one in edges], dtype=bool)
-    places = np.stack([np.searchsorted(one, corners[:, :, axis]) for axis, one in enumerate(edges)], axis=-1)
-    for (t, y, x), (t_stop, y_stop, x_stop) in places:
-        is_stored[t:t_stop, y:y_stop, x:x_stop] = True
-    is_seen = is_stored.any(axis=0)
-    lengths = [np.diff(one) for one in edges]
-    unseen = np.empty(0, dtype=np.int64)
-    if not is_seen.all():
-        unseen = np.flatnonzero(~np.repeat(np.repeat(is_seen, lengths[1], axis=0), lengths[2], axis=1))
-    begun, whole = is_stored.any(axis=(1, 2)), (is_stored | ~is_seen).all(axis=(1, 2)) & is_stored.any(axis=(1, 2))
-    return Presence(np.repeat(begun, lengths[0]), np.repeat(whole, lengths[0]), unseen)

@@ -21,6 +21,7 @@ from ainerd_hpc.formats.beside.metadata import epoch
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5.reading import reading
 from ainerd_hpc.formats.images.files import Image, fill, images_of, kind_of
+from ainerd_hpc.formats.missing import NOTHING, Missing
 from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.formats.suffixes import HDF5_SUFFIXES
@@ -60,7 +61,8 @@ class ImageSeries:
             width,
             metadata=_metadata(file.path, series),
             stem=series.stem,
-            companions=tuple(series.files[1:]),
+            companions=tuple(path for path in series.files[1:] if path),
+            missing=str(series.missing),
         )
 
     @staticmethod
@@ -80,7 +82,7 @@ class ImageFrames:
     def __init__(self, series: _Series) -> None:
         self._series = series
         self.dtype = series.first.dtype.newbyteorder("=")
-        self.shape = (series.starts[-1], *series.first.shape)
+        self.shape, self.missing = (series.starts[-1], *series.first.shape), series.missing
         self._places = lru_cache(maxsize=4)(_places)
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
@@ -93,6 +95,9 @@ class ImageFrames:
     def _read(self, number: int, frame: np.ndarray) -> None:
         index = bisect_right(self._series.starts, number) - 1
         path, start = self._series.files[index], self._series.starts[index]
+        if path is None:
+            frame[...] = 0
+            return
         where = f"{path} image {number - start} (frame {number})"
         with reading(where), path.open("rb") as file:
             image = self._places(path)[number - start]
@@ -104,25 +109,42 @@ class _Series:
     """The files of a scan, of which the first is `path`, and what their headers say."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self.first, self.last, count = _ends(path)
         names, place = _siblings(path)
-        self.files, self.starts, self.stem = [path], [0, count], path.stem
+        self.starts, self.stem = [0, count], path.stem
+        self.files: list[Path | None] = [path]
+        """None stands for those that are missing side by side."""
+        before = path.name
         for number, name in names[place + 1 :]:
             first, last, count = _ends(path.with_name(name))
             if _begins_anew(first, count, self.last) or (self.first.number is None and self.starts[1] > 1):
                 break
-            self._check_next(path.with_name(name), number, first)
+            self._leave_room(path.with_name(name), number, before, len(names))
+            self._check_next(path.with_name(name), first)
             self.files.append(path.with_name(name))
             self.starts.append(self.starts[-1] + count)
-            self.last = last
+            self.last, before = last, name
         if place == 0 and len(self.files) > 1:
             self.stem = split_name(path.name)[0].rstrip("_-. ") or path.stem
 
-    def _check_next(self, path: Path, number: int, first: Image) -> None:
-        expected = split_name(self.files[-1].name)[1] + 1
-        if number != expected:
-            problem = f"expected number {expected} after {self.files[-1].name}, found {number}"
+    @property
+    def missing(self) -> Missing:
+        """The frames of the files that are missing."""
+        gaps = [np.arange(*self.starts[number : number + 2]) for number, path in enumerate(self.files) if path is None]
+        return Missing(np.concatenate(gaps)) if gaps else NOTHING
+
+    def _leave_room(self, path: Path, number: int, before: str, num_files: int) -> None:
+        """Leave room for files that are missing: they hold as many images as the first, and are the smaller part."""
+        lost = number - split_name(before)[1] - 1
+        if not 0 <= lost < num_files:
+            problem = f"expected number {number - lost} after {before}, found {number}"
             raise ScanError(str(path), problem, "copy all files of the series again")
+        if lost:
+            self.files.append(None)
+            self.starts.append(self.starts[-1] + lost * self.starts[1])
+
+    def _check_next(self, path: Path, first: Image) -> None:
         self.check(first, str(path))
         frame = (self.first.number or 0) + self.starts[-1]
         if first.number not in (None, 0, frame):
@@ -133,7 +155,7 @@ class _Series:
         """Refuse an image that is not like the first."""
         if (image.shape, image.dtype) != (self.first.shape, self.first.dtype):
             problem = (
-                f"expected {self.first.dtype} {self.first.shape} as in {self.files[0].name}, "
+                f"expected {self.first.dtype} {self.first.shape} as in {self._path.name}, "
                 f"found {image.dtype} {image.shape}"
             )
             raise ScanError(where, problem, "keep the files of one scan together")
