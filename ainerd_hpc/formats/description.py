@@ -68,7 +68,7 @@ class Description:
     companions: tuple[Path, ...] = ()
     """Other files that belong to the scan: modules, data files, metadata. None of them is a scan of its own."""
     num_thresholds: int = 1
-    """Of the detector's counters; one of them is taken (`source.threshold`)."""
+    """How many of the detector's counters are stored; one of them is taken (`source.threshold`)."""
     missing: str = ""
     """What no file holds of its frames, in words without paths; empty where all is there."""
     unfinished: str = ""

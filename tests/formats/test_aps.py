@@ -299,16 +299,38 @@ def test_chunks_that_would_fill_the_memory_are_refused(compression, tmp_path):
         describe(path)
 
 
-def test_frames_never_written_are_empty(tmp_path):
+def test_frames_never_written_are_missing(tmp_path):
     with h5py.File(tmp_path / "scan.h5", "w") as file:
         data = file.create_dataset("entry/data/data", (3, 9, 11), np.uint16, **DIRECT)
         data[1] = 7
     with ApsHdf5.open(tmp_path / "scan.h5") as source:
-        assert source.read(0, 3).sum(axis=(1, 2)).tolist() == [0, 7 * 9 * 11, 0]
+        assert source.read(0, 3).sum(axis=(1, 2)).tolist() == [0, 7 * 9 * 11]
+        assert source.missing.frames.tolist() == [0]
+    with SourceFile(tmp_path / "scan.h5") as file:
+        found = ApsHdf5.describe(file)
+    assert (found.num_frames, found.missing) == (2, "1 frames (0) and all that was to follow frame 1")
+    assert "expected 3 frames, found 2 that were written" in found.unfinished
+
+
+def test_a_single_image_is_a_scan_of_one_frame(tmp_path):
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["entry/data/data"] = np.arange(20, dtype=np.uint16).reshape(4, 5)
+    with SourceFile(tmp_path / "scan.h5") as file:
+        assert ApsHdf5.matches(file)
+        assert ApsHdf5.describe(file).num_frames == 1
+    with ApsHdf5.open(tmp_path / "scan.h5") as source:
+        assert source.read(0, 1).tolist() == [np.arange(20).reshape(4, 5).tolist()]
 
 
 @pytest.mark.parametrize(
-    "frames", [np.zeros((4, 5), np.uint16), np.zeros((3, 4, 5), complex), np.zeros((0, 4, 5), np.uint16)]
+    "frames",
+    [
+        np.zeros((4, 5)),
+        np.zeros((3, 4, 5), complex),
+        np.zeros((0, 4, 5), np.uint16),
+        np.zeros((3, 9, 4, 5), np.uint16),
+        np.zeros(4, np.uint16),
+    ],
 )
 def test_what_is_not_counts_is_refused(tmp_path, frames):
     with h5py.File(tmp_path / "scan.h5", "w") as file:

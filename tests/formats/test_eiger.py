@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats import registry
 from ainerd_hpc.formats.frames.aps import ApsHdf5
 from ainerd_hpc.formats.frames.eiger import EigerHdf5
 from ainerd_hpc.formats.source_file import SourceFile
@@ -272,27 +274,47 @@ def test_a_virtual_dataset_of_tiles_is_left_to_hdf5(tmp_path):
     np.testing.assert_array_equal(all_frames(tmp_path / "v.h5"), frames)
 
 
-def test_a_virtual_dataset_with_a_hole_is_refused(tmp_path):
-    """HDF5 would fill it with zeros."""
-    master = virtual_master(tmp_path, [(0, 1, 4), (4, 1, 4), (8, 1, 4)], some_frames(12), 4)
+def test_the_hole_of_a_virtual_dataset_is_missing(tmp_path):
+    """HDF5 fills it with zeros, which are not measured; what follows stands where it was measured."""
+    frames = some_frames(12)
+    master = virtual_master(tmp_path, [(0, 1, 4), (4, 1, 4), (8, 1, 4)], frames, 4)
     layout = h5py.VirtualLayout((12, 8, 12), "u2")
     for number, start in ((1, 0), (3, 8)):
         layout[start : start + 4] = h5py.VirtualSource(f"v_{number:06d}.h5", "data", (4, 8, 12))
     with h5py.File(master, "a") as file:
         del file["entry/data/data"]
         file.create_virtual_dataset("entry/data/data", layout)
-    with pytest.raises(ScanError, match="expected frame 4 in one source"):
+    assert (describe(master).num_frames, describe(master).missing) == (12, "4 frames (4..7)")
+    position = np.arange(96, dtype=np.int32)
+    position[[2 * 12 + 3, 5 * 12 + 6]] = -1  # dead ones
+    with EigerHdf5.open(master) as source:
+        assert source.missing.frames.tolist() == [4, 5, 6, 7]
+        found = source.read(0, 12)
+        events = source.find(2, 12, position, np.zeros(96, dtype=bool))
+    np.testing.assert_array_equal(found[[0, 1, 2, 3, 8, 9, 10, 11]], frames[[0, 1, 2, 3, 8, 9, 10, 11]])
+    expected = find_events(found[2:].reshape(10, 96), position, np.zeros(96, dtype=bool))
+    np.testing.assert_array_equal(events.stops, expected.stops)
+    np.testing.assert_array_equal(events.pixel, expected.pixel)
+
+
+def test_frames_of_a_virtual_dataset_in_two_sources_are_refused(tmp_path):
+    master = virtual_master(tmp_path, [(0, 1, 12), (0, 1, 4)], some_frames(12), 4)
+    with pytest.raises(ScanError, match="expected frame 0 in one source, found it in several"):
         describe(master)
 
 
 def test_a_virtual_dataset_is_refused_where_its_source_is_of_another_shape(tmp_path):
     """HDF5 compares numbers of values alone, or fills up what a source does not have."""
-    for shape, reason in [((24, 4, 12), "expected frames of"), ((9, 8, 12), "expected 12 frames, found 9")]:
-        master = virtual_master(tmp_path, [(0, 1, 12)], some_frames(12), 4)
+    master = virtual_master(tmp_path, [(0, 1, 12)], some_frames(12), 4)
+    for shape in [(24, 4, 12), (9, 8, 12)]:
         with h5py.File(tmp_path / "v_000001.h5", "w") as file:
             file["data"] = np.zeros(shape, np.uint16)
-        with pytest.raises(ScanError, match=reason):
-            describe(master)
+        if shape[0] == 24:
+            with pytest.raises(ScanError, match="expected frames of"):
+                describe(master)
+    found = describe(master)
+    assert (found.num_frames, found.missing) == (9, "all that was to follow frame 8")
+    assert "expected 12 frames, found 9 that were written" in found.unfinished
 
 
 def shorten(folder: Path) -> None:
@@ -315,9 +337,14 @@ def empty(folder: Path) -> None:
     (folder / "run_7_data_000002.h5").write_bytes(b"")
 
 
+def lose_two(folder: Path) -> None:
+    for number in (2, 3):
+        (folder / f"run_7_data_00000{number}.h5").unlink()
+
+
 def abort(folder: Path) -> None:
     """As many frames as were asked for, of which the last was not written."""
-    with h5py.File(folder / "run_7_data_000002.h5", "w") as file:
+    with h5py.File(folder / "run_7_data_000003.h5", "w") as file:
         data = file.create_dataset("entry/data/data", (4, 8, 12), np.uint16, chunks=(1, 8, 12), **BITSHUFFLE)
         data[:3] = 1
 
@@ -368,9 +395,7 @@ def set_date(folder: Path) -> None:
         (shorten, "expected 12 frames"),
         (widen, r"run_7_data_000002\.h5.*expected frames of uint16 \(8, 12\).*found uint16 \(8, 13\)"),
         (retype, r"run_7_data_000002\.h5.*found uint32 \(8, 12\)"),
-        (remove, r"data_000002: expected the linked file .*run_7_data_000002\.h5, found none"),
         (empty, r"run_7_data_000002\.h5: cannot read it"),
-        (abort, r"run_7_data_000002\.h5.*expected 4 frames, found 3 that were written"),
         (unlink, "expected a link data_000002, found data_000003"),
         (relink, r"expected links to files below .*, found \.\./elsewhere"),
         (relink_twice, r"expected links to files below .*, found \.\./elsewhere"),
@@ -389,17 +414,102 @@ def test_faults_are_told_in_one_line(tmp_path, damage, reason):
     assert "\n" not in str(error.value)
 
 
+def remove_last(folder: Path) -> None:
+    (folder / "run_7_data_000003.h5").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "kept", "missing", "reason"),
+    [
+        (remove, [*range(4), *range(8, 12)], "4 frames (4..7)", r"data_000002: .*run_7_data_000002\.h5, found none"),
+        (remove_last, range(8), "", r"data_000003: .*run_7_data_000003\.h5, found none"),
+        (lose_two, range(4), "", r"data_000002: .*run_7_data_000002\.h5, found none"),
+        (abort, range(11), "", r"run_7_data_000003\.h5.*expected 12 frames, found 11 that were written"),
+    ],
+)
+def test_what_may_still_come_is_told_and_the_rest_can_be_taken(tmp_path, damage, kept, missing, reason):
+    frames = np.ones((12, 8, 12), np.uint16) * np.arange(1, 13, dtype=np.uint16)[:, None, None]
+    master = write_scan(tmp_path, frames)
+    damage(tmp_path)
+    found, num_frames = describe(master), kept[-1] + 1
+    assert re.search(reason, found.unfinished)
+    assert "source.incomplete: take" in found.unfinished
+    assert found.num_frames == num_frames
+    assert found.missing == " and ".join(filter(None, (missing, f"all that was to follow frame {num_frames - 1}")))
+    assert all(path.is_file() for path in found.companions)
+    if damage is not abort:
+        with EigerHdf5.open(master) as source:
+            assert source.shape == (num_frames, 8, 12)
+            np.testing.assert_array_equal(source.read(0, 20)[list(kept)], frames[list(kept)])
+
+
+def test_a_frame_that_was_not_written_in_between_is_missing(tmp_path):
+    """A detector writes every frame, also an empty one."""
+    master = write_scan(tmp_path, some_frames(12))
+    with h5py.File(tmp_path / "run_7_data_000002.h5", "w") as file:
+        data = file.create_dataset("entry/data/data", (4, 8, 12), np.uint16, chunks=(1, 8, 12), **BITSHUFFLE)
+        data[:2], data[3] = 1, 0
+    found = describe(master)
+    assert (found.num_frames, found.missing, found.unfinished) == (12, "1 frames (6)", "")
+
+
+def test_a_master_of_single_images_is_one_scan(tmp_path):
+    """An axis of one frame may be left out."""
+    frames = some_frames(20)
+    master = write_scan(tmp_path, frames, 1)
+    for number, frame in enumerate(frames, start=1):
+        with h5py.File(tmp_path / f"run_7_data_{number:06d}.h5", "w") as file:
+            file["entry/data/data"] = frame
+    assert describe(master).num_frames == 20
+    np.testing.assert_array_equal(all_frames(master), frames)
+
+
+@pytest.mark.parametrize("layout", ["groups of links", "groups", "an axis", "an axis of links"])
+def test_one_of_several_thresholds(tmp_path, layout):
+    low = some_frames(10)
+    frames, master = [low, np.where(low == 65535, low, low // 2)], tmp_path / "run_8_master.h5"
+    both = np.stack(frames, axis=1)
+    with h5py.File(master, "w") as file:
+        write_header(file, 10)
+        if layout == "groups":
+            for number in (1, 2):
+                file[f"entry/data/threshold_{number}/data"] = frames[number - 1]
+        elif layout == "an axis":
+            file.create_dataset("entry/data/data", data=both, chunks=(1, 1, 8, 12), **BITSHUFFLE)
+        for start in (0, 5) if "links" in layout else ():
+            for number in (1, 2) if layout == "groups of links" else (0,):
+                name = f"run_8_{number}_data_{start + 1:06d}.h5"
+                write_data_file(tmp_path / name, frames[number - 1][start : start + 5])
+                group = f"entry/data/threshold_{number}" if number else "entry/data"
+                if not number:
+                    with h5py.File(tmp_path / name, "w") as data:
+                        data["entry/data/data"] = both[start : start + 5]
+                file[f"{group}/data_{start // 5 + 1:06d}"] = h5py.ExternalLink(name, "entry/data/data")
+    found = describe(master)
+    assert matches(master)
+    assert (found.num_frames, found.height, found.width, found.num_thresholds) == (10, 8, 12, 2)
+    assert len(found.companions) == {"groups of links": 4, "an axis of links": 2}.get(layout, 0)
+    assert registry.reader("eiger-hdf5@2").describe(SourceFile(master)) == found
+    for threshold, name in enumerate(("eiger-hdf5", "eiger-hdf5@2")):
+        with registry.reader(name).open(master) as source:
+            assert source.shape == (10, 8, 12)
+            for start, stop, step in [(0, 10, 1), (3, 9, 2)]:
+                np.testing.assert_array_equal(source.read(start, stop, step), frames[threshold][start:stop:step])
+
+
 def test_several_triggers(tmp_path):
     master = write_scan(tmp_path, some_frames(12))
-    for num_images, num_triggers, is_right in [(3, 4, True), (12, 1, True), (12, 2, False), (3, 1, False)]:
+    for num_images, num_triggers, is_right in [(3, 4, True), (12, 1, True), (3, 1, False), (12, 2, False)]:
         with h5py.File(master, "a") as file:
             specific = file["entry/instrument/detector/detectorSpecific"]
             specific["nimages"][...], specific["ntrigger"][...] = num_images, num_triggers
         if is_right:
             assert describe(master).num_frames == 12
-        else:
+        elif num_images * num_triggers < 12:
             with pytest.raises(ScanError, match="nimages x ntrigger"):
                 describe(master)
+        else:
+            assert "expected 24 frames (nimages x ntrigger), found 12" in describe(master).unfinished
 
 
 def test_a_header_that_claims_giant_frames_is_refused(tmp_path):

@@ -410,6 +410,11 @@ def remove(folder: Path) -> None:
     (folder / "sample_00003.edf").unlink()
 
 
+def renumber(folder: Path) -> None:
+    """More files would be missing than there are."""
+    (folder / "sample_00005.edf").rename(folder / "sample_00010.edf")
+
+
 def widen(folder: Path) -> None:
     (folder / "sample_00003.edf").write_bytes(edf(np.zeros((9, 14), np.uint16)))
 
@@ -444,7 +449,7 @@ def lose(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (remove, r"sample_00004\.edf: expected number 3 after sample_00002\.edf, found 4"),
+        (renumber, r"sample_00010\.edf: expected number 5 after sample_00004\.edf, found 9"),
         (widen, r"sample_00003\.edf: expected .*uint16 \(9, 13\).*found uint16 \(9, 14\)"),
         (retype, r"sample_00003\.edf: .*found uint32 \(9, 13\)"),
         (cut, r"sample_00003\.edf: .*expected 234 bytes of pixels at 512, found 233"),
@@ -462,6 +467,26 @@ def test_faults_are_told_in_one_line(tmp_path, damage, reason):
         with pytest.raises(ScanError, match=reason) as error:
             look(tmp_path / "sample_00001.edf")
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("per_file", [1, 2])
+def test_files_that_are_not_there_are_missing_frames(tmp_path, per_file):
+    images = some_images(5 * per_file)
+    for number, start in enumerate(range(0, len(images), per_file), start=1):
+        stack = [
+            edf(image, {"acq_frame_nb": start + index}) for index, image in enumerate(images[start : start + per_file])
+        ]
+        (tmp_path / f"sample_{number:05d}.edf").write_bytes(b"".join(stack))
+    remove(tmp_path)
+    first = tmp_path / "sample_00001.edf"
+    expected = images.copy()
+    expected[2 * per_file : 3 * per_file] = 0
+    np.testing.assert_array_equal(all_frames(first), expected)
+    found = describe(first)
+    assert (found.num_frames, found.missing) == (len(images), {1: "1 frames (2)", 2: "2 frames (4..5)"}[per_file])
+    assert [path.name for path in found.companions] == [f"sample_0000{number}.edf" for number in (2, 4, 5)]
+    with ImageSeries.open(first) as source:
+        assert source.missing.frames.tolist() == list(range(2 * per_file, 3 * per_file))
 
 
 def test_a_file_that_changed_since_is_named(tmp_path):

@@ -15,7 +15,7 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import check_period, epoch
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5.datasets import LocatedFrames, holds_frames, open_located
-from ainerd_hpc.formats.hdf5.locating import locate
+from ainerd_hpc.formats.hdf5.locating import Located, locate
 from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_inner, number, open_hdf5, reading, route, text
 from ainerd_hpc.formats.missing import TAKE
 from ainerd_hpc.formats.source_file import SourceFile
@@ -55,13 +55,7 @@ class EigerHdf5:
             located = locate(file.path, _names(hdf5))
             others = [locate(file.path, _names(hdf5, more)) for more in range(2, len(_thresholds(hdf5)) + 1)]
             metadata, expected = _metadata(hdf5), _expected_frames(hdf5)
-        if located.num_frames != expected and not isnan(expected) and not located.unfinished:
-            problem = f"expected {expected:.0f} frames (nimages x ntrigger), found {located.num_frames}"
-            error = ScanError(str(file.path), problem, "copy all data files beside the master file")
-            is_cut = len({*located.lengths[:-1], max(located.lengths)}) == 1  # a short file before others shifts them
-            if located.num_frames > expected or not is_cut:
-                raise error
-            located = replace(located, unfinished=f"{error}; or {TAKE}")
+        located = _of_expected_length(located, expected, str(file.path))
         if metadata.has_frame_time:
             check_period(metadata.frame_time, f"{file.path}:/{_DETECTOR}/frame_time")
         found = located.description(file.path, metadata, stem=file.path.stem.removesuffix("_master"))
@@ -75,6 +69,18 @@ class EigerHdf5:
         with open_hdf5(path) as file, reading(str(path)):
             names = _names(file, threshold)
         return open_located(path, names, threshold)
+
+
+def _of_expected_length(located: Located, expected: float, where: str) -> Located:
+    """The same, not finished where there are fewer frames than the master says; refuses what cannot be an end."""
+    if located.num_frames == expected or isnan(expected) or located.unfinished:
+        return located
+    problem = f"expected {expected:.0f} frames (nimages x ntrigger), found {located.num_frames}"
+    error = ScanError(where, problem, "copy all data files beside the master file")
+    is_cut = len({*located.lengths[:-1], max(located.lengths)}) == 1  # a file that is short shifts all after it
+    if located.num_frames > expected or not is_cut:
+        raise error
+    return replace(located, unfinished=f"{error}; or {TAKE}")
 
 
 def _thresholds(file: h5py.File) -> list[str]:

@@ -20,7 +20,7 @@ _LZ4 = 2
 _LARGEST_FRAME = 2**31
 """Bytes; a damaged header can claim any size."""
 _MOST_THRESHOLDS = 8
-"""Of a detector; a longer axis is another one."""
+"""A detector has no more; a longer axis is another one."""
 NO_FRAMES = "check that this is a raw detector file"
 FrameShape = tuple[int, int, int]
 """(t, y, x)."""

@@ -81,7 +81,7 @@ class Located:
     num_thresholds: int
     missing: Missing
     unfinished: str
-    """As `Description.unfinished`."""
+    """Why more frames may still come, as in `Description.unfinished`."""
 
     @property
     def num_frames(self) -> int:

@@ -12,11 +12,14 @@ import numpy as np
 
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.events.blocks import EventFrames
+from ainerd_hpc.formats.missing import MISSING, NOTHING, TAKE, Box, Missing, Presence, check_written
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.formats.zarr.absent import frames_present
 from ainerd_hpc.formats.zarr.events import ZarrEvents, event_shape, event_sizes
 from ainerd_hpc.formats.zarr.stores import (
     ZIP_MAGIC,
     Documents,
+    Layout,
     attributes_of,
     document_names,
     open_array,
@@ -25,6 +28,7 @@ from ainerd_hpc.formats.zarr.stores import (
     read_layout,
     reading_store,
     shape_and_dtype,
+    stored_keys,
 )
 from ainerd_hpc.types import Content
 
@@ -57,16 +61,37 @@ class ZarrArray:
             return False
 
     def describe(self, file: SourceFile) -> Description:
-        with reading_store(f"{file.path}:/{self.dataset}"), open_documents(file.path) as documents:
+        with open_store(file.path) as (documents, store), reading_store(f"{file.path}:/{self.dataset}"):
             layout = read_layout(documents, self.dataset, 3)
+            found = self._presence(file.path, store, layout)
+            unfinished = check_written(f"{file.path}:/{self.dataset}", found, layout.shape[0])
         metadata = tuple(file.path / name for name in document_names(self.dataset) if (file.path / name).is_file())
-        num_frames, height, width = layout.shape
-        return Description(num_frames, layout.dtype.itemsize, height, width, companions=metadata)
+        _, height, width = layout.shape
+        return Description(
+            found.num_frames,
+            layout.dtype.itemsize,
+            height,
+            width,
+            companions=metadata,
+            missing=found.missing.told(found.num_frames, is_cut=unfinished is not None),
+            unfinished=f"{unfinished}; or {TAKE}" if unfinished else "",
+        )
 
     @contextmanager
     def open(self, path: Path) -> Iterator[ZarrFrames]:
         with open_store(path) as (documents, store):
-            yield ZarrFrames(path, documents, store, self.dataset)
+            frames = ZarrFrames(path, documents, store, self.dataset)
+            with reading_store(f"{path}:/{self.dataset}"):
+                found = self._presence(path, store, read_layout(documents, self.dataset, 3))
+            frames.shape, frames.missing = (found.num_frames, *frames.shape[1:]), found.missing
+            yield frames
+
+    def _presence(self, path: Path, store: Any, layout: Layout) -> Presence:
+        def read(chunk: Box) -> np.ndarray:
+            there = tuple(map(slice, chunk.start, chunk.stop))
+            return np.asarray(open_array(store, self.dataset, layout)[there])
+
+        return frames_present(layout, stored_keys(path, self.dataset), read)
 
 
 class ZarrFrames:
@@ -77,12 +102,13 @@ class ZarrFrames:
         with reading_store(self._where):
             layout = read_layout(documents, dataset, 3)
             self._array = open_array(store, dataset, layout)
-        self.dtype = layout.dtype.newbyteorder("=")
+        self.dtype, self.missing = layout.dtype.newbyteorder("="), NOTHING
         self.shape, self.per_chunk = layout.shape, layout.chunk[0]
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
+        stop = max(start, min(stop, self.shape[0]))
         with reading_store(f"{self._where} frames {start}..{stop - 1}"):
-            return np.asarray(self._array[start : max(start, stop) : step]).astype(self.dtype, copy=False)
+            return np.asarray(self._array[start:stop:step]).astype(self.dtype, copy=False)
 
 
 class AinerdFrames:
@@ -112,8 +138,17 @@ class AinerdFrames:
             else:
                 layout = read_layout(documents, "frames", 3)
                 (num_frames, height, width), itemsize = layout.shape, layout.dtype.itemsize
-        simulated = attributes.get("simulated") is True
-        return Description(num_frames, itemsize, height, width, **events, metadata=metadata, simulated=simulated)
+            missing = str(_stored_missing(documents, file.path))
+        return Description(
+            num_frames,
+            itemsize,
+            height,
+            width,
+            **events,
+            metadata=metadata,
+            simulated=attributes.get("simulated") is True,
+            missing=missing,
+        )
 
     @staticmethod
     @contextmanager
@@ -127,9 +162,20 @@ class AinerdFrames:
             with reading_store(str(path)):
                 is_events = attributes_of(documents).get("form") == "events"
             if is_events:
-                yield ZarrEvents(path, documents, store)
+                frames: ZarrFrames | ZarrEvents = ZarrEvents(path, documents, store)
             else:
-                yield ZarrFrames(path, documents, store, "frames")
+                frames = ZarrFrames(path, documents, store, "frames")
+            with reading_store(str(path)):
+                frames.missing = _stored_missing(documents, path)
+            yield frames
+
+
+def _stored_missing(documents: Documents, path: Path) -> Missing:
+    """What was missing when the product was made."""
+    if not documents(f"{MISSING[0]}/zarr.json"):
+        return NOTHING
+    with open_store(path) as (_, store):
+        return Missing(*(open_array(store, name, read_layout(documents, name, 1))[...] for name in MISSING))
 
 
 def _metadata(documents: Documents) -> Metadata:

@@ -11,6 +11,7 @@ import numpy as np
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.events.blocks import EventsByPixel, group_bytes
 from ainerd_hpc.formats.hdf5.reading import MOST_PIXELS, NEXT_STEP
+from ainerd_hpc.formats.missing import NOTHING, Missing
 from ainerd_hpc.formats.zarr.stores import Documents, attributes_of, open_array, read_layout, reading_store
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class ZarrEvents(EventsByPixel):
     """
 
     most = 2**23
+    missing: Missing = NOTHING
 
     def __init__(self, path: Path, documents: Documents, store: Any) -> None:
         with reading_store(str(path)):

@@ -7,6 +7,7 @@ size.
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -113,6 +114,10 @@ class Layout(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     chunk: tuple[int, ...]
+    stored: tuple[int, ...]
+    """What lies under one key: a chunk, or a shard of several."""
+    fill: Any = None
+    """Value of what was not stored."""
 
 
 def read_layout(documents: Documents, dataset: str, dimensions: int) -> Layout:
@@ -139,7 +144,19 @@ def read_layout(documents: Documents, dataset: str, dimensions: int) -> Layout:
     largest = max(prod(inner), prod(shape[1:])) * dtype.itemsize
     if largest > _LARGEST_CHUNK or num_chunks > _MOST_CHUNKS:
         raise ValueError(f"expected frames in some chunks below 2 GiB, found {shape} in chunks of {inner}")
-    return Layout(shape, dtype, tuple(inner))
+    return Layout(shape, dtype, tuple(inner), tuple(outer), document.get("fill_value"))
+
+
+def stored_keys(path: Path, dataset: str) -> Iterator[str]:
+    """Names of what is stored of an array, below its own."""
+    if path.is_dir():
+        for folder, _, names in os.walk(path / dataset):
+            below = Path(folder).relative_to(path / dataset)
+            yield from ((below / name).as_posix() for name in names)
+        return
+    start = f"{dataset}/".lstrip("/")
+    with opened(path) as stored, zipfile.ZipFile(stored.buffered()) as file:
+        yield from (name.removeprefix(start) for name in file.namelist() if name.startswith(start))
 
 
 def _is_sharding(codec: Any) -> bool:
