@@ -336,10 +336,10 @@ FAULTS = [
         "_master",
     ),
     Fault(
-        "gap in a series",
+        "a number far from the others of a series",
         "F",
-        drop("_0002.edf"),
-        r"STEM_0003\.edf: expected number 2 after STEM_0001\.edf, found 3;",
+        lambda at: at("_0002.edf").rename(at("_0999.edf")),
+        r"STEM_0999\.edf: expected number \d after STEM_000\d\.edf, found 999;",
         "_0000",
     ),
     Fault(

@@ -51,8 +51,8 @@ def found_in(folder: Path, **more: object) -> Discovery:
         (np.ones((1, *SHAPE), "u2"), FRAMES, r"odd.h5: expected frames in time, found a single one of (40, 48)"),
         (np.ones((40, 9)), FRAMES, r"odd.h5:/entry/data/data: expected counts (t, y, x), found float64 (40, 9)"),
         (np.ones((2, 9, *SHAPE), "u2"), FRAMES, r"expected counts (t, y, x), found uint16 (2, 9, 40, 48)"),
-        (np.ones((3, *SHAPE), "u2"), "1.1/img", "expected frames at a place that is known, found uint16 (3, 40, 48) at /1.1/img"),
-        (np.ones((3, 2, *SHAPE), "u4"), "a/b", "expected frames at a place that is known, found uint32 (3, 2, 40, 48) at /a/b"),
+        (np.ones((3, *SHAPE), "u2"), "1.1/img", "at a place that is known, found uint16 (3, 40, 48) at /1.1/img"),
+        (np.ones((3, 2, *SHAPE), "u4"), "a/b", "at a place that is known, found uint32 (3, 2, 40, 48) at /a/b"),
     ],
 )  # fmt: skip
 def test_a_file_that_looks_like_a_scan_is_one_problem(folder: Path, values, name: str, reason: str) -> None:
