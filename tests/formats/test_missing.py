@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.beside.images import ImagePlace, read_image
 from ainerd_hpc.formats.frames.aps import ApsHdf5
 from ainerd_hpc.formats.missing import Box, presence
 from ainerd_hpc.formats.source_file import SourceFile
@@ -140,6 +141,18 @@ def test_chunks_that_were_never_written(tmp_path):
         assert source.missing.frames.tolist() == [2, 3, 4]
         assert source.missing.pixels.tolist() == [15, 16, 17, 21, 22, 23]
     assert describe(tmp_path / "scan.h5").missing == "3 frames (2..4) and 6 pixels of all frames"
+
+
+@pytest.mark.parametrize("name", [FRAMES, "dark/frames"])
+def test_a_dark_is_the_mean_of_the_frames_that_are_there(tmp_path, name):
+    counts = np.random.default_rng(5).poisson(20, (6, 4, 6)).astype(np.uint16)
+    with h5py.File(tmp_path / "dark.h5", "w") as file:
+        data = file.create_dataset(name, counts.shape, "u2", chunks=(1, 2, 6))
+        for frame in (0, 1, 3):
+            data[frame, :2] = counts[frame, :2]
+    expected = np.full((4, 6), np.nan)
+    expected[:2] = counts[[0, 1, 3], :2].mean(axis=0)
+    np.testing.assert_allclose(read_image(ImagePlace(tmp_path / "dark.h5")), expected, rtol=1e-14)
 
 
 def test_external_storage_that_ends_early(tmp_path):

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.frames.arrays import Hdf5Array
 from ainerd_hpc.formats.hdf5.reading import MOST_PIXELS, need_dataset, only_dataset, reading
 from ainerd_hpc.formats.images.series import ImageSeries
+from ainerd_hpc.formats.missing import missing_of
 from ainerd_hpc.formats.npy import MAGIC, open_npy
 from ainerd_hpc.formats.reader import FrameReader, Frames
 from ainerd_hpc.formats.registry import reader, scans_of
@@ -58,17 +60,19 @@ def read_image(place: ImagePlace) -> np.ndarray:
 
 
 def _mean(frames: Frames) -> np.ndarray:
-    """Frames of the values of dead pixels alone were lost by the detector: they do not count."""
+    """Frames of the values of dead pixels alone were lost by the detector: like those in no file, they do not count."""
     shape, kind = frames.shape, frames.dtype.kind
     if len(shape) != 3 or 0 in shape or prod(shape[1:]) > MOST_PIXELS or kind not in "buif":
         raise ValueError(f"expected an image (y, x), or several (t, y, x), found {frames.dtype} {shape}")
-    total, num = np.zeros(shape[1:]), 0
+    total, num, missing = np.zeros(shape[1:]), 0, missing_of(frames)
     per_block = max(1, _BLOCK_BYTES // (8 * prod(shape[1:])))
     for start in range(0, shape[0], per_block):
         block = _without_dead(frames.read(start, min(start + per_block, shape[0])))
-        kept = block[~np.isnan(block).all(axis=(1, 2))] if shape[0] > 1 else block
+        is_there = ~np.isin(np.arange(start, start + len(block)), missing.frames)
+        kept = block[is_there & ~np.isnan(block).all(axis=(1, 2))] if shape[0] > 1 else block
         total += kept.sum(axis=0)
         num += len(kept)
+    np.put(total, missing.pixels, np.nan)
     return total / num if num else np.full(shape[1:], np.nan)
 
 
@@ -96,7 +100,12 @@ def _opened(place: ImagePlace) -> Iterator[Frames]:
         found = None if place.dataset else _known_reader(file)
         if found is None and file.hdf5 is not None:
             name = place.dataset or only_dataset(file.hdf5, {2: "two", 3: "three"}, _NAME_IT)
-            yield _Array(need_dataset(file.hdf5, name))
+            dataset = need_dataset(file.hdf5, name)
+            if dataset.ndim != 3 or dataset.dtype.kind == "b":
+                yield _Array(dataset)
+                return
+            with Hdf5Array(name).open(place.path) as frames:
+                yield frames
             return
     with (found or ImageSeries).open(place.path) as frames:
         yield frames
@@ -105,7 +114,8 @@ def _opened(place: ImagePlace) -> Iterator[Frames]:
 def _known_reader(file: SourceFile) -> FrameReader | None:
     """The reader of frames that knows the file, if one does."""
     scan = next(scans_of(file), None)
-    found = reader(scan.format) if scan and scan.description else None
+    is_plain = scan and scan.description and scan.description.num_thresholds == 1
+    found = reader(scan.format) if scan and is_plain else None
     return found if found is not None and found.content is Content.FRAMES else None
 
 
