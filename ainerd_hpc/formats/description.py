@@ -73,3 +73,7 @@ class Description:
     """What no file holds of its frames, in words without paths; empty where all is there."""
     unfinished: str = ""
     """Why more frames may still come, in one line: then `source.incomplete` says whether those that are there count."""
+    is_placed: bool = False
+    """Whether frames stand elsewhere than they are stored, by their numbers or their clock."""
+    notes: tuple[str, ...] = ()
+    """What a user has to know of it, in a line each without its name."""

@@ -157,7 +157,7 @@ CLOCKS = {
     "shaking": ([0.0, 0.11, 0.19, 0.3, 0.41, 0.5, 0.6, 0.69, 0.8], 0.05, 0.1),
     "no exposure": ([0.1 * number for number in range(9)], math.nan, 0.1),
     "stands": ([5.0] * 9, 0.05, math.nan),
-    "backwards": ([-0.1 * number for number in range(9)], 0.05, math.nan),
+    "backwards": ([-0.1 * number for number in range(9)], 0.05, 0.1),
     "faster than the exposure": ([0.1 * number for number in range(9)], 0.2, math.nan),
     "not a number": ([math.nan] * 9, 0.05, math.nan),
     "infinite": ([0.1 * number for number in range(8)] + [math.inf], 0.05, math.nan),

@@ -296,7 +296,7 @@ def test_without_a_static_map_the_dynamic_one_is_taken(tmp_path):
         ({"blemish": np.ones((6, 4), np.uint8)}, "maps of one shape"),
         ({"map_names": np.zeros(0, "S1")}, "cannot read it"),
         ({"map_names": ["x", "y"]}, "found the name 'x'"),
-        ({"map_units": ["nm⁻¹", "deg"]}, "found the unit 'nm⁻¹'"),
+        ({"map_units": ["furlong", "deg"]}, "expected a unit such as 1/angstrom, 1/nm, found 'furlong'"),
     ],
 )
 def test_wrong_partition_is_refused_in_one_line(tmp_path, changes, message):

@@ -193,10 +193,8 @@ def test_q_is_that_of_the_bins_with_maps(tmp_path: Path, layout: str, q: list[fl
     ("layout", "change"),
     [
         ("aps", {"xpcs/qmap/map_names": ["x", "y"]}),
-        ("aps", {"xpcs/qmap/map_units": ["nm⁻¹", "deg"]}),
         ("aps", {"xpcs/qmap/dynamic_v_list_dim0": None}),
         ("legacy", {"xpcs/dqlist": None}),
-        ("nxxpcs", {"run/instrument/masks/dynamic_q_list@units": "bogus"}),
         ("nxxpcs", {"run/instrument/masks/dynamic_q_list": np.ones((3, 2))}),
     ],
 )
@@ -204,6 +202,27 @@ def test_q_that_is_not_told_is_not_invented(tmp_path: Path, layout: str, change:
     path = write(tmp_path / "scan.hdf", LAYOUTS[layout](c2_of(3)) | change)
     assert np.isnan(READERS[layout].read_q(path)).all()
     assert describe(READERS[layout], path).num_q_bins == 3
+
+
+@pytest.mark.parametrize(
+    ("layout", "change"),
+    [
+        ("aps", {"xpcs/qmap/map_units": ["furlong", "deg"]}),
+        ("aps", {"entry/instrument/detector_1/distance@units": "furlong"}),
+        ("legacy", {"measurement/instrument/detector/distance@units": "furlong"}),
+        ("nxxpcs", {"run/instrument/masks/dynamic_q_list@units": "furlong"}),
+        ("nxxpcs", {"run/instrument/lambda_2m/count_time@units": "furlong"}),
+    ],
+)
+def test_an_unknown_unit_is_refused_by_name(tmp_path: Path, layout: str, change: Put) -> None:
+    path = write(tmp_path / "scan.hdf", LAYOUTS[layout](c2_of(3)) | change)
+    with pytest.raises(ScanError, match=r"scan\.hdf:/\S+: expected a unit such as .*, found 'furlong'; correct the unit"):
+        describe(READERS[layout], path)
+
+
+def test_q_in_other_units_is_converted(tmp_path: Path) -> None:
+    path = write(tmp_path / "scan.hdf", aps(c2_of(3)) | {"xpcs/qmap/map_units": ["nm⁻¹", "deg"]})
+    np.testing.assert_allclose(ApsResult.read_q(path), [0.001, 0.002, 0.001], rtol=1e-12)
 
 
 def test_bins_without_a_name_are_bins_of_q(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import h5py
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Metadata
+from ainerd_hpc.formats.hdf5.quantities import beam_center, quantity, unit_of
 from ainerd_hpc.formats.hdf5.reading import get_dataset, get_inner, number, reading, route, text
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.formats.units import in_common_unit
 
 _SCHEMA = "entry/schema_version"
 _NOT_METADATA = ("entry/data/data", "xpcs")
@@ -56,19 +58,20 @@ def metadata_of(file: h5py.File) -> Metadata:
     Raises
     ------
     ScanError
-        A value has another type than the layout says, or the frame period is not above 0.
+        A value has another type than the layout says, or a unit that is not known; or the frame period is not above 0.
     """
     with reading(str(file.filename)):
-        start = text(file, "entry/start_time")
+        start, pixel_size = text(file, "entry/start_time"), quantity(file, f"{_DETECTOR}/x_pixel_size", "m")
+        x, y = (beam_center(file, f"{_DETECTOR}/beam_center_{axis}", pixel_size) for axis in "xy")
         found = Metadata(
-            frame_time=number(file, _FRAME_TIME),
-            count_time=number(file, f"{_DETECTOR}/count_time"),
+            frame_time=quantity(file, _FRAME_TIME, "s"),
+            count_time=quantity(file, f"{_DETECTOR}/count_time", "s"),
             start_time=epoch(start) if start else float("nan"),
-            energy=number(file, "entry/instrument/incident_beam/incident_energy"),
-            distance=number(file, f"{_DETECTOR}/distance"),
-            pixel_size=number(file, f"{_DETECTOR}/x_pixel_size"),
-            beam_center_x=number(file, f"{_DETECTOR}/beam_center_x"),
-            beam_center_y=number(file, f"{_DETECTOR}/beam_center_y"),
+            energy=quantity(file, "entry/instrument/incident_beam/incident_energy", "keV"),
+            distance=quantity(file, f"{_DETECTOR}/distance", "m"),
+            pixel_size=pixel_size,
+            beam_center_x=x,
+            beam_center_y=y,
             detector=text(file, f"{_DETECTOR}/description") or text(file, f"{_DETECTOR}/model"),
             num_frames=_num_frames(file),
             sample=_numbers(file, "entry/sample"),
@@ -104,13 +107,13 @@ def _num_frames(file: h5py.File) -> int:
 
 
 def _numbers(file: h5py.File, name: str) -> dict[str, float]:
-    """All single numbers of a group."""
+    """All single numbers of a group, in the common unit of their kind."""
     group = get_inner(file, name)
     if not isinstance(group, h5py.Group):
         return {}
     found = {key: get_dataset(file, f"{name}/{key}") for key in sorted(group)}
     return {
-        key: float(item[()])
+        key: in_common_unit(float(item[()]), unit_of(item))
         for key, item in found.items()
         if item is not None and item.shape == () and item.dtype.kind in "uif"
     }

@@ -15,7 +15,8 @@ from ainerd_hpc.formats.beside.metadata import epoch
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5.datasets import LocatedFrames, holds_frames, open_located
 from ainerd_hpc.formats.hdf5.locating import locate
-from ainerd_hpc.formats.hdf5.reading import number, reading, text
+from ainerd_hpc.formats.hdf5.quantities import quantity
+from ainerd_hpc.formats.hdf5.reading import reading, text
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
@@ -128,12 +129,12 @@ def _esrf_metadata(file: h5py.File, name: str) -> Metadata:
 def _detector_metadata(file: h5py.File, group: str) -> Metadata:
     """Metadata of a detector with its times, s; a frame is an exposure and the latency after it."""
     for times, exposure in _TIMES:
-        count_time = number(file, f"{group}/{times}/{exposure}")
+        count_time = quantity(file, f"{group}/{times}/{exposure}", "s")
         if not isnan(count_time):
             return Metadata(
-                frame_time=count_time + number(file, f"{group}/{times}/latency_time"),
+                frame_time=count_time + quantity(file, f"{group}/{times}/latency_time", "s"),
                 count_time=count_time,
-                pixel_size=number(file, f"{group}/detector_information/pixel_size/xsize"),
+                pixel_size=quantity(file, f"{group}/detector_information/pixel_size/xsize", "m"),
                 detector=group.split("/")[-1],
             )
     return Metadata()

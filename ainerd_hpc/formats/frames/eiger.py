@@ -16,6 +16,7 @@ from ainerd_hpc.formats.beside.metadata import check_period, epoch
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5.datasets import LocatedFrames, holds_frames, open_located
 from ainerd_hpc.formats.hdf5.locating import Located, locate
+from ainerd_hpc.formats.hdf5.quantities import beam_center, quantity
 from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_inner, number, open_hdf5, reading, route, text
 from ainerd_hpc.formats.missing import TAKE
 from ainerd_hpc.formats.source_file import SourceFile
@@ -25,7 +26,6 @@ from ainerd_hpc.types import Content
 _FRAMES, _DETECTOR = "entry/data/data", "entry/instrument/detector"
 _SPECIFIC = f"{_DETECTOR}/detectorSpecific"
 _LINK, _THRESHOLD = re.compile(r"data_(\d{6})"), re.compile(r"threshold_(\d+)")
-_METRES = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "nm": 1e-9, "pm": 1e-12, "angstrom": 1e-10, "A": 1e-10}
 
 
 class EigerHdf5:
@@ -128,24 +128,18 @@ def _expected_frames(file: h5py.File) -> float:
 
 def _metadata(file: h5py.File) -> Metadata:
     start = text(file, f"{_SPECIFIC}/data_collection_date") or text(file, "entry/start_time")
-    distance = _metres(file, f"{_DETECTOR}/detector_distance", "m")
-    wavelength = _metres(file, "entry/instrument/beam/incident_wavelength", "angstrom")
+    distance = quantity(file, f"{_DETECTOR}/detector_distance", "m")
+    wavelength = quantity(file, "entry/instrument/beam/incident_wavelength", "m", otherwise="angstrom")
+    pixel_size = quantity(file, f"{_DETECTOR}/x_pixel_size", "m")
+    x, y = (beam_center(file, f"{_DETECTOR}/beam_center_{axis}", pixel_size) for axis in "xy")
     return Metadata(
-        frame_time=number(file, f"{_DETECTOR}/frame_time"),
-        count_time=number(file, f"{_DETECTOR}/count_time"),
+        frame_time=quantity(file, f"{_DETECTOR}/frame_time", "s"),
+        count_time=quantity(file, f"{_DETECTOR}/count_time", "s"),
         start_time=epoch(start) if start else nan,
         energy=HC * 1e-10 / wavelength if wavelength > 0.0 else nan,
-        distance=_metres(file, f"{_DETECTOR}/distance", "m") if isnan(distance) else distance,
-        pixel_size=_metres(file, f"{_DETECTOR}/x_pixel_size", "m"),
-        beam_center_x=number(file, f"{_DETECTOR}/beam_center_x"),
-        beam_center_y=number(file, f"{_DETECTOR}/beam_center_y"),
+        distance=quantity(file, f"{_DETECTOR}/distance", "m") if isnan(distance) else distance,
+        pixel_size=pixel_size,
+        beam_center_x=x,
+        beam_center_y=y,
         detector=text(file, f"{_DETECTOR}/description"),
     )
-
-
-def _metres(file: h5py.File, name: str, unit: str) -> float:
-    """A length, m; in `unit` where the file gives none that is known."""
-    value = number(file, name)
-    given = "" if isnan(value) else file[name].attrs.get("units", "")
-    given = given.decode(errors="replace") if isinstance(given, bytes) else str(given)
-    return value * _METRES.get(given, _METRES[unit])

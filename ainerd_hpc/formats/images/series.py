@@ -25,6 +25,7 @@ from ainerd_hpc.formats.missing import NOTHING, Missing
 from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.formats.suffixes import HDF5_SUFFIXES
+from ainerd_hpc.formats.units import UNITS, factor
 from ainerd_hpc.kernels.partitioning import HC
 from ainerd_hpc.types import Content
 
@@ -33,6 +34,8 @@ _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)", re.DOTALL)
 _OTHERS = HDF5_SUFFIXES | {".npy", ".bin", ".imm", ".csv", ".log", ".txt", ".json", ".yaml"}
 """Files that have never been images, however damaged they are."""
 _NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?")
+_UNIT = re.compile(rf"(?>{_NUMBER.pattern})[\s_(]*([^\W\d]\w*|°)")
+"""A number and what stands behind it: `0.1 s`, `1.5_m`, `172e-6 m x 172e-6 m`."""
 
 
 class ImageSeries:
@@ -256,20 +259,20 @@ def _metadata(path: Path, series: _Series) -> Metadata:
     """What the headers say: of ESRF and SAXS programs in EDF, of Pilatus in CBF and TIFF."""
     first, last, num = series.first.header, series.last.header, series.starts[-1]
     with reading(str(path)):
-        period = _number(first, "exposure_period")
+        period = _quantity(first, "s", "exposure_period")
         for key in ("time_of_frame", "time_of_day"):
             elapsed = _number(last, key) - _number(first, key)
             if isnan(period) and num > 1 and elapsed > 0.0:
                 period = elapsed / (num - 1)
-        start, wavelength = _number(first, "time_of_day"), _wavelength(first)
+        start, wavelength = _number(first, "time_of_day"), _quantity(first, "m", "wavelength")
         center = _numbers(first, "beam_xy")
         return Metadata(
             frame_time=period if 0.0 < period < inf else nan,
-            count_time=_number(first, "acq_expo_time", "count_time", "exposuretime", "exposure_time"),
+            count_time=_quantity(first, "s", "acq_expo_time", "count_time", "exposuretime", "exposure_time"),
             start_time=_date(first["date"]) if isnan(start) and "date" in first else start,
             energy=HC * 1e-10 / wavelength if 1e-12 < wavelength < 1e-7 else nan,
-            distance=_number(first, "sampledistance", "detector_distance"),
-            pixel_size=_number(first, "psize_1", "pixel_size"),
+            distance=_quantity(first, "m", "sampledistance", "detector_distance"),
+            pixel_size=_quantity(first, "m", "psize_1", "pixel_size"),
             beam_center_x=center[0] if len(center) > 1 else _center(first, 1),
             beam_center_y=center[1] if len(center) > 1 else _center(first, 2),
             detector=first.get("detector", "").partition(",")[0],
@@ -285,15 +288,20 @@ def _number(header: Mapping[str, str], *keys: str) -> float:
     return next((number for key in keys for number in _numbers(header, key)[:1]), nan)
 
 
+def _quantity(header: Mapping[str, str], unit: str, *keys: str) -> float:
+    """The same in our unit, whatever stands behind the number, or in the name of the key."""
+    for key in keys:
+        for name in (key, *(f"{key}_{given}" for given in UNITS[unit] if len(given) < 4)):
+            if numbers := _numbers(header, name):
+                behind = _UNIT.match(header[name].strip())
+                return numbers[0] * factor(behind[1] if behind else name.removeprefix(key).strip("_"), unit)
+    return nan
+
+
 def _center(header: Mapping[str, str], axis: int) -> float:
     """Beam centre of the SAXS programs, which count from the edge of the first pixel; here it is from its middle."""
     offset = _number(header, f"offset_{axis}")
     return _number(header, f"center_{axis}") - (0.0 if isnan(offset) else offset) - 0.5
-
-
-def _wavelength(header: Mapping[str, str]) -> float:
-    """m, but for Pilatus, which says A."""
-    return _number(header, "wavelength") * (1e-10 if header.get("wavelength", "").endswith("A") else 1.0)
 
 
 def _date(text: str) -> float:

@@ -12,17 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
 from ainerd_hpc import __version__
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.hdf5.reading import get_dataset, get_inner, number, read_array, read_texts
+from ainerd_hpc.formats.hdf5.quantities import beam_center, quantity, scale_of
+from ainerd_hpc.formats.hdf5.reading import get_dataset, get_inner, read_array, read_texts
 from ainerd_hpc.formats.opening import READ_ERRORS, opened
 from ainerd_hpc.formats.partitions.legacy import is_legacy, legacy_datasets, legacy_root, read_legacy
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.formats.units import PER_ANGSTROM
 from ainerd_hpc.kernels.partitioning import (
     RING,
     Axis,
@@ -119,7 +121,7 @@ def read_qmap(path: Path) -> QMap:
     ------
     ScanError
         The file is damaged or lacks a dataset; shapes disagree; labels are not compact; a static label lies in two
-        dynamic ones; a q is not finite; the bins are not bins of q in 1/angstrom.
+        dynamic ones; a q is not finite; the bins are not bins of q; a unit is not known.
     """
     with _reading(path), opened(path) as one:
         file = one.hdf5
@@ -214,32 +216,37 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _read_current(file: h5py.File, root: str) -> Labels:
-    is_angle = _check_axes(file, root)
+    axes = _read_axes(file, root)
     mask = read_array(file, f"{root}/mask").astype(bool)
     blemish = read_array(file, f"{root}/blemish").astype(bool) if f"{root}/blemish" in file else mask
     dynamic_map = _label_map(file, f"{root}/dynamic_roi_map")
     static_map = _label_map(file, f"{root}/static_roi_map") if f"{root}/static_roi_map" in file else dynamic_map
-    dynamic = _read_bins(file, root, "dynamic", is_angle)
+    dynamic = _read_bins(file, root, "dynamic", axes)
     if f"{root}/static_roi_map" in file and f"{root}/static_v_list_dim0" in file:
-        static = _read_bins(file, root, "static", is_angle)
+        static = _read_bins(file, root, "static", axes)
     else:
         num = int(static_map.max(initial=0))
         static = Bins(np.full(num, nan), np.zeros(1), np.arange(num))
     return Labels(mask, dynamic_map, static_map, dynamic, static, blemish)
 
 
-def _check_axes(file: h5py.File, root: str) -> bool:
-    """Whether the second axis is phi in degrees. The first has to be q in 1/angstrom, or all is off by a factor."""
-    is_angle = True
-    for dataset, axis, second in (("map_names", "name", "phi"), ("map_units", "unit", "deg")):
-        if (found := get_dataset(file, f"{root}/{dataset}")) is None:
-            continue
-        texts = read_texts(found, 2)
-        if (axis == "name" and texts[0] != "q") or "nm" in texts[0]:
-            problem = f"expected bins of q in 1/angstrom, found the {axis} '{texts[0]}' of the first axis"
-            raise ScanError(f"{file.filename}:/{root}/{dataset}", problem, _NEXT_STEP)
-        is_angle = is_angle and texts[1:] == [second]
-    return is_angle
+class _Axes(NamedTuple):
+    q_unit: str
+    """Empty where nothing says."""
+    is_angle: bool
+    """Whether the second axis is phi in degrees."""
+
+
+def _read_axes(file: h5py.File, root: str) -> _Axes:
+    """What the axes of the bins are, of which the first has to be q."""
+    names, units = (
+        read_texts(found, 2) if (found := get_dataset(file, f"{root}/map_{kind}")) is not None else default
+        for kind, default in (("names", ["q", "phi"]), ("units", ["", "deg"]))
+    )
+    if names[0] != "q":
+        problem = f"expected bins of q, found the name '{names[0]}' of the first axis"
+        raise ScanError(f"{file.filename}:/{root}/map_names", problem, _NEXT_STEP)
+    return _Axes(units[0], names[1:] == ["phi"] and units[1:] == ["deg"])
 
 
 def _label_map(file: h5py.File, name: str) -> np.ndarray:
@@ -250,9 +257,10 @@ def _label_map(file: h5py.File, name: str) -> np.ndarray:
     return np.asarray(labels, dtype=np.int32)
 
 
-def _read_bins(file: h5py.File, root: str, kind: str, is_angle: bool) -> Bins:
-    """The bins of one kind; `is_angle`: those of the second axis are phi in degrees."""
-    q, q_edges = _read_axis(file, f"{root}/{kind}_v_list_dim0")
+def _read_bins(file: h5py.File, root: str, kind: str, axes: _Axes) -> Bins:
+    """The bins of one kind."""
+    name = f"{root}/{kind}_v_list_dim0"
+    q, q_edges = (values * scale_of(file, name, PER_ANGSTROM, axes.q_unit) for values in _read_axis(file, name))
     mapping = np.atleast_1d(read_array(file, f"{root}/{kind}_index_mapping")).astype(np.int64)
     num_q, num_phi = (int(number) for number in read_array(file, f"{root}/{kind}_num_pts"))
     found, last = np.unique(mapping), num_q * num_phi
@@ -268,7 +276,7 @@ def _read_bins(file: h5py.File, root: str, kind: str, is_angle: bool) -> Bins:
         )
         raise ScanError(f"{file.filename}:/{root}/{kind}_index_mapping", problem, _NEXT_STEP)
     phi, phi_edges = np.broadcast_to(nan, num_phi), np.empty(0)
-    if is_angle and f"{root}/{kind}_v_list_dim1" in file:
+    if axes.is_angle and f"{root}/{kind}_v_list_dim1" in file:
         phi, phi_edges = _read_axis(file, f"{root}/{kind}_v_list_dim1")
     if phi.size != num_phi:
         problem = f"expected {num_phi} values of phi ({kind}_num_pts), found {phi.size}"
@@ -284,9 +292,10 @@ def _read_axis(file: h5py.File, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_geometry(file: h5py.File, root: str) -> Geometry:
-    names = {"distance": "detector_distance"}
-    fields = ("beam_center_x", "beam_center_y", "pixel_size", "distance", "energy")
-    return Geometry(**{field: number(file, f"{root}/{names.get(field, field)}") for field in fields})
+    pixel_size = quantity(file, f"{root}/pixel_size", "m")
+    x, y = (beam_center(file, f"{root}/beam_center_{axis}", pixel_size) for axis in "xy")
+    distance = quantity(file, f"{root}/detector_distance", "m")
+    return Geometry(x, y, pixel_size, distance, quantity(file, f"{root}/energy", "keV"))
 
 
 def _checked(where: str, labels: Labels, geometry: Geometry) -> QMap:

@@ -18,10 +18,12 @@ import numpy as np
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import metadata_of
 from ainerd_hpc.formats.description import Metadata
+from ainerd_hpc.formats.hdf5.quantities import scale_of
 from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_dataset, get_inner, number, read_texts
 from ainerd_hpc.formats.results.checks import NumberedMaps, check_labels, numbers, whole_number
 from ainerd_hpc.formats.results.writing import Lines, empty_map, iso_time, stored, write_detector, write_extra
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.formats.units import PER_ANGSTROM
 
 if TYPE_CHECKING:
     from ainerd_hpc.formats.results.writing import Result
@@ -69,12 +71,13 @@ class ApsResult(NumberedMaps):
             raise ScanError(where, problem, NEXT_STEP)
         values, mapping = numbers(file, f"{_QMAP}/dynamic_v_list_dim0"), numbers(file, f"{_QMAP}/dynamic_index_mapping")
         shape = numbers(file, f"{_QMAP}/dynamic_num_pts")
-        if values is None or mapping is None or shape is None or not _is_q(file):
+        if values is None or mapping is None or shape is None or _axis(file, "names", "q") != "q":
             return np.full(num_maps, np.nan)
+        scale = scale_of(file, f"{_QMAP}/dynamic_v_list_dim0", PER_ANGSTROM, _axis(file, "units"))
         num_phi = int(shape[-1]) if shape.size == 2 and 0 < shape[-1] < 2**31 else 1
         natural = mapping[check_labels(where, bins, mapping.size)] + 1
         index = check_labels(f"{file.filename}:/{_QMAP}/dynamic_index_mapping", natural, values.size * num_phi)
-        q_list: np.ndarray = values.astype(np.float64)[index // num_phi]
+        q_list: np.ndarray = values.astype(np.float64)[index // num_phi] * scale
         return q_list
 
 
@@ -84,11 +87,10 @@ def _is_result(file: h5py.File) -> bool:
     return isinstance(xpcs, h5py.Group) and all(any(name in xpcs for name in one) for one in (_KINDS, _COMPANIONS))
 
 
-def _is_q(file: h5py.File) -> bool:
-    """Whether the first axis of the bins is q in 1/angstrom, as far as the file says."""
-    names, units = (get_dataset(file, f"{_QMAP}/map_{kind}") for kind in ("names", "units"))
-    is_named = names is None or read_texts(names, 1) == ["q"]
-    return is_named and (units is None or "nm" not in read_texts(units, 1)[0])
+def _axis(file: h5py.File, kind: str, otherwise: str = "") -> str:
+    """The name or the unit (`kind`) of the first axis of the bins; `otherwise` where the file does not say."""
+    found = get_dataset(file, f"{_QMAP}/map_{kind}")
+    return otherwise if found is None else read_texts(found, 1)[0]
 
 
 # ------------------------------------------------------------------------------------------------------------- writing

@@ -18,7 +18,8 @@ import numpy as np
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import check_period
 from ainerd_hpc.formats.description import Metadata
-from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_inner, number, text
+from ainerd_hpc.formats.hdf5.quantities import beam_center, quantity
+from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_inner, text
 from ainerd_hpc.formats.results.checks import NumberedMaps, check_labels, no_maps, numbers, whole_number
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
@@ -44,18 +45,20 @@ class LegacyResult(NumberedMaps):
     @staticmethod
     def metadata(file: h5py.File) -> Metadata:
         span = whole_number(file, "xpcs/stride_frames") * whole_number(file, "xpcs/avg_frames")
-        period = number(file, f"{_DETECTOR}/exposure_period")
+        period = quantity(file, f"{_DETECTOR}/exposure_period", "s")
         if f"{_DETECTOR}/exposure_period" in file:
             check_period(period, f"{file.filename}:/{_DETECTOR}/exposure_period")
+        pixel_size = quantity(file, f"{_DETECTOR}/x_pixel_size", "m", otherwise="mm")
+        x, y = (beam_center(file, f"{_ACQUISITION}/beam_center_{axis}", pixel_size) for axis in "xy")
         return Metadata(
             frame_time=period * span,
-            count_time=number(file, f"{_DETECTOR}/exposure_time"),
+            count_time=quantity(file, f"{_DETECTOR}/exposure_time", "s"),
             start_time=_start_time(text(file, f"{_BEAM}/datetime")),
-            energy=number(file, f"{_BEAM}/energy"),
-            distance=number(file, f"{_DETECTOR}/distance") * 1e-3,
-            pixel_size=number(file, f"{_DETECTOR}/x_pixel_size") * 1e-3,
-            beam_center_x=number(file, f"{_ACQUISITION}/beam_center_x"),
-            beam_center_y=number(file, f"{_ACQUISITION}/beam_center_y"),
+            energy=quantity(file, f"{_BEAM}/energy", "keV"),
+            distance=quantity(file, f"{_DETECTOR}/distance", "m", otherwise="mm"),
+            pixel_size=pixel_size,
+            beam_center_x=x,
+            beam_center_y=y,
             detector=text(file, f"{_DETECTOR}/manufacturer"),
         )
 

@@ -6,7 +6,7 @@ Two-time maps are `twotime/two_time_corr_func` of an entry: one array, or one a 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,31 +18,25 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import check_period, epoch
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5.chunks import Chunks, read_rows
+from ainerd_hpc.formats.hdf5.quantities import beam_center, quantities, quantity
 from ainerd_hpc.formats.hdf5.reading import (
     NEXT_STEP,
     get_dataset,
     get_inner,
     need_dataset,
-    number,
     open_hdf5,
     reading,
     text,
 )
-from ainerd_hpc.formats.results.checks import check_map, is_simulated, need_maps, no_maps, numbered, numbers, read_stack
+from ainerd_hpc.formats.results.checks import check_map, is_simulated, need_maps, no_maps, numbered, read_stack
 from ainerd_hpc.formats.results.writing import Lines, empty_map, iso_time, stored, write_detector, write_extra
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.formats.units import PER_ANGSTROM
 from ainerd_hpc.types import Content
 
 if TYPE_CHECKING:
     from ainerd_hpc.formats.results.writing import Result
 
-_SECONDS = {"": 1.0, "s": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "µm": 1e-6}
-_KEV = {"keV": 1.0, "eV": 1e-3}
-_PER_ANGSTROM = dict.fromkeys(("1/angstrom", "angstrom^-1", "1/Å", "Å^-1", "Å⁻¹", "1/A", "A^-1"), 1.0) | dict.fromkeys(
-    ("1/nm", "nm^-1", "nm⁻¹"), 0.1
-)
-_PIXELS = ("", "pixel", "pixels", "px")
 _PLACED = {"g2", "g2_err", "lag"}
 _IN_MASKS = {"dynamic_roi_map", "static_roi_map", "dynamic_q_list", "static_q_list"}
 """Arrays of the archive that the definition has a place for; the latter where there is a partition."""
@@ -169,10 +163,10 @@ def _upright(c2: np.ndarray) -> np.ndarray:
 def _q_list(file: h5py.File, entry: str, maps: _Maps) -> np.ndarray:
     """The labels, from the list of all, or from the axis of the maps."""
     labels = np.array(maps.labels)
-    known = _quantities(file, f"{entry}/instrument/masks/dynamic_q_list", _PER_ANGSTROM)
+    known = _listed_q(file, f"{entry}/instrument/masks/dynamic_q_list")
     if known is not None and _covers(known.size, maps):
         return np.asarray(known[labels - 1])
-    along = _quantities(file, f"{entry}/twotime/q", _PER_ANGSTROM)
+    along = _listed_q(file, f"{entry}/twotime/q")
     return along if along is not None and along.size == labels.size else np.full(labels.size, nan)
 
 
@@ -185,17 +179,17 @@ def _metadata(file: h5py.File, entry: str) -> Metadata:
     instrument = f"{entry}/instrument"
     detector = _detector(file, instrument)
     start = text(file, f"{entry}/start_time")
-    frame_time = _quantity(file, f"{detector}/frame_time", _SECONDS)
+    frame_time = quantity(file, f"{detector}/frame_time", "s")
     if get_dataset(file, f"{detector}/frame_time") is not None:
         check_period(frame_time, f"{file.filename}:/{detector}/frame_time")
-    pixel_size = _quantity(file, f"{detector}/x_pixel_size", _METRES)
-    x, y = (_beam_center(file, f"{detector}/beam_center_{axis}", pixel_size) for axis in "xy")
+    pixel_size = quantity(file, f"{detector}/x_pixel_size", "m")
+    x, y = (beam_center(file, f"{detector}/beam_center_{axis}", pixel_size) for axis in "xy")
     return Metadata(
         frame_time=frame_time,
-        count_time=_quantity(file, f"{detector}/count_time", _SECONDS),
+        count_time=quantity(file, f"{detector}/count_time", "s"),
         start_time=epoch(start) if start else nan,
-        energy=_quantity(file, f"{instrument}/incident_beam/incident_energy", _KEV),
-        distance=_quantity(file, f"{detector}/distance", _METRES),
+        energy=quantity(file, f"{instrument}/incident_beam/incident_energy", "keV"),
+        distance=quantity(file, f"{detector}/distance", "m"),
         pixel_size=pixel_size,
         beam_center_x=x,
         beam_center_y=y,
@@ -211,27 +205,10 @@ def _detector(file: h5py.File, instrument: str) -> str:
     return next(timed, f"{instrument}/detector")
 
 
-def _beam_center(file: h5py.File, name: str, pixel_size: float) -> float:
-    """Pixels, whatever the unit."""
+def _listed_q(file: h5py.File, name: str) -> np.ndarray | None:
+    """A list of q, 1/angstrom; None where there is none."""
     found = get_dataset(file, name)
-    is_pixels = found is not None and _attribute(found, "units") in _PIXELS
-    return number(file, name) if is_pixels else _quantity(file, name, _METRES) / pixel_size
-
-
-def _quantity(file: h5py.File, name: str, factors: Mapping[str, float]) -> float:
-    """A single number in our unit; NaN where there is none, or its unit is not known."""
-    found = get_dataset(file, name)
-    return nan if found is None else number(file, name) * factors.get(_attribute(found, "units"), nan)
-
-
-def _quantities(file: h5py.File, name: str, factors: Mapping[str, float]) -> np.ndarray | None:
-    """The same of a list; None where there is none."""
-    found = get_dataset(file, name)
-    if found is None or found.ndim != 1:
-        return None
-    values = numbers(file, name)
-    assert values is not None
-    return values.astype(np.float64) * factors.get(_attribute(found, "units"), nan)
+    return None if found is None or found.ndim != 1 else quantities(file, name, PER_ANGSTROM)
 
 
 def _attribute(item: h5py.Dataset | h5py.Group, name: str) -> str:

@@ -14,6 +14,7 @@ from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.events.blocks import EventFrames
 from ainerd_hpc.formats.missing import MISSING, NOTHING, TAKE, Box, Missing, Presence, check_written
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.formats.units import factor
 from ainerd_hpc.formats.zarr.absent import frames_present
 from ainerd_hpc.formats.zarr.events import ZarrEvents, event_shape, event_sizes
 from ainerd_hpc.formats.zarr.stores import (
@@ -181,7 +182,8 @@ def _stored_missing(documents: Documents, path: Path) -> Missing:
 def _metadata(documents: Documents) -> Metadata:
     """What the attributes of a product of ours say."""
     attributes = attributes_of(documents)
-    known = Metadata(frame_time=float(attributes.get("frame_time", nan)))
+    scale = factor(str(attributes.get("frame_time_units", "")), "s")
+    known = Metadata(frame_time=float(attributes.get("frame_time", nan)) * scale)
     if known.has_frame_time and not 0.0 < known.frame_time < inf:
         raise ValueError(f"expected a frame_time above 0 s, found {known.frame_time}")
     return known
