@@ -90,6 +90,8 @@ class Scan:
     """Flat field, in the same form."""
     missing: str = ""
     """What no file holds of its frames, in words; they are bad frames, and pixels that are in no frame are left out."""
+    notes: str = ""
+    """What a user has to know of it, in one line: frames that were put in order, values that no beamline has."""
     digest: str = ""
     """Fingerprint of the scan: its name, frame period and start, and its source files' names, sizes and dates."""
     state: str = "found"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from ainerd_hpc.console import console
 from ainerd_hpc.errors import ConfigError, ScanError
 from ainerd_hpc.formats.description import Metadata
 from ainerd_hpc.formats.partitions.partition import Geometry, QMap, make_qmap, read_qmap, write_partition
+from ainerd_hpc.formats.units import unlikely, unlikely_q
 from ainerd_hpc.kernels.partitioning import Axis, axis_over, even_axis, given_axis
 from ainerd_hpc.publishing import publishing
 
@@ -230,6 +231,8 @@ def _phi_axis(options: argparse.Namespace) -> Axis:
 
 def _print(path: Path, qmap: QMap) -> None:
     partition, bins = qmap.partition, qmap.dynamic
+    for line in unlikely(asdict(qmap.geometry)) + unlikely_q(partition.dynamic_q_list):
+        console.print(line, style="yellow", markup=False)
     has_phi = bool(np.isfinite(partition.dynamic_phi_list).any())
     grid = f"{bins.q.size} q x {bins.phi.size} phi" if has_phi else f"{bins.q.size} q"
     num, total = np.count_nonzero(partition.dynamic_roi_map), partition.mask.size

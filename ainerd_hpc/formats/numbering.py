@@ -8,7 +8,7 @@ goes in steps of one period each, but for gaps; else they stand as they are stor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isnan, nan
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.missing import Missing, missing_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _JITTER = 0.01
 """How far frames may come off their time, as a share of the scan, for the clock to be believed."""
+_RESOLUTION = 0.005
+"""Time of the computer that wrote a scan between its first and its last frame, s, is not known better."""
 _OFF_STEP = 0.25
 """How far a step of the clock may be off whole periods, in periods, for frames to be placed by it."""
 _MOST_GAPS = 4
@@ -46,6 +49,11 @@ class Numbering:
     def is_as_stored(self) -> bool:
         """Whether all frames stand as they are stored."""
         return np.array_equal(self.places, np.arange(self.num_frames))
+
+    @property
+    def missing(self) -> Missing:
+        """What is missing of the scan."""
+        return Missing(np.flatnonzero(self.stored < 0))
 
     @property
     def stored(self) -> np.ndarray:
@@ -103,7 +111,7 @@ def _said(numbers: np.ndarray | None) -> tuple[np.ndarray | None, tuple[str, ...
     if numbers[0] == low and (steps < 0).any() and (np.diff(counted) > 0).all():
         return counted, (f"its counter of frames starts again after {high}: taken as counting on",)
     if 2 * len(found := np.unique(numbers)) < len(numbers):
-        return None, (f"its {len(numbers)} frames have {len(found)} numbers: taken in the order they are stored in",)
+        return None, (f"its {len(numbers)} frames have {len(found)} numbers: these are not used",)
     return numbers, ()
 
 
@@ -137,10 +145,6 @@ def _placed(numbers: np.ndarray, where: str) -> Numbering:
         )
     if len(repeated := known[counts > 1]):
         notes.append(f"{len(repeated)} numbers belong to several frames each (first: {repeated[0]}): left out")
-    lacking = num_frames - len(known)
-    if lacking:
-        first = known[0] + step * int(np.flatnonzero(np.diff(known) > step)[0] + 1)
-        notes.append(f"{lacking} of {num_frames} frames are missing by their numbers (first: {first})")
     return Numbering(num_frames, np.where(is_single, places, -1), tuple(notes))
 
 
@@ -159,11 +163,25 @@ def _period(times: np.ndarray | None, found: Numbering, count_time: float) -> tu
     return period, ()
 
 
-def contradiction(metadata: float, clock: float) -> tuple[str, ...]:
-    """A line where two frame periods, s, are not the same; NaN is not known."""
-    if isnan(metadata) or isnan(clock) or abs(metadata - clock) <= _JITTER * metadata:
+def numbered(description: Description, numbering: Numbering) -> Description:
+    """What a reader tells of frames as they are stored, as they stand; with the period of the clock if it has none."""
+    known = description.metadata
+    return replace(
+        description,
+        num_frames=numbering.num_frames,
+        metadata=known.or_else(Metadata(frame_time=numbering.period)),
+        missing="; ".join(filter(None, (description.missing, str(numbering.missing)))),
+        is_placed=not numbering.is_as_stored,
+        notes=numbering.notes + contradiction(known.frame_time, numbering.period, numbering.num_frames),
+    )
+
+
+def contradiction(taken: float, other: float, num_frames: int) -> tuple[str, ...]:
+    """A line where two frame periods, s, are more apart in a scan than clocks may be; NaN is not known."""
+    slack = _JITTER * taken + _RESOLUTION / num_frames
+    if isnan(taken) or isnan(other) or abs(taken - other) <= slack:
         return ()
-    return (f"frame period {metadata:.6g} s by its metadata, which is taken, {clock:.6g} s by the scan's own file",)
+    return (f"frame period {taken:.6g} s by its metadata, which is taken, {other:.6g} s by the frames themselves",)
 
 
 def place_frames(frames: Frames, numbering: Numbering) -> Frames:

@@ -18,6 +18,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, cast
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.numbering import contradiction
 from ainerd_hpc.formats.reader import Reader, checked
 from ainerd_hpc.formats.suffixes import HDF5_SUFFIXES, RAW_SUFFIXES
 from ainerd_hpc.types import Content
@@ -207,7 +208,9 @@ def with_metadata(description: Description, path: Path, metadata: Metadata) -> D
     """
     is_raw = description.num_q_bins == 0
     merged = metadata.or_else(description.metadata) if is_raw else description.metadata.or_else(metadata)
-    return replace(description, metadata=merged, companions=(*description.companions, path))
+    periods = metadata.frame_time, description.metadata.frame_time
+    notes = description.notes + (contradiction(*periods, description.num_frames) if is_raw else ())
+    return replace(description, metadata=merged, companions=(*description.companions, path), notes=notes)
 
 
 def _fault(file: SourceFile) -> str:

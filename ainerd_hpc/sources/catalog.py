@@ -79,4 +79,4 @@ def read_records(archive: Archive, dataset: str = "") -> dict[Path, FileRecord]:
 
 def _seen_by(dataset: str) -> str:
     """Who looked at the files: other versions and other readers may see other things in them."""
-    return f"records {__version__} {dataset}{registered() and f'; {registered()}'}"
+    return f"records with notes {__version__} {dataset}{registered() and f'; {registered()}'}"

@@ -7,6 +7,8 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from math import nan
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,8 +19,9 @@ from ainerd_hpc.config import CorrectConfig, SourceConfig
 from ainerd_hpc.digests import fingerprint
 from ainerd_hpc.errors import ConfigError, ScanError
 from ainerd_hpc.formats.beside import sample_log as logs
-from ainerd_hpc.formats.description import Description
+from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.registry import FoundScan, left_out, reader, with_metadata
+from ainerd_hpc.formats.units import unlikely
 from ainerd_hpc.sources.naming import is_utf8, one_line, scan_ids, stem_of
 from ainerd_hpc.sources.pairing import IMAGES, Images, Partitions, check_given, metadata_paths, only
 from ainerd_hpc.sources.walk import FileRecord, Kind, Stamp, look_at_each, looking, walk
@@ -32,6 +35,8 @@ _MEASURED = ("count_time", "energy", "distance", "pixel_size", "beam_center_x", 
 _UNCORRECTED = CorrectConfig()
 _MOST_NAMED = 3
 """Scans that are named in a line."""
+_MOST_TOLD = 5
+"""Lines on single scans."""
 _WRONG_DETECTOR = (
     "give the partition file of this detector in source.partition or, without that key, as <scan>_qmap.hdf"
 )
@@ -51,7 +56,8 @@ class Discovery:
     """What it says, as `formats.beside.sample_log` gives it; without a log, no row and only the column `time`."""
     notes: tuple[str, ...] = ()
     """A line for each registered reader that is of no use, for everything in the sample log that was not taken, for
-    scans that it does not cover, for scans of which something is missing, and for those of several thresholds."""
+    scans that it does not cover, for scans of which something is missing, for those of several thresholds, and for what
+    else is to be said of scans."""
     ignored: tuple[tuple[Path, str], ...] = ()
     """(file, one-line reason): HDF5 files in good order that hold no scan."""
     records: tuple[FileRecord, ...] = ()
@@ -106,7 +112,7 @@ def _found(source: SourceConfig, known: Mapping[Path, FileRecord], correct: Corr
         partitions=tuple(sorted({result.partition for result in results if result.partition})),
         sample_log=sample_log,
         sample_log_table=table,
-        notes=(*left_out(), *notes, *_missing(results), *_thresholds(source, items)),
+        notes=(*left_out(), *notes, *_missing(results), *_thresholds(source, items), *_said(results)),
         ignored=tuple((one.path, one_line(one.reason)) for one in records if one.kind is Kind.IGNORED),
         records=tuple(walked),
         dataset=source.dataset,
@@ -169,6 +175,20 @@ def _thresholds(source: SourceConfig, items: Sequence[FoundScan]) -> Iterator[st
             f"{len(several)} scans have up to {max(several)} thresholds: number {source.threshold} is taken of each "
             "(source.threshold)"
         )
+
+
+def _said(results: Sequence[_Result]) -> Iterator[str]:
+    """A line for each thing that is to be known of some scans, and which these are."""
+    named: dict[str, list[str]] = {}
+    for one in results:
+        if one.scan.notes and not one.problem:
+            named.setdefault(one.scan.notes, []).append(one.scan.scan_id)
+    for note, names in islice(named.items(), _MOST_TOLD):
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        yield f"{', '.join(names[:_MOST_NAMED])}{more}: {note}"
+    if len(named) > _MOST_TOLD:
+        num = sum(map(len, list(named.values())[_MOST_TOLD:]))
+        yield f"something to know of {num} more scans: see the column `notes` of the catalog"
 
 
 def _unread(records: Sequence[FileRecord]) -> tuple[str, ...]:
@@ -347,7 +367,7 @@ class _Examination:
         files = (self.item.path, *described.companions)
         array = [path] if (path := self.item.format.partition(":")[2]) else []  # of several in a file
         at = f"@{self.source.threshold}" if 1 < self.source.threshold <= described.num_thresholds else ""
-        choices = [*array, *filter(None, (at, described.missing))]
+        choices = [*array, *filter(None, (at, described.missing, "placed" if described.is_placed else ""))]
         return Scan(
             scan_id=scan_id,
             source=where,
@@ -366,6 +386,7 @@ class _Examination:
             stored_bytes=sum(_size(path) for path in files),
             **{name: getattr(metadata, name) for name in _MEASURED},
             missing=described.missing,
+            notes=one_line("; ".join([*described.notes, *_oddities(metadata, frame_time)])),
             digest=fingerprint(files, scan_id, repr(frame_time), repr(metadata.start_time), *choices),
         )
 
@@ -386,7 +407,17 @@ class _Examination:
             self._note(str(self.item.path), problem, _WRONG_DETECTOR)
             return scan, None
         known = {name: getattr(facts, name) for name in ("num_q_bins", "num_pixels", "largest_bin", "num_static_bins")}
-        return replace(scan, partition=facts.digest, **known), record.path
+        notes = "; ".join(filter(None, (scan.notes, facts.notes)))
+        return replace(scan, partition=facts.digest, notes=notes, **known), record.path
+
+
+def _oddities(metadata: Metadata, frame_time: float | None) -> list[str]:
+    """A line for each value that no beamline has, and for an exposure that is longer than its frame."""
+    values = {name: getattr(metadata, name) for name in ("energy", "distance", "pixel_size")}
+    lines = unlikely(values | {"frame_time": nan if frame_time is None else frame_time})
+    if frame_time is not None and metadata.count_time > 1.01 * frame_time:
+        lines.append(f"exposure {metadata.count_time:.6g} s is longer than the frame period {frame_time:.6g} s")
+    return lines
 
 
 def _size(path: Path) -> int:

@@ -21,6 +21,7 @@ from ainerd_hpc.formats.opening import keeping_open, opened
 from ainerd_hpc.formats.registry import FoundScan, reader, scans_of
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.formats.suffixes import RAW_SUFFIXES
+from ainerd_hpc.formats.units import unlikely_q
 from ainerd_hpc.sources.companions import parts_of_others
 from ainerd_hpc.sources.isolated import Death, Lookers, lookers
 from ainerd_hpc.types import Content
@@ -60,6 +61,8 @@ class PartitionFacts(NamedTuple):
     num_pixels: int
     largest_bin: int
     num_static_bins: int
+    notes: str = ""
+    """What a user has to know of it, in one line."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -196,8 +199,9 @@ def _scan_from(known: dict[str, Any]) -> FoundScan:
     if described is None:
         return FoundScan(**known)
     companions = tuple(Path(path) for path in described.pop("companions"))
-    metadata = Metadata(**described.pop("metadata"))
-    return FoundScan(**known, description=Description(**described, metadata=metadata, companions=companions))
+    metadata, notes = Metadata(**described.pop("metadata")), tuple(described.pop("notes"))
+    description = Description(**described, metadata=metadata, companions=companions, notes=notes)
+    return FoundScan(**known, description=description)
 
 
 def _plain(value: object) -> object:
@@ -239,7 +243,8 @@ def _partition(record: FileRecord) -> FileRecord:
     sizes = np.bincount(found.dynamic_roi_map.ravel())[1:]
     (height, width), num_static = found.mask.shape, len(found.static_q_list)
     pixels = int(sizes.sum()), int(sizes.max())
-    facts = PartitionFacts(found.digest, height, width, len(found.dynamic_q_list), *pixels, num_static)
+    notes = "; ".join(unlikely_q(found.dynamic_q_list))
+    facts = PartitionFacts(found.digest, height, width, len(found.dynamic_q_list), *pixels, num_static, notes)
     return replace(record, partition=facts)
 
 

@@ -175,6 +175,7 @@ class Correlate(Stage):
             "kernel_version": self.version,
             "definition": _DEFINITIONS[self.config.correlate.normalisation],
             **({"missing": scan.missing} if scan.missing else {}),
+            **({"notes": scan.notes} if scan.notes else {}),
         }
 
     def _correlate(self, task: Task, group: GroupWriter) -> Mapping[str, float]:

@@ -23,7 +23,7 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.events.blocks import EventFrames
 from ainerd_hpc.formats.hdf5.reading import MOST_PIXELS, NEXT_STEP, reading
-from ainerd_hpc.formats.numbering import Numbering, number_frames, place_frames
+from ainerd_hpc.formats.numbering import Numbering, number_frames, numbered, place_frames
 from ainerd_hpc.formats.opening import OpenFile, opened
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
@@ -62,17 +62,15 @@ class Imm:
         the header has no time zone and is left out.
         """
         with _stored(file.path) as frames:
-            numbering = frames.numbering
-            return Description(
-                numbering.num_frames,
+            stored = Description(
+                frames.shape[0],
                 frames.dtype.itemsize,
                 *frames.shape[1:],
                 num_events=frames.num_events,
                 reader_bytes=frames.reader_bytes,
-                metadata=Metadata(frame_time=numbering.period, count_time=frames.count_time),
-                is_placed=not numbering.is_as_stored,
-                notes=numbering.notes,
+                metadata=Metadata(count_time=frames.count_time),
             )
+            return numbered(stored, frames.numbering)
 
     @staticmethod
     @contextmanager

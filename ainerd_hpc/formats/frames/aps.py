@@ -13,10 +13,10 @@ import hdf5plugin
 import numpy as np
 
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5.datasets import LocatedFrames, open_located
-from ainerd_hpc.formats.hdf5.locating import locate
+from ainerd_hpc.formats.hdf5.frame_numbers import describe_numbered, open_numbered
 from ainerd_hpc.formats.hdf5.reading import get_inner, reading, route
 from ainerd_hpc.formats.partitions.partition import Geometry
+from ainerd_hpc.formats.reader import Frames
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
@@ -35,14 +35,13 @@ class ApsHdf5:
 
     @staticmethod
     def describe(file: SourceFile) -> Description:
-        located = locate(file.path, [_FRAMES])
         with reading(f"{file.path}:/{_FRAMES}"):
             simulated = bool(file.need_hdf5().attrs.get("simulated", False))
-        return replace(located.description(file.path, Metadata()), simulated=simulated)
+        return replace(describe_numbered(file.path, _FRAMES, Metadata()), simulated=simulated)
 
     @staticmethod
-    def open(path: Path, threshold: int = 1) -> AbstractContextManager[LocatedFrames]:
-        return open_located(path, [_FRAMES], threshold)
+    def open(path: Path, threshold: int = 1) -> AbstractContextManager[Frames]:
+        return open_numbered(path, [_FRAMES], threshold)
 
 
 def _has_frames(file: h5py.File) -> bool:

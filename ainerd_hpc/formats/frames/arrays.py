@@ -13,10 +13,11 @@ import h5py
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import epoch
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5.datasets import LocatedFrames, holds_frames, open_located
-from ainerd_hpc.formats.hdf5.locating import locate
+from ainerd_hpc.formats.hdf5.datasets import holds_frames
+from ainerd_hpc.formats.hdf5.frame_numbers import describe_numbered, open_numbered
 from ainerd_hpc.formats.hdf5.quantities import quantity
 from ainerd_hpc.formats.hdf5.reading import reading, text
+from ainerd_hpc.formats.reader import Frames
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
@@ -40,10 +41,10 @@ class Hdf5Array:
         return holds_frames(file, self.dataset)
 
     def describe(self, file: SourceFile) -> Description:
-        return locate(file.path, [self.dataset]).description(file.path, Metadata())
+        return describe_numbered(file.path, self.dataset, Metadata())
 
-    def open(self, path: Path, threshold: int = 1) -> AbstractContextManager[LocatedFrames]:
-        return open_located(path, [self.dataset], threshold)
+    def open(self, path: Path, threshold: int = 1) -> AbstractContextManager[Frames]:
+        return open_numbered(path, [self.dataset], threshold)
 
 
 _LIMA, _BLISS = re.compile(r"entry_\d{4}"), re.compile(r"\d+\.1")
@@ -69,13 +70,13 @@ class EsrfHdf5:
         if metadata.has_frame_time and not 0.0 < metadata.frame_time < float("inf"):
             problem = f"expected exposure and latency above 0 s together, found {metadata.frame_time}"
             raise ScanError(str(path), problem, "correct them, or name the array in the config")
-        return locate(path, [name]).description(path, metadata)
+        return describe_numbered(path, name, metadata)
 
     @staticmethod
-    def open(path: Path, threshold: int = 1) -> AbstractContextManager[LocatedFrames]:
+    def open(path: Path, threshold: int = 1) -> AbstractContextManager[Frames]:
         with SourceFile(path) as file:
             name = _only_array(file)
-        return open_located(path, [name], threshold)
+        return open_numbered(path, [name], threshold)
 
 
 def _only_array(file: SourceFile) -> str:

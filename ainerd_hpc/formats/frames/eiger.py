@@ -14,11 +14,14 @@ import h5py
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import check_period, epoch
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5.datasets import LocatedFrames, holds_frames, open_located
+from ainerd_hpc.formats.hdf5.datasets import holds_frames
+from ainerd_hpc.formats.hdf5.frame_numbers import numbering_of, open_numbered
 from ainerd_hpc.formats.hdf5.locating import Located, locate
 from ainerd_hpc.formats.hdf5.quantities import beam_center, quantity
 from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_inner, number, open_hdf5, reading, route, text
 from ainerd_hpc.formats.missing import TAKE
+from ainerd_hpc.formats.numbering import numbered
+from ainerd_hpc.formats.reader import Frames
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.kernels.partitioning import HC
 from ainerd_hpc.types import Content
@@ -52,23 +55,27 @@ class EigerHdf5:
     def describe(file: SourceFile) -> Description:
         hdf5 = file.need_hdf5()
         with reading(str(file.path)):
-            located = locate(file.path, _names(hdf5))
+            names = _names(hdf5)
+            located = locate(file.path, names)
             others = [locate(file.path, _names(hdf5, more)) for more in range(2, len(_thresholds(hdf5)) + 1)]
             metadata, expected = _metadata(hdf5), _expected_frames(hdf5)
-        located = _of_expected_length(located, expected, str(file.path))
+        numbering = numbering_of(file.path, names, located.num_frames, metadata.count_time)
+        if located.num_frames + len(numbering.missing.frames) != expected:
+            located = _of_expected_length(located, expected, str(file.path))
         if metadata.has_frame_time:
             check_period(metadata.frame_time, f"{file.path}:/{_DETECTOR}/frame_time")
-        found = located.description(file.path, metadata, stem=file.path.stem.removesuffix("_master"))
+        stored = located.description(file.path, metadata, stem=file.path.stem.removesuffix("_master"))
+        found = numbered(stored, numbering)
         if not others:
             return found
         files = dict.fromkeys(path for one in (located, *others) for path in one.files if path != file.path)
         return replace(found, companions=tuple(files), num_thresholds=1 + len(others))
 
     @staticmethod
-    def open(path: Path, threshold: int = 1) -> AbstractContextManager[LocatedFrames]:
+    def open(path: Path, threshold: int = 1) -> AbstractContextManager[Frames]:
         with open_hdf5(path) as file, reading(str(path)):
             names = _names(file, threshold)
-        return open_located(path, names, threshold)
+        return open_numbered(path, names, threshold)
 
 
 def _of_expected_length(located: Located, expected: float, where: str) -> Located:

@@ -20,6 +20,7 @@ from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5.chunks import read_rows
 from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_dataset, get_inner, need_dataset, open_hdf5, reading
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.formats.units import unlikely_q
 from ainerd_hpc.types import Content
 
 _LARGEST_RATIO = 2000
@@ -101,9 +102,10 @@ class NumberedMaps(ABC):
             if not names:
                 raise no_maps(file.path, "g2 only" if cls.g2 in hdf5 else "none")
             maps = need_maps(hdf5, list(names.values()))
-            cls.q_list(hdf5, list(names))
+            notes = tuple(unlikely_q(cls.q_list(hdf5, list(names))))
             metadata, simulated = cls.metadata(hdf5), is_simulated(hdf5)
-        return Description(maps[0].shape[0], 4, num_q_bins=len(maps), metadata=metadata, simulated=simulated)
+        length, num = maps[0].shape[0], len(maps)
+        return Description(length, 4, num_q_bins=num, metadata=metadata, simulated=simulated, notes=notes)
 
     @classmethod
     def read_c2(cls, path: Path) -> np.ndarray:

@@ -31,7 +31,7 @@ from ainerd_hpc.formats.hdf5.reading import (
 from ainerd_hpc.formats.results.checks import check_map, is_simulated, need_maps, no_maps, numbered, read_stack
 from ainerd_hpc.formats.results.writing import Lines, empty_map, iso_time, stored, write_detector, write_extra
 from ainerd_hpc.formats.source_file import SourceFile
-from ainerd_hpc.formats.units import PER_ANGSTROM
+from ainerd_hpc.formats.units import PER_ANGSTROM, unlikely_q
 from ainerd_hpc.types import Content
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ class NxXpcs:
         with reading(str(file.path)):
             entry = _entry(hdf5)
             maps, metadata = _maps(file.path, hdf5, entry), _metadata(hdf5, entry)
-            _q_list(hdf5, entry, maps)
-            simulated = is_simulated(hdf5)
-        return Description(maps.length, 4, num_q_bins=len(maps.labels), metadata=metadata, simulated=simulated)
+            notes, simulated = tuple(unlikely_q(_q_list(hdf5, entry, maps))), is_simulated(hdf5)
+        num = len(maps.labels)
+        return Description(maps.length, 4, num_q_bins=num, metadata=metadata, simulated=simulated, notes=notes)
 
     @staticmethod
     def read_c2(path: Path) -> np.ndarray:
