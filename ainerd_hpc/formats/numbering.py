@@ -29,6 +29,8 @@ _RESOLUTION = 0.005
 """Time of the computer that wrote a scan between its first and its last frame, s, is not known better."""
 _OFF_STEP = 0.25
 """How far a step of the clock may be off whole periods, in periods, for frames to be placed by it."""
+_LARGEST = 2**48
+"""Larger numbers count no frames."""
 _MOST_GAPS = 4
 """Frames of a scan for each that is stored: where more lack, its stretches are scans of their own."""
 
@@ -92,11 +94,15 @@ def number_frames(
     said, notes = _said(numbers)
     clock = None if times is None or not np.isfinite(times).all() or np.ptp(times) == 0.0 else times
     ticks = None if clock is None else _ticks(clock)
-    given = ticks if said is None else said
-    found = Numbering(num, np.arange(num)) if given is None else _placed(given, where)
+    if said is not None:
+        found = _placed(said, where, "numbers")
+    elif ticks is not None:
+        found = _placed(ticks, where, "clock")
+    else:
+        found = Numbering(num, np.arange(num))
     if ticks is not None and (off := np.flatnonzero((found.places >= 0) & (found.places != ticks))).size:
-        notes += (f"its clock puts frames elsewhere than their numbers (first: {found.places[off[0]]}): not used",)
-        clock = None
+        first, clock = found.places[off[0]], None
+        notes += (f"its clock puts frames elsewhere than their numbers (first: {first}): it is not used",)
     period, more = _period(clock, found, count_time)
     return Numbering(found.num_frames, found.places, (*notes, *found.notes, *more), period)
 
@@ -105,8 +111,11 @@ def _said(numbers: np.ndarray | None) -> tuple[np.ndarray | None, tuple[str, ...
     """The numbers of frames with what is to be told of them; None where they say nothing."""
     if numbers is None or len(numbers) < 2 or (numbers == numbers[0]).all():
         return None, ()
+    low, high = int(numbers.min()), int(numbers.max())
+    if not 0 <= low <= high <= _LARGEST:
+        return None, (f"its frames have numbers from {low} to {high}: these are not used",)
     numbers = numbers.astype(np.int64)
-    steps, low, high = np.diff(numbers), int(numbers.min()), int(numbers.max())
+    steps = np.diff(numbers)
     counted = numbers + (high - low + 1) * np.append(0, np.cumsum(steps == low - high))
     if numbers[0] == low and (steps < 0).any() and (np.diff(counted) > 0).all():
         return counted, (f"its counter of frames starts again after {high}: taken as counting on",)
@@ -129,8 +138,8 @@ def _ticks(times: np.ndarray) -> np.ndarray | None:
     return numbers
 
 
-def _placed(numbers: np.ndarray, where: str) -> Numbering:
-    """The places of frames with these numbers."""
+def _placed(numbers: np.ndarray, where: str, origin: str) -> Numbering:
+    """The places of frames with these numbers, which come from there."""
     known, inverse, counts = np.unique(numbers, return_inverse=True, return_counts=True)
     step = int(np.gcd.reduce(np.diff(known)))
     places = (numbers - known[0]) // step
@@ -140,9 +149,7 @@ def _placed(numbers: np.ndarray, where: str) -> Numbering:
         raise ScanError(where, problem, "write its stretches as scans of their own")
     notes = [f"its frame numbers go up by {step}: taken for frames one after another"] if step > 1 else []
     if (falls := np.flatnonzero(np.diff(places) < 0)).size:
-        notes.append(
-            f"frames are not stored in the order of their numbers (first: {numbers[falls[0] + 1]}): put in order"
-        )
+        notes.append(f"not stored in the order of its {origin} (first: frame {falls[0] + 1} of the file): put in order")
     if len(repeated := known[counts > 1]):
         notes.append(f"{len(repeated)} numbers belong to several frames each (first: {repeated[0]}): left out")
     return Numbering(num_frames, np.where(is_single, places, -1), tuple(notes))

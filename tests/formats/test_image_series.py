@@ -440,12 +440,6 @@ def empty_first(folder: Path) -> None:
     (folder / "sample_00001.edf").write_bytes(b"")
 
 
-def lose(folder: Path) -> None:
-    for number in (1, 2, 3, 4, 5):
-        keys = {"acq_frame_nb": number + (number > 2)}
-        (folder / f"sample_0000{number}.edf").write_bytes(edf(some_images()[number - 1], keys))
-
-
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -456,7 +450,6 @@ def lose(folder: Path) -> None:
         (empty, r"sample_00003\.edf: .*found none of them"),
         (twice, r"sample_3\.edf: expected number 4 after sample_00003\.edf, found 3"),
         (empty_first, r"sample_00001\.edf: .*found none of them"),
-        (lose, r"sample_00003\.edf: expected frame 3 of the acquisition \(acq_frame_nb\), found 4"),
     ],
 )
 def test_faults_are_told_in_one_line(tmp_path, damage, reason):

@@ -216,7 +216,7 @@ def test_q_that_is_not_told_is_not_invented(tmp_path: Path, layout: str, change:
 )
 def test_an_unknown_unit_is_refused_by_name(tmp_path: Path, layout: str, change: Put) -> None:
     path = write(tmp_path / "scan.hdf", LAYOUTS[layout](c2_of(3)) | change)
-    with pytest.raises(ScanError, match=r"scan\.hdf:/\S+: expected a unit such as .*, found 'furlong'; correct the unit"):
+    with pytest.raises(ScanError, match=r"scan\.hdf:/\S+: expected a unit such as .*, found 'furlong'; correct"):
         describe(READERS[layout], path)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from importlib.util import find_spec
-from itertools import islice
+from itertools import chain, islice
 from math import inf, isnan, nan
 from os import scandir
 from pathlib import Path
@@ -21,8 +22,9 @@ from ainerd_hpc.formats.beside.metadata import epoch
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5.reading import reading
 from ainerd_hpc.formats.images.files import Image, fill, images_of, kind_of
-from ainerd_hpc.formats.missing import NOTHING, Missing
+from ainerd_hpc.formats.numbering import Numbering, number_frames, numbered, place_frames
 from ainerd_hpc.formats.opening import READ_ERRORS
+from ainerd_hpc.formats.reader import Frames
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.formats.suffixes import HDF5_SUFFIXES
 from ainerd_hpc.formats.units import UNITS, factor
@@ -57,7 +59,7 @@ class ImageSeries:
         if series.starts[-1] < 2:
             raise ScanError(str(file.path), "expected a series of images, found one", "take it out of the folder")
         height, width = series.first.shape
-        return Description(
+        stored = Description(
             series.starts[-1],
             series.first.dtype.itemsize,
             height,
@@ -65,16 +67,17 @@ class ImageSeries:
             metadata=_metadata(file.path, series),
             stem=series.stem,
             companions=tuple(path for path in series.files[1:] if path),
-            missing=str(series.missing),
         )
+        return numbered(stored, series.numbering(stored.metadata.count_time))
 
     @staticmethod
     @contextmanager
-    def open(path: Path) -> Iterator[ImageFrames]:
+    def open(path: Path) -> Iterator[Frames]:
+        """The frames of a scan in the order of their numbers (acq_frame_nb), or else of the clock in their headers."""
         series = _Series(path)
         if series.first.is_packed and find_spec("fabio") is None:
             raise ScanError(str(path), "expected the package fabio, which decodes CBF, found none", "pip install fabio")
-        yield ImageFrames(series)
+        yield place_frames(ImageFrames(series), series.numbering())
 
 
 class ImageFrames:
@@ -85,7 +88,7 @@ class ImageFrames:
     def __init__(self, series: _Series) -> None:
         self._series = series
         self.dtype = series.first.dtype.newbyteorder("=")
-        self.shape, self.missing = (series.starts[-1], *series.first.shape), series.missing
+        self.shape = (series.starts[-1], *series.first.shape)
         self._places = lru_cache(maxsize=4)(_places)
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
@@ -113,29 +116,24 @@ class _Series:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.first, self.last, count = _ends(path)
+        self.first, last, self._ticks = _ends(path)
         names, place = _siblings(path)
-        self.starts, self.stem = [0, count], path.stem
+        self.starts, self.stem = [0, len(self._ticks)], path.stem
         self.files: list[Path | None] = [path]
         """None stands for those that are missing side by side."""
         before = path.name
         for number, name in names[place + 1 :]:
-            first, last, count = _ends(path.with_name(name))
-            if _begins_anew(first, count, self.last) or (self.first.number is None and self.starts[1] > 1):
+            first, following, ticks = _ends(path.with_name(name))
+            if _begins_anew(first, len(ticks), last) or (self.first.number is None and self.starts[1] > 1):
                 break
             self._leave_room(path.with_name(name), number, before, len(names))
             self._check_next(path.with_name(name), first)
             self.files.append(path.with_name(name))
-            self.starts.append(self.starts[-1] + count)
-            self.last, before = last, name
+            self.starts.append(self.starts[-1] + len(ticks))
+            self._ticks += ticks
+            last, before = following, name
         if place == 0 and len(self.files) > 1:
             self.stem = split_name(path.name)[0].rstrip("_-. ") or path.stem
-
-    @property
-    def missing(self) -> Missing:
-        """The frames of the files that are missing."""
-        gaps = [np.arange(*self.starts[number : number + 2]) for number, path in enumerate(self.files) if path is None]
-        return Missing(np.concatenate(gaps)) if gaps else NOTHING
 
     def _leave_room(self, path: Path, number: int, before: str, num_files: int) -> None:
         """Leave room for files that are missing: they hold as many images as the first, and are the smaller part."""
@@ -149,10 +147,20 @@ class _Series:
 
     def _check_next(self, path: Path, first: Image) -> None:
         self.check(first, str(path))
-        frame = (self.first.number or 0) + self.starts[-1]
-        if first.number not in (None, 0, frame):
-            problem = f"expected frame {frame} of the acquisition (acq_frame_nb), found {first.number}"
-            raise ScanError(str(path), problem, "keep the files of one scan together")
+
+    def numbering(self, count_time: float = nan) -> Numbering:
+        """Where the images stand, with those that are missing; `count_time` is their exposure, s."""
+        spans = [range(*self.starts[number : number + 2]) for number, path in enumerate(self.files) if path]
+        rows = np.fromiter(chain(*spans), dtype=np.int64)
+        counted, *clocks = np.array(self._ticks).T
+        numbers = rows if None in self.files else None
+        if np.isfinite(counted).all() and np.ptp(counted) > 0.0:
+            numbers = counted.astype(np.int64)
+        times = next((clock for clock in clocks if np.isfinite(clock).all() and np.ptp(clock) > 0.0), None)
+        found = number_frames(len(rows), str(self._path), numbers, times, count_time)
+        places = np.full(self.starts[-1], -1, dtype=np.int64)
+        places[rows] = found.places
+        return replace(found, places=places)
 
     def check(self, image: Image, where: str) -> None:
         """Refuse an image that is not like the first."""
@@ -233,21 +241,26 @@ def _look(path: Path) -> tuple[Image, int]:
         return first, 2
 
 
-def _ends(path: Path) -> tuple[Image, Image, int]:
-    """The first and the last image of a file, and how many there are."""
+def _ends(path: Path) -> tuple[Image, Image, list[tuple[float, ...]]]:
+    """The first and the last image of a file, and when each of all was measured, as of `_tick`."""
     images = images_of(path)
     first = last = next(images)
-    count = 1
+    ticks = [_tick(first)]
     for last in images:
-        count += 1
         if (last.shape, last.dtype) != (first.shape, first.dtype):
             problem = f"expected images of {first.dtype} {first.shape}, found one of {last.dtype} {last.shape}"
-            raise ScanError(f"{path} image {count - 1}", problem, "take other images out of the file")
-    frame = (first.number or 0) + count - 1
-    if last.number not in (None, 0, frame):
-        problem = f"expected frame {frame} of the acquisition (acq_frame_nb) as the last, found {last.number}"
-        raise ScanError(str(path), problem, "copy the file again from its origin")
-    return first, last, count
+            raise ScanError(f"{path} image {len(ticks)}", problem, "take other images out of the file")
+        ticks.append(_tick(last))
+    return first, last, ticks
+
+
+def _tick(image: Image) -> tuple[float, ...]:
+    """The number of an image in its acquisition, and what clocks say, s; NaN where its header does not."""
+    date = nan
+    with suppress(ValueError):
+        date = _date(image.header["date"]) if "date" in image.header else nan
+    times = (_number(image.header, key) for key in ("time_of_frame", "time_of_day"))
+    return (nan if image.number is None else image.number, *times, date)
 
 
 def _places(path: Path) -> list[Image]:
@@ -257,13 +270,9 @@ def _places(path: Path) -> list[Image]:
 
 def _metadata(path: Path, series: _Series) -> Metadata:
     """What the headers say: of ESRF and SAXS programs in EDF, of Pilatus in CBF and TIFF."""
-    first, last, num = series.first.header, series.last.header, series.starts[-1]
+    first = series.first.header
     with reading(str(path)):
         period = _quantity(first, "s", "exposure_period")
-        for key in ("time_of_frame", "time_of_day"):
-            elapsed = _number(last, key) - _number(first, key)
-            if isnan(period) and num > 1 and elapsed > 0.0:
-                period = elapsed / (num - 1)
         start, wavelength = _number(first, "time_of_day"), _quantity(first, "m", "wavelength")
         center = _numbers(first, "beam_xy")
         return Metadata(
