@@ -41,7 +41,7 @@ _LIKELY: Mapping[str, tuple[float, float, str]] = {
     "frame_time": (1e-10, 1e5, "s"),
     "q": (1e-6, 50.0, PER_ANGSTROM),
 }
-"""From the smallest to the largest that any beamline has."""
+"""The smallest and the largest that any beamline has."""
 
 
 def factor(given: str, unit: str) -> float:
