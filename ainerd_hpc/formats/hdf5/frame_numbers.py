@@ -14,7 +14,7 @@ import numpy as np
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5.datasets import open_located
-from ainerd_hpc.formats.hdf5.locating import locate
+from ainerd_hpc.formats.hdf5.locating import Place, dataset_at, locate, resolve
 from ainerd_hpc.formats.hdf5.reading import get_dataset, open_hdf5, read_array
 from ainerd_hpc.formats.numbering import Numbering, number_frames, numbered, place_frames
 from ainerd_hpc.formats.opening import READ_ERRORS
@@ -43,7 +43,8 @@ def numbering_of(path: Path, names: Sequence[str], num: int, count_time: float =
     """
     try:
         with open_hdf5(path) as file:
-            clocks = [_clock(file, name) for name in names]
+            places = [resolve(file, name) for name in names]
+        clocks = [_clock(place) for place in places]
     except (ScanError, *READ_ERRORS):  # the reader tells of what is damaged
         clocks = []
     numbers, times = (_joined(list(one), num) for one in zip(*clocks, strict=True)) if clocks else (None, None)
@@ -82,11 +83,13 @@ def _joined(lists: Sequence[np.ndarray | None], num: int) -> np.ndarray | None:
     return np.concatenate(found) if len(found) == len(lists) and sum(map(len, found)) == num else None
 
 
-def _clock(file: h5py.File, name: str) -> _Clock:
-    """What is known of the frames of a dataset, which may lie behind a link."""
-    dataset = get_dataset(file, name)
-    if dataset is None or not dataset.shape:
-        return _Clock()
+def _clock(place: Place) -> _Clock:
+    """What is known of the frames of a dataset."""
+    with dataset_at(place) as dataset:
+        return _clock_of(dataset)
+
+
+def _clock_of(dataset: h5py.Dataset) -> _Clock:
     low, high = (dataset.attrs.get(end) for end in _ENDS)
     if low is not None and high is not None and int(high) - int(low) + 1 == dataset.shape[0]:
         return _Clock(np.arange(int(low), int(high) + 1))
