@@ -101,7 +101,8 @@ class FrameReader(_Reader, Protocol):
         """
 
     def open(self, path: Path) -> AbstractContextManager[Frames]:
-        """The frames of the scan; `SearchableFrames` where the file lets their events be had faster.
+        """The frames of the scan; `SearchableFrames` where the file lets their events be had faster, and
+        `missing.Gapped` where some of them may be in no file.
 
         Raises
         ------

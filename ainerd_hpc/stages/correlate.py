@@ -227,6 +227,7 @@ def _found(arrays: Arrays, is_first: bool) -> dict[str, float]:
     numbers = {
         "dead pixels": len(arrays["dead_pixels"][0]),
         "hot pixels": len(arrays["hot_pixels"][0]),
+        "missing pixels": len(arrays["missing_pixels"][0]) if "missing_pixels" in arrays else 0,
         "bad frames": int(arrays["is_bad_frame"][0].sum()),
     }
     return {name: float(number) for name, number in numbers.items() if number and is_first}
