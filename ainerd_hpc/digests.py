@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -21,8 +23,16 @@ def digest(*parts: BaseModel | str | int | Sequence[str]) -> str:
 
 def fingerprint(paths: Iterable[Path], *more: str) -> str:
     """Digest of the files' names, sizes and modification times, and of what else tells two sources apart."""
-    stats = [(path.name, path.stat()) for path in paths if path.exists()]
-    return digest([f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats], *more)
+    return digest([f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats(paths)], *more)
+
+
+def stats(paths: Iterable[Path]) -> list[tuple[Path, os.stat_result]]:
+    """Those files that are there and within reach, with their sizes and dates."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found.append((path, path.stat()))
+    return found
 
 
 def weights_digest(model: ModelConfig) -> str:

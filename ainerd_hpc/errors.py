@@ -48,6 +48,11 @@ class ScanError(AinerdError):
         return f"{self.where}: {self.problem}; {self.next_step}"
 
 
+class UnavailableError(ScanError):
+    """What a scan needs cannot be had now, for a cause outside of it that may pass: rights, a mount, a program that
+    still writes it. Nothing of it is remembered: the next run tries again."""
+
+
 class QuarantinedError(AinerdError):
     """The run ended, but some scans are in quarantine."""
 

@@ -121,7 +121,8 @@ class Problem:
     reason: str
     """One line: what, where, expected, found, next step."""
     digest: str
-    """Digest of the task that failed: with other input or config the scan is tried again by itself."""
+    """Digest of the task that failed: with other input or config the scan is tried again by itself; empty where the
+    cause may pass: it is tried again by the next run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,7 @@ class TaskResult:
 
     key: str
     digest: str
+    """That of the task; empty where it failed for a cause outside of it that may pass."""
     seconds: float = 0.0
     bytes_written: int = 0
     figures: Mapping[str, float] = field(default_factory=dict)

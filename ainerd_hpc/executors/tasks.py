@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from ainerd_hpc.errors import AinerdError
+from ainerd_hpc.errors import AinerdError, UnavailableError
 from ainerd_hpc.types import Task, TaskResult
 
 TaskFunction = Callable[[Task], TaskResult]
@@ -68,7 +68,8 @@ def _attempt(task: Task | Packed, step: Callable[[], Step]) -> Step | TaskResult
     try:
         return step()
     except AinerdError as error:
-        return TaskResult(task.key, task.digest, time.perf_counter() - began, reason=str(error))
+        digest = "" if isinstance(error, UnavailableError) else task.digest
+        return TaskResult(task.key, digest, time.perf_counter() - began, reason=str(error))
     except MemoryError as error:
         reason = f"out of memory ({error}); give a worker more with executor.memory or fewer executor.workers"
         return TaskResult(task.key, task.digest, time.perf_counter() - began, reason=reason)

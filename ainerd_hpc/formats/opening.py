@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -18,8 +19,15 @@ from ainerd_hpc.formats.suffixes import HDF5_SUFFIXES
 
 READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, OverflowError)
 """What h5py and NumPy make of damaged files."""
+_OWN = {errno.EINVAL, errno.EOVERFLOW, errno.EFBIG, errno.EISDIR}
+"""Errors of the system that a file itself brings about: damaged numbers in it, or that it is a folder."""
 _MOST_KEPT = 128
 """Files that a look keeps open, besides those that are in use."""
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether it is the system that does not let a file be read now (rights, locks, mounts), not the file itself."""
+    return isinstance(error, OSError) and error.errno is not None and error.errno not in _OWN
 
 
 class OpenFile:
@@ -36,8 +44,11 @@ class OpenFile:
 
     @cached_property
     def hdf5(self) -> h5py.File:
-        """The file as HDF5; raises `READ_ERRORS` where it is none or is damaged."""
-        return self._closing.enter_context(h5py.File(self.path, "r"))
+        """The file as HDF5; raises `READ_ERRORS` where it is none or is damaged.
+
+        No lock is taken: it would keep the detector from writing, and many network and read-only mounts have none.
+        """
+        return self._closing.enter_context(h5py.File(self.path, "r", locking=False))
 
     @cached_property
     def descriptor(self) -> int:

@@ -215,7 +215,7 @@ def with_metadata(description: Description, path: Path, metadata: Metadata) -> D
 
 def _fault(file: SourceFile) -> str:
     """Why a file cannot be opened as what its suffix says; empty where it can, or where that matters to no reader."""
-    from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, reading
+    from ainerd_hpc.formats.hdf5.reading import reading
 
     suffix = file.path.suffix.lower()
     if suffix not in RAW_SUFFIXES:
@@ -230,7 +230,7 @@ def _fault(file: SourceFile) -> str:
         return file.fault
     wrong = "it is empty" if not file.head and not file.fault else "it is not HDF5" if suffix in HDF5_SUFFIXES else ""
     problem = file.fault or wrong
-    return str(ScanError(str(file.path), f"cannot read it: {problem}", NEXT_STEP)) if problem else ""
+    return str(file.unreadable(f"cannot read it: {problem}")) if problem else ""
 
 
 def _unknown_frames(path: Path, hdf5: h5py.File) -> str:

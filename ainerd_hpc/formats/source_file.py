@@ -12,8 +12,8 @@ from types import TracebackType
 import h5py
 
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.hdf5.reading import NEXT_STEP
-from ainerd_hpc.formats.opening import READ_ERRORS, OpenFile, opened
+from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, unreadable
+from ainerd_hpc.formats.opening import READ_ERRORS, OpenFile, is_refused, opened
 
 _HEAD = 4096
 """Bytes of the beginning that tell formats apart."""
@@ -27,6 +27,8 @@ class SourceFile:
         self.path = path
         self.fault = ""
         """Why it cannot be read, as far as somebody tried."""
+        self.is_refused = False
+        """Whether the system did not let somebody read it."""
         self._open = ExitStack()
 
     def __enter__(self) -> SourceFile:
@@ -47,7 +49,7 @@ class SourceFile:
         try:
             return self._file.read(_HEAD)
         except OSError as error:
-            self.fault = str(error)
+            self.fault, self.is_refused = str(error), is_refused(error)
             return b""
 
     @cached_property
@@ -58,7 +60,7 @@ class SourceFile:
         try:
             return self._file.hdf5
         except READ_ERRORS as error:
-            self.fault = " ".join(str(error).split())
+            self.fault, self.is_refused = " ".join(str(error).split()), is_refused(error)
             return None
 
     def need_hdf5(self) -> h5py.File:
@@ -70,8 +72,12 @@ class SourceFile:
             It is none, or is damaged.
         """
         if self.hdf5 is None:
-            raise ScanError(str(self.path), f"cannot read it: {self.fault or 'it is not HDF5'}", NEXT_STEP)
+            raise self.unreadable(f"cannot read it: {self.fault or 'it is not HDF5'}")
         return self.hdf5
+
+    def unreadable(self, problem: str, next_step: str = NEXT_STEP) -> ScanError:
+        """The error about this file, which cannot be read."""
+        return unreadable(str(self.path), problem, next_step, self.is_refused)
 
     def holds(self, look: Callable[[h5py.File], object]) -> bool:
         """Whether it is HDF5 in which `look` finds something; where that is damaged, it finds nothing."""

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ainerd_hpc.config import CorrectConfig, SourceConfig
-from ainerd_hpc.digests import fingerprint
+from ainerd_hpc.digests import fingerprint, stats
 from ainerd_hpc.errors import ConfigError, ScanError
 from ainerd_hpc.formats.beside import sample_log as logs
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.registry import FoundScan, left_out, reader, with_metadata
 from ainerd_hpc.formats.units import unlikely
+from ainerd_hpc.sources.folders import Stamp
 from ainerd_hpc.sources.naming import is_utf8, one_line, scan_ids, stem_of
 from ainerd_hpc.sources.pairing import IMAGES, Images, Partitions, check_given, metadata_paths, only
-from ainerd_hpc.sources.walk import FileRecord, Kind, Stamp, look_at_each, looking, walk
+from ainerd_hpc.sources.walk import FileRecord, Kind, look_at_each, looking, walk
 from ainerd_hpc.types import Content, Problem, Scan
 
 if TYPE_CHECKING:
@@ -423,7 +424,7 @@ def _oddities(metadata: Metadata, frame_time: float | None) -> list[str]:
 def _size(path: Path) -> int:
     """Bytes of a file, or of all files of a store."""
     files = [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
-    return sum(one.stat().st_size for one in files if one.exists())
+    return sum(stat.st_size for _, stat in stats(files))
 
 
 def _broken(item: FoundScan, scan_id: str) -> _Result:

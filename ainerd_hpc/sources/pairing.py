@@ -11,8 +11,9 @@ from ainerd_hpc.config import CorrectConfig, SourceConfig
 from ainerd_hpc.errors import ConfigError, ScanError
 from ainerd_hpc.formats.beside.images import place_of
 from ainerd_hpc.formats.registry import FoundScan
+from ainerd_hpc.sources.folders import Stamp
 from ainerd_hpc.sources.naming import is_utf8, stem_of
-from ainerd_hpc.sources.walk import FileRecord, Kind, Stamp, look_at_each
+from ainerd_hpc.sources.walk import FileRecord, Kind, look_at_each
 
 Rule = Path | Mapping[str, Path] | Mapping[str, Path | None] | None
 """A file for all scans, or by patterns."""

@@ -14,21 +14,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ainerd_hpc.errors import ScanError
+from ainerd_hpc.digests import stats
+from ainerd_hpc.errors import ScanError, UnavailableError
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5.reading import NEXT_STEP
-from ainerd_hpc.formats.opening import keeping_open, opened
+from ainerd_hpc.formats.opening import is_refused, keeping_open, opened
 from ainerd_hpc.formats.registry import FoundScan, reader, scans_of
 from ainerd_hpc.formats.source_file import SourceFile
-from ainerd_hpc.formats.suffixes import RAW_SUFFIXES
 from ainerd_hpc.formats.units import unlikely_q
 from ainerd_hpc.sources.companions import parts_of_others
+from ainerd_hpc.sources.folders import Folders, Stamp
 from ainerd_hpc.sources.isolated import Death, Lookers, lookers
 from ainerd_hpc.types import Content
 
+NEVER = Stamp(0, 0, 0)
+"""Stamp of a file that is looked at again in the next walk, whether it has changed or not."""
 _SAMPLES, _SAMPLE_BYTES = 16, 1024
-_STORES = {"zarr.json", ".zarray", ".zgroup"}
-"""A folder with one of these is one Zarr array or group."""
 
 
 class Kind(Enum):
@@ -69,16 +70,6 @@ class PartitionFacts(NamedTuple):
         return self.height, self.width
 
 
-class Stamp(NamedTuple):
-    """What a changed file is known by."""
-
-    size: int
-    modified: int
-    """ns."""
-    folder_modified: int
-    """ns; files may come and go beside a file that has others."""
-
-
 @dataclass(frozen=True, slots=True)
 class FileRecord:
     """What is known of a file, or of a folder that is one store."""
@@ -90,7 +81,7 @@ class FileRecord:
     metadata: Metadata | None = None
     partition: PartitionFacts | None = None
     reason: str = ""
-    """Why it is broken or ignored, in one line."""
+    """Why it is broken or ignored, or could not be read, in one line."""
     content: str = ""
     """Digest of samples of a file of frames: two copies have the same."""
     others: tuple[int, ...] = ()
@@ -106,22 +97,21 @@ class FileRecord:
         return not (companions or self.kind in _DEPENDENT) or self.stamp == stamp
 
 
-def walk(roots: Iterable[Path], known: Mapping[Path, FileRecord], dataset: str = "") -> list[FileRecord]:
+def walk(roots: Sequence[Path], known: Mapping[Path, FileRecord], dataset: str = "") -> list[FileRecord]:
     """All files below the roots, each in the order of its path; what is known and has not changed is not opened.
 
-    Hidden files and folders are left out, links to folders are not followed.
+    Hidden files and folders are left out; links to folders are followed as `sources.folders` says.
     """
     found, fresh = {}, {}
-    for root in roots:
-        for path, stamp, reason in _entries(root):
-            old = known.get(path)
-            if reason:
-                broken = FileRecord(path, stamp, Kind.BROKEN, reason=reason)
-                found[path] = old if old == broken else broken
-            elif old is not None and old.is_current(stamp):
-                found[path] = old
-            else:
-                fresh[path] = stamp
+    for path, stamp, reason, is_problem in Folders(roots).entries():
+        old = known.get(path)
+        if reason:
+            unseen = FileRecord(path, stamp, Kind.BROKEN if is_problem else Kind.IGNORED, reason=reason)
+            found[path] = old if old == unseen else unseen
+        elif old is not None and old.is_current(stamp):
+            found[path] = old
+        else:
+            fresh[path] = stamp
     found |= _look_at_all(fresh, found, dataset)
     return [found[path] for path in sorted(found)]
 
@@ -152,9 +142,9 @@ def looking() -> AbstractContextManager[Lookers]:
 
 
 def _fatal(path: Path, reason: str) -> FileRecord:
-    """The record of a file over which a process died; it is looked at again in the next walk."""
+    """The record of a file over which a process died."""
     problem = ScanError(str(path), f"expected a file that can be read, found that this {reason}", NEXT_STEP)
-    return FileRecord(path, Stamp(0, 0, 0), Kind.BROKEN, reason=str(problem))
+    return FileRecord(path, NEVER, Kind.BROKEN, reason=str(problem))
 
 
 def look_at(given: tuple[Path, Stamp, str]) -> FileRecord:
@@ -162,17 +152,25 @@ def look_at(given: tuple[Path, Stamp, str]) -> FileRecord:
     path, stamp, dataset = given
     with keeping_open(), SourceFile(path) as file:
         try:
-            return _look_at(file, FileRecord(path, stamp, Kind.OTHER), dataset)
-        except ScanError as error:
-            return FileRecord(path, stamp, Kind.BROKEN, reason=str(error))
-        except Exception as error:  # that nobody foresaw: it must not stop the walk
-            problem = f"cannot read it: unexpected {type(error).__name__}: {' '.join(str(error).split())}"
-            return FileRecord(path, stamp, Kind.BROKEN, reason=str(ScanError(str(path), problem, NEXT_STEP)))
+            record = _look_at(file, FileRecord(path, stamp, Kind.OTHER), dataset)
+            error: Exception | None = None
+        except Exception as caught:
+            record, error = FileRecord(path, stamp, Kind.BROKEN, reason=_reason(path, caught)), caught
+        if file.is_refused or isinstance(error, UnavailableError) or (error and is_refused(error)):
+            return replace(record, stamp=NEVER)
+        return record
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, ScanError):
+        return str(error)
+    # Nobody foresaw it: it must not stop the walk.
+    problem = f"cannot read it: unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+    return str(ScanError(str(path), problem, NEXT_STEP))
 
 
 def _stamps(paths: Iterable[Path]) -> tuple[int, ...]:
-    stats = [path.stat() for path in paths if path.exists()]
-    return tuple(number for stat in stats for number in (stat.st_size, stat.st_mtime_ns))
+    return tuple(number for _, stat in stats(paths) for number in (stat.st_size, stat.st_mtime_ns))
 
 
 def to_row(record: FileRecord) -> dict[str, bytes | str]:
@@ -230,7 +228,7 @@ def _look_at(file: SourceFile, record: FileRecord, dataset: str) -> FileRecord:
     if file.hdf5 is not None:
         reason = f"{file.path}: neither frames (/entry/data/data) nor two-time maps (square arrays)"
         return replace(record, kind=Kind.IGNORED, reason=reason)
-    return record
+    return replace(record, reason=file.fault)
 
 
 def _partition(record: FileRecord) -> FileRecord:
@@ -238,6 +236,8 @@ def _partition(record: FileRecord) -> FileRecord:
 
     try:
         found = read_partition(record.path)
+    except UnavailableError:
+        raise
     except ScanError as error:
         return replace(record, reason=str(error))
     sizes = np.bincount(found.dynamic_roi_map.ravel())[1:]
@@ -255,7 +255,7 @@ def _content(path: Path, scans: Sequence[FoundScan]) -> str:
     ):
         return ""
     digest = hashlib.blake2b(digest_size=16)
-    files = [path, *(one for scan in scans for one in scan.companions if one.exists())]
+    files = [path, *(one for scan in scans for one in scan.companions if os.path.exists(one))]
     for one in (files[0], *files[1:][-2:]):  # those that a look at a long series still has open
         with opened(one) as file:
             digest.update(f"{len(files)} {file.size}".encode())
@@ -263,43 +263,3 @@ def _content(path: Path, scans: Sequence[FoundScan]) -> str:
                 offset = max(0, file.size - _SAMPLE_BYTES) * number // (_SAMPLES - 1)
                 digest.update(file.read(_SAMPLE_BYTES, offset))
     return digest.hexdigest()
-
-
-def _entries(root: Path) -> Iterator[tuple[Path, Stamp, str]]:
-    """Files and stores below a folder, with the reason why one cannot be looked at."""
-    folders = [root]
-    while folders:
-        folder = folders.pop()
-        try:
-            modified = folder.stat().st_mtime_ns
-            with os.scandir(folder) as entries:
-                listed = [entry for entry in entries if not entry.name.startswith(".") or entry.name in _STORES]
-        except OSError as error:
-            yield folder, Stamp(0, 0, 0), _unreadable(folder, error)
-            continue
-        if _STORES & {entry.name for entry in listed}:
-            yield folder, Stamp(0, modified, modified), ""
-            continue
-        for entry in listed:
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(Path(entry.path))
-            else:
-                yield from _entry(entry, modified)
-
-
-def _entry(entry: os.DirEntry[str], folder_modified: int) -> Iterator[tuple[Path, Stamp, str]]:
-    """A file, if it is one; a link that leads to none, if it is called like data."""
-    path = Path(entry.path)
-    try:
-        if entry.is_file():
-            stat = entry.stat()
-            yield path, Stamp(stat.st_size, stat.st_mtime_ns, folder_modified), ""
-        elif entry.is_symlink() and not path.exists() and path.suffix.lower() in RAW_SUFFIXES:
-            problem = ScanError(str(path), "expected a file behind the link, found none", NEXT_STEP)
-            yield path, Stamp(0, 0, folder_modified), str(problem)
-    except OSError as error:
-        yield path, Stamp(0, 0, folder_modified), _unreadable(path, error)
-
-
-def _unreadable(path: Path, error: OSError) -> str:
-    return str(ScanError(str(path), f"cannot look into it: {error.strerror}", "give read permission, or take it away"))

@@ -630,7 +630,7 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
         locked.chmod(0o700)
     reasons, good = json.loads(result.stdout)
     assert reasons.keys() == {"locked", "a--L0003"}
-    assert f"{locked}: cannot look into it: Permission denied; give read permission" in reasons["locked"]
+    assert f"{locked}: cannot look into it: Permission denied; mend this, or take it" in reasons["locked"]
     assert "L0003.h5: cannot read it: " in reasons["a--L0003"]
     assert "Permission denied" in reasons["a--L0003"]
     assert good == ["a--L0001"]

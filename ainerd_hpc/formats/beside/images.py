@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.frames.arrays import Hdf5Array
 from ainerd_hpc.formats.hdf5.reading import MOST_PIXELS, need_dataset, only_dataset, reading
 from ainerd_hpc.formats.images.series import ImageSeries
@@ -89,10 +88,10 @@ def _without_dead(frames: np.ndarray) -> np.ndarray:
 def _opened(place: ImagePlace) -> Iterator[Frames]:
     with SourceFile(place.path) as file:
         if not file.head:
-            raise ScanError(str(place.path), f"cannot read it: {file.fault or 'it is empty'}", _NEXT_STEP)
+            raise file.unreadable(f"cannot read it: {file.fault or 'it is empty'}", _NEXT_STEP)
         if place.dataset and file.hdf5 is None:
             problem = f"expected HDF5 with the dataset /{place.dataset}, found {file.fault or 'another file'}"
-            raise ScanError(str(place.path), problem, _NEXT_STEP)
+            raise file.unreadable(problem, _NEXT_STEP)
         if file.head.startswith(MAGIC):
             with open_npy(place.path) as array:
                 yield _Array(array)

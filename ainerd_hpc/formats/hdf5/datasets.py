@@ -132,7 +132,9 @@ def holds_frames(file: SourceFile, name: str) -> bool:
             return _is_of_frames(file.hdf5.get(place.name))
         with open_hdf5(place.path) as other:
             return _is_of_frames(other.get(place.name))
-    except (ScanError, *READ_ERRORS):
+    except ScanError:
+        return True
+    except READ_ERRORS:
         return False
 
 

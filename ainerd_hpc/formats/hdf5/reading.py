@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple
 import h5py
 import numpy as np
 
-from ainerd_hpc.errors import ScanError
+from ainerd_hpc.errors import ScanError, UnavailableError
 from ainerd_hpc.formats.hdf5.chunks import LARGEST_CHUNK, Chunks
-from ainerd_hpc.formats.opening import READ_ERRORS, opened
+from ainerd_hpc.formats.opening import READ_ERRORS, is_refused, opened
 
 MOST_PIXELS = 2**26
 """Most pixels of a detector; more is a damaged shape."""
@@ -30,6 +30,8 @@ _SEARCHED = 2**22
 _HEAP = b"GCOL\x01\0\0\0"
 """What a heap of texts begins with in HDF5."""
 NEXT_STEP = "copy the file again from where it was measured, or take it out of the source folder"
+REFUSED = "mend this, or take it out of the source folder; the next run looks at it again"
+"""What to do about a file that the system does not let us read."""
 
 
 @contextmanager
@@ -47,7 +49,12 @@ def reading(
         raise
     except errors as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ScanError(where, f"{what}: {reason}", next_step) from None
+        raise unreadable(where, f"{what}: {reason}", next_step, is_refused(error)) from None
+
+
+def unreadable(where: str, problem: str, next_step: str = NEXT_STEP, refused: bool = False) -> ScanError:
+    """The error about a file that cannot be read; `refused` by the system, which may pass."""
+    return UnavailableError(where, problem, REFUSED) if refused else ScanError(where, problem, next_step)
 
 
 @contextmanager

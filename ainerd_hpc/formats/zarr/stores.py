@@ -18,8 +18,8 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from ainerd_hpc.errors import AinerdError, ScanError
-from ainerd_hpc.formats.hdf5.reading import NEXT_STEP
-from ainerd_hpc.formats.opening import opened
+from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, unreadable
+from ainerd_hpc.formats.opening import is_refused, opened
 
 ZIP_MAGIC = b"PK\x03\x04"
 _LARGEST_DOCUMENT = 2**20
@@ -105,7 +105,7 @@ def reading_store(where: str) -> Iterator[None]:
         raise (error if isinstance(error, ScanError) else ScanError(where, str(error), NEXT_STEP)) from None
     except Exception as error:  # Zarr, its codecs and its metadata fail in any way
         reason = " ".join(str(error).split())[:500] or type(error).__name__
-        raise ScanError(where, f"cannot read it: {reason}", NEXT_STEP) from None
+        raise unreadable(where, f"cannot read it: {reason}", refused=is_refused(error)) from None
 
 
 class Layout(NamedTuple):
