@@ -222,7 +222,7 @@ def _look_at(file: SourceFile, record: FileRecord, dataset: str) -> FileRecord:
         return replace(record, kind=Kind.SCAN, scans=found, content=_content(file.path, found), others=others)
     if file.path.is_dir():
         reason = f"{file.path}: a Zarr store; to take an array of it for frames, name it in source.dataset"
-        return replace(record, kind=Kind.IGNORED, reason=reason)
+        return replace(record, kind=Kind.IGNORED, reason=reason, stamp=NEVER)  # what is below may be out of reach
     if sample_log.matches(file):
         return replace(record, kind=Kind.SAMPLE_LOG)
     if file.hdf5 is not None:

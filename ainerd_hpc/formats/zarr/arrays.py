@@ -13,6 +13,7 @@ import numpy as np
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.events.blocks import EventFrames
 from ainerd_hpc.formats.missing import MISSING, NOTHING, TAKE, Box, Missing, Presence, check_written
+from ainerd_hpc.formats.opening import is_refused
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.formats.units import factor
 from ainerd_hpc.formats.zarr.absent import frames_present
@@ -58,8 +59,8 @@ class ZarrArray:
             with open_documents(file.path) as documents:
                 shape, dtype = shape_and_dtype(documents, self.dataset)
                 return len(shape) == 3 and dtype.kind in "uif"
-        except Exception:  # whatever a document holds that is no metadata
-            return False
+        except Exception as error:  # whatever a document holds that is no metadata; what is shut, `describe` tells
+            return is_refused(error)
 
     def describe(self, file: SourceFile) -> Description:
         with open_store(file.path) as (documents, store), reading_store(f"{file.path}:/{self.dataset}"):
