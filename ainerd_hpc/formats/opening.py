@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from functools import cached_property
@@ -126,12 +126,15 @@ _kept: ContextVar[dict[Path, OpenFile] | None] = ContextVar("kept", default=None
 
 
 @contextmanager
-def keeping_open() -> Iterator[None]:
-    """Whatever `opened` opens within stays open to the end: each file is opened once (of very many, most of them)."""
+def keeping_open() -> Iterator[Mapping[Path, OpenFile]]:
+    """Whatever `opened` opens within stays open to the end: each file is opened once (of very many, most of them).
+
+    Gives those that are open, by their paths.
+    """
     files: dict[Path, OpenFile] = {}
     token = _kept.set(files)
     try:
-        yield
+        yield files
     finally:
         _kept.reset(token)
         for file in files.values():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import filecmp
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import nan
 from pathlib import Path
+from stat import S_ISREG
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,10 @@ from ainerd_hpc.formats.beside import sample_log as logs
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.registry import FoundScan, left_out, reader, with_metadata
 from ainerd_hpc.formats.units import unlikely
-from ainerd_hpc.sources.folders import Stamp
+from ainerd_hpc.sources.copies import copies_of_scans, originals
 from ainerd_hpc.sources.naming import is_utf8, one_line, scan_ids, stem_of
 from ainerd_hpc.sources.pairing import IMAGES, Images, Partitions, check_given, metadata_paths, only
-from ainerd_hpc.sources.walk import FileRecord, Kind, look_at_each, looking, walk
+from ainerd_hpc.sources.walk import NEVER, FileRecord, Kind, look_at_each, looking, walk
 from ainerd_hpc.types import Content, Problem, Scan
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _sample_log(
     source: SourceConfig, records: Sequence[FileRecord], results: Sequence[_Result]
 ) -> tuple[Path | None, logs.SampleLog]:
     """The configured log, or the only one found, or else what the metadata of the scans say of their samples."""
-    found = [record.path for record in records if record.kind is Kind.SAMPLE_LOG]
+    found = originals([record.path for record in records if record.kind is Kind.SAMPLE_LOG])
     if source.sample_log is None and len(found) > 1:
         names = ", ".join(str(path.relative_to(source.folder)) for path in found)
         raise ConfigError(
@@ -213,7 +213,7 @@ def _results(
     source: SourceConfig, items: Sequence[FoundScan], records: Sequence[FileRecord], images: Images
 ) -> Iterator[_Result]:
     files = {record.path: record for record in records}
-    partitions, copies = Partitions(source, items, records), _copies(items, files)
+    partitions, copies = Partitions(source, items, records), copies_of_scans(source, items, files)
     for item, scan_id in zip(items, scan_ids(items, source.folder), strict=True):
         if item.description is None:
             yield _broken(item, scan_id)
@@ -263,22 +263,6 @@ def _without_images(
         return list(items), list(records)
     others = [record for record in records if os.path.abspath(record.path) not in named]
     return [item for item in items if os.path.abspath(item.path) not in named], others
-
-
-def _copies(items: Iterable[FoundScan], files: Mapping[Path, FileRecord]) -> dict[Path, Path]:
-    """Files with the data of another one -> that other one, the first in the order of their paths."""
-    alike: dict[str, list[FoundScan]] = {}
-    for item in items:
-        if content := files[item.path].content:
-            alike.setdefault(content, []).append(item)
-    groups = [group for group in alike.values() if len(group) > 1]
-    return {item.path: first.path for first, *others in groups for item in others if _have_same_bytes(first, item)}
-
-
-def _have_same_bytes(one: FoundScan, other: FoundScan) -> bool:
-    """Whether two scans are the same, file by file; samples of sparse frames may be nothing but zeros."""
-    pairs = list(zip((one.path, *one.companions), (other.path, *other.companions), strict=False))
-    return all(filecmp.cmp(mine, theirs, shallow=False) for mine, theirs in pairs)
 
 
 class _Examination:
@@ -340,8 +324,8 @@ class _Examination:
     def _add_metadata(self) -> None:
         for path in metadata_paths(self.source, self.item):
             record = self.files.get(path)
-            if record is None and path.is_file():  # outside of the source folders
-                (record,) = look_at_each([(path, Stamp(0, 0, 0))])
+            if record is None and _may_be_there(path):  # outside of the source folders
+                (record,) = look_at_each([(path, NEVER)])
             if record is not None and record.kind is Kind.BROKEN:
                 self.problems.append(record.reason)
             if record is not None and record.metadata is not None:
@@ -419,6 +403,16 @@ def _oddities(metadata: Metadata, frame_time: float | None) -> list[str]:
     if frame_time is not None and metadata.count_time > 1.01 * frame_time:
         lines.append(f"exposure {metadata.count_time:.6g} s is longer than the frame period {frame_time:.6g} s")
     return lines
+
+
+def _may_be_there(path: Path) -> bool:
+    """False only where there is no such file for sure: others may be out of reach."""
+    try:
+        return S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def _size(path: Path) -> int:

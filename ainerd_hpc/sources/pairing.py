@@ -11,9 +11,8 @@ from ainerd_hpc.config import CorrectConfig, SourceConfig
 from ainerd_hpc.errors import ConfigError, ScanError
 from ainerd_hpc.formats.beside.images import place_of
 from ainerd_hpc.formats.registry import FoundScan
-from ainerd_hpc.sources.folders import Stamp
 from ainerd_hpc.sources.naming import is_utf8, stem_of
-from ainerd_hpc.sources.walk import FileRecord, Kind, look_at_each
+from ainerd_hpc.sources.walk import NEVER, FileRecord, Kind, look_at_each
 
 Rule = Path | Mapping[str, Path] | Mapping[str, Path | None] | None
 """A file for all scans, or by patterns."""
@@ -104,7 +103,10 @@ class Images:
 
 
 class Partitions:
-    """Which partition file a scan uses: the configured one, else its own, else the only one that is no scan's own."""
+    """Which partition file a scan uses: the configured one, else its own, else the only one that is no scan's own.
+
+    Copies count as one.
+    """
 
     def __init__(self, source: SourceConfig, items: Sequence[FoundScan], records: Sequence[FileRecord]) -> None:
         self.source = source
@@ -114,7 +116,13 @@ class Partitions:
         kinds = (Kind.PARTITION, Kind.BROKEN)
         named = {(one.path.parent, one.path.stem): one.path for one in records if one.kind in kinds}
         self.own: Mapping[tuple[Path, str], Path] = {key: path for key, path in named.items() if key in scans}
-        self.shared = only(path for path in self.found if (path.parent, path.stem) not in scans)
+        shared = [path for path in self.found if (path.parent, path.stem) not in scans]
+        self.shared = only({self._content(path): path for path in sorted(shared, key=_depth)}.values())
+
+    def _content(self, path: Path) -> str:
+        """The same for copies."""
+        facts = self.records[path].partition
+        return facts.digest if facts else str(path)
 
     def of(self, item: FoundScan) -> FileRecord:
         """The partition file of a scan.
@@ -132,8 +140,12 @@ class Partitions:
             problem = f"expected one partition file (/qmap), found {names or 'none'}"
             raise ScanError(str(item.path), problem, "set source.partition")
         if chosen not in self.records:  # outside of the source folders
-            (self.records[chosen],) = look_at_each([(chosen, Stamp(0, 0, 0))])
+            (self.records[chosen],) = look_at_each([(chosen, NEVER)])
         return self.records[chosen]
+
+
+def _depth(path: Path) -> int:
+    return -len(path.parts)
 
 
 def only(paths: Iterable[Path]) -> Path | None:

@@ -18,7 +18,8 @@ from ainerd_hpc.digests import stats
 from ainerd_hpc.errors import ScanError, UnavailableError
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5.reading import NEXT_STEP
-from ainerd_hpc.formats.opening import is_refused, keeping_open, opened
+from ainerd_hpc.formats.hdf5.writers import is_written
+from ainerd_hpc.formats.opening import OpenFile, is_refused, keeping_open, opened
 from ainerd_hpc.formats.registry import FoundScan, reader, scans_of
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.formats.units import unlikely_q
@@ -29,6 +30,10 @@ from ainerd_hpc.types import Content
 
 NEVER = Stamp(0, 0, 0)
 """Stamp of a file that is looked at again in the next walk, whether it has changed or not."""
+_UNFINISHED = (
+    "expected a file that is finished, found one that a program is writing, or has left without closing it",
+    "run again when it is closed; where no program is at work any more, `h5clear --status FILE` closes it",
+)
 _SAMPLES, _SAMPLE_BYTES = 16, 1024
 
 
@@ -150,15 +155,22 @@ def _fatal(path: Path, reason: str) -> FileRecord:
 def look_at(given: tuple[Path, Stamp, str]) -> FileRecord:
     """Open a file once and say what it is: path, stamp, and `dataset` as for `scans_of`."""
     path, stamp, dataset = given
-    with keeping_open(), SourceFile(path) as file:
+    with keeping_open() as used, SourceFile(path) as file:
         try:
             record = _look_at(file, FileRecord(path, stamp, Kind.OTHER), dataset)
-            error: Exception | None = None
-        except Exception as caught:
-            record, error = FileRecord(path, stamp, Kind.BROKEN, reason=_reason(path, caught)), caught
-        if file.is_refused or isinstance(error, UnavailableError) or (error and is_refused(error)):
-            return replace(record, stamp=NEVER)
-        return record
+        except Exception as error:
+            may_pass = isinstance(error, UnavailableError) or is_refused(error)
+            record = FileRecord(path, NEVER if may_pass else stamp, Kind.BROKEN, reason=_reason(path, error))
+        is_broken = record.kind is Kind.BROKEN or any(scan.reason for scan in record.scans)
+        if is_broken and _is_growing(path, stamp, used.values()):
+            return FileRecord(path, NEVER, Kind.BROKEN, reason=str(UnavailableError(str(path), *_UNFINISHED)))
+        return replace(record, stamp=NEVER) if file.is_refused else record
+
+
+def _is_growing(path: Path, stamp: Stamp, used: Iterable[OpenFile]) -> bool:
+    """Whether a file, which had this stamp some time ago, or one that was used with it, is being written."""
+    is_other = stamp != NEVER and path.is_file() and _stamps([path]) != stamp[:2]
+    return is_other or any(map(is_written, used))
 
 
 def _reason(path: Path, error: Exception) -> str:

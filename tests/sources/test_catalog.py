@@ -75,6 +75,7 @@ def test_all_problems_of_a_scan_are_told_at_once(source: Path) -> None:
     with h5py.File(source / "sim_0001_qmap.hdf", "w") as file:
         file["qmap/dynamic_roi_map"] = np.zeros((3, 3), int)
     shutil.copy(source / "sim_0001.h5", source / "again.h5")
+    os.utime(source / "again.h5", (1, 1))  # older, which the original is
     found = discover(SourceConfig(path=source))
     reasons = {problem.scan_id: problem.reason for problem in found.problems}
     assert set(reasons) == {"sim_0001", "again"} - {"again"} | {"sim_0001"} | {"again"}
@@ -133,6 +134,8 @@ def test_metadata_in_another_folder(source: Path) -> None:
 def test_partitions_by_patterns(source: Path) -> None:
     copy_of(source, "sim_0001", "eiger/sim_0001")
     shutil.copy(source / "simulated_qmap.hdf", source / "eiger" / "other.hdf")
+    with h5py.File(source / "eiger" / "other.hdf", "a") as file:
+        file["qmap/dynamic_v_list_dim0"][...] *= 2
     config = SourceConfig(path=source, partition={"eiger/*": source / "eiger" / "other.hdf"})
     found = discover(config)  # two shared ones: those without a pattern have no choice
     assert len(found.problems) == 6

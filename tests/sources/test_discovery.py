@@ -190,6 +190,9 @@ def test_a_scan_may_have_its_own_partition(source: Path) -> None:
 
 def test_two_shared_partitions_ask_for_a_choice(source: Path) -> None:
     shutil.copy(source / "simulated_qmap.hdf", source / "other_qmap.hdf")
+    assert not discover(SourceConfig(path=source)).problems  # a copy is no other one
+    with h5py.File(source / "other_qmap.hdf", "a") as file:
+        file["qmap/dynamic_v_list_dim0"][...] *= 2
     problems = discover(SourceConfig(path=source)).problems
     assert len(problems) == 6
     assert "found other_qmap.hdf, simulated_qmap.hdf; set source.partition" in problems[0].reason

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ainerd_hpc.errors import ScanError
+from ainerd_hpc.errors import ScanError, UnavailableError
 from ainerd_hpc.formats.description import Description
 from ainerd_hpc.formats.events.blocks import EventFrames
 from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, reading
@@ -175,7 +175,7 @@ def _module_paths(path: Path, order: tuple[int, ...] = tuple(range(6))) -> list[
 def _open_module(path: Path, files: ExitStack) -> _Module:
     """One file, looked at from both ends."""
     if not path.is_file():
-        raise ScanError(
+        raise UnavailableError(
             str(path), "expected this file of the six of a 3M scan, found none", "copy it beside the others"
         )
     size = path.stat().st_size

@@ -72,7 +72,7 @@ def open_hdf5(path: Path, next_step: str = NEXT_STEP) -> Iterator[h5py.File]:
         yield hdf5
 
 
-class AbsentFileError(ScanError):
+class AbsentFileError(UnavailableError):
     """A file that belongs to a scan is not there: it may still come."""
 
 
