@@ -101,10 +101,12 @@ def _found(source: SourceConfig, known: Mapping[Path, FileRecord], correct: Corr
     images, records = Images(correct, source.folder), _without_results(walked)
     items, records = _without_images(images, list(_items(source, records)), records)
     results = sorted(_results(source, items, records, images), key=lambda result: result.scan.scan_id)
+    ignored = tuple((one.path, one_line(one.reason)) for one in records if one.kind is Kind.IGNORED)
     if not results:
+        aside = f" (left aside {len(ignored)}, the first: {ignored[0][1]})" if ignored else ""
         raise ConfigError(
             f"source.path {source.roots[0]}: no scan found; expected HDF5 files with /entry/data/data (t, y, x), "
-            "or two-time maps as .npy or .h5; check the path"
+            f"or two-time maps as .npy or .h5; check the path{aside}"
         )
     sample_log, (table, notes) = _sample_log(source, records, results)
     return Discovery(
@@ -114,7 +116,7 @@ def _found(source: SourceConfig, known: Mapping[Path, FileRecord], correct: Corr
         sample_log=sample_log,
         sample_log_table=table,
         notes=(*left_out(), *notes, *_missing(results), *_thresholds(source, items), *_said(results)),
-        ignored=tuple((one.path, one_line(one.reason)) for one in records if one.kind is Kind.IGNORED),
+        ignored=ignored,
         records=tuple(walked),
         dataset=source.dataset,
     )

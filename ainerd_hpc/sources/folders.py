@@ -124,9 +124,9 @@ class Folders:
 def _dangling(path: Path, folder_modified: int) -> Entry:
     """A link that leads to nothing: a scan is missing, if it is called like one."""
     is_data = path.suffix.lower() in RAW_SUFFIXES
-    what = "file" if is_data else "file or folder"
-    problem = ScanError(str(path), f"expected a {what} behind the link, found none", NEXT_STEP)
-    return Entry(path, Stamp(0, 0, folder_modified), str(problem), is_data)
+    expected = "expected a file behind the link, found none"
+    problem = expected if is_data else "expected a file or folder behind the link, found none"
+    return Entry(path, Stamp(0, 0, folder_modified), str(ScanError(str(path), problem, NEXT_STEP)), is_data)
 
 
 def _left_aside(path: Path, problem: str, next_step: str) -> Entry:
