@@ -50,6 +50,11 @@ def _expand_home(value: object) -> object:
     return os.path.expanduser(value) if isinstance(value, str | Path) else value
 
 
+def one_form(path: Path) -> Path:
+    """The form in which paths of sources are compared and kept: absolute, links as they stand, no `..`."""
+    return Path(os.path.realpath(path)) if ".." in path.parts else path.absolute()
+
+
 def _expected(what: str) -> WrapValidator:
     """One message for a type of several branches, where pydantic gives one a branch."""
 
@@ -148,16 +153,12 @@ class SourceConfig(Section):
     @property
     def roots(self) -> tuple[Path, ...]:
         """All folders of scans."""
-        return tuple(map(Path.absolute, self.path)) if isinstance(self.path, tuple) else (self.path,)
+        return tuple(map(one_form, self.path if isinstance(self.path, tuple) else (self.path,)))
 
     @property
     def folder(self) -> Path:
         """The folder of scans, or the one that holds all of them."""
-        return (
-            Path(os.path.commonpath([os.path.abspath(root) for root in self.path]))
-            if isinstance(self.path, tuple)
-            else self.path
-        )
+        return Path(os.path.commonpath(self.roots))
 
 
 class SimulateConfig(Section):

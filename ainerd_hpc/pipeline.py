@@ -82,7 +82,8 @@ def find_scans(config: RunConfig) -> Discovery:
     """The scans of the source; files that have not changed since the last run or catalog are not opened."""
     from ainerd_hpc.sources.catalog import read_records
 
-    return discover(config.source, read_records(Archive(config.archive), config.source.dataset), config.correct)
+    source = config.source
+    return discover(source, read_records(Archive(config.archive), source.folder, source.dataset), config.correct)
 
 
 def plan(

@@ -64,9 +64,9 @@ def make(config: RunConfig) -> None:
 
     archive, began = Archive(config.archive), time.perf_counter()
     with archive.locked():
-        known = read_records(archive, config.source.dataset)
+        known = read_records(archive, config.source.folder, config.source.dataset)
         found = discover(config.source, known, config.correct)
-        publish_records(archive, found.records, config.source.dataset)
+        publish_records(archive, found.records, found.folder, found.dataset)
         before = {scan.scan_id: scan for scan in archive.read_catalog()}
         scans = [scan.with_state(_state(scan, before.get(scan.scan_id))) for scan in found.scans]
         table = catalog_table(scans, found.problems, found.sample_log_table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -58,25 +59,35 @@ def chosen_scans(table: pd.DataFrame, condition: str) -> pd.DataFrame:
     return table.loc[matching(table.assign(**dates), condition).index]
 
 
-def publish_records(archive: Archive, records: Sequence[FileRecord], dataset: str = "") -> None:
-    """Keep what is known of the files, so that the next walk opens only those that changed."""
+def publish_records(archive: Archive, records: Sequence[FileRecord], folder: Path, dataset: str = "") -> None:
+    """Keep what is known of the files below a source folder, so that the next walk opens only those that changed."""
     from ainerd_hpc.sources.walk import to_row
 
-    write_table(archive.records_path, pd.DataFrame([to_row(record) for record in records]), _seen_by(dataset))
+    table = pd.DataFrame([to_row(record) for record in records]).assign(folder=os.fsencode(folder))
+    write_table(archive.records_path, table, _seen_by(dataset))
 
 
-def read_records(archive: Archive, dataset: str = "") -> dict[Path, FileRecord]:
+def read_records(archive: Archive, folder: Path, dataset: str = "") -> dict[Path, FileRecord]:
     """What an earlier walk kept, by path; empty where there was none, or it was of another version, of other
-    readers or of another dataset."""
-    from ainerd_hpc.sources.walk import from_row
+    readers or of another dataset.
+
+    If the source folder was another one then, it may have been moved, or be mounted elsewhere: what was read there is
+    known under the same path below this one, too, as long as size and date are the same.
+    """
+    from ainerd_hpc.sources.walk import from_row, moved
 
     if table_digest(archive.records_path) != _seen_by(dataset):
         return {}
     table = read_table(archive.records_path)
     records = [from_row(*row) for row in zip(table["path"], table["record"], strict=True)]
-    return {record.path: record for record in records}
+    known = {record.path: record for record in records}
+    before = Path(os.fsdecode(table["folder"][0])) if len(table) else folder
+    if before == folder:
+        return known
+    there = [moved(record, before, folder) for record in records if not record.reason]  # reasons name their paths
+    return {record.path: record for record in there} | known
 
 
 def _seen_by(dataset: str) -> str:
     """Who looked at the files: other versions and other readers may see other things in them."""
-    return f"records with notes {__version__} {dataset}{registered() and f'; {registered()}'}"
+    return f"records 3 {__version__} {dataset}{registered() and f'; {registered()}'}"

@@ -63,6 +63,8 @@ class Discovery:
     """(file, one-line reason): HDF5 files in good order that hold no scan."""
     records: tuple[FileRecord, ...] = ()
     """What is known of every file, to be given to the next walk."""
+    folder: Path = Path("/")
+    """The source folder, or the one that holds all of them."""
     dataset: str = ""
     """The array that was configured when the files were looked at."""
 
@@ -118,6 +120,7 @@ def _found(source: SourceConfig, known: Mapping[Path, FileRecord], correct: Corr
         notes=(*left_out(), *notes, *_missing(results), *_thresholds(source, items), *_said(results)),
         ignored=ignored,
         records=tuple(walked),
+        folder=source.folder,
         dataset=source.dataset,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ainerd_hpc.config import CorrectConfig, SourceConfig
+from ainerd_hpc.config import CorrectConfig, SourceConfig, one_form
 from ainerd_hpc.errors import ConfigError, ScanError
 from ainerd_hpc.formats.beside.images import place_of
 from ainerd_hpc.formats.registry import FoundScan
@@ -36,7 +36,7 @@ def _patterns(rule: Rule) -> Mapping[str, Path | None]:
 def _filled(path: Path, item: FoundScan) -> Path:
     """The file beside the scan, where it is named after it."""
     if _STEM not in str(path):
-        return path
+        return one_form(path)
     return Path(os.path.normpath(item.path.parent / str(path).replace(_STEM, stem_of(item))))
 
 

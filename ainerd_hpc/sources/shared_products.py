@@ -18,7 +18,7 @@ def publish_shared(archive: Archive, found: Discovery) -> None:
     """Publish what the scans share: their partitions, under the digests of their content, and the sample log."""
     for path in found.partitions:
         _publish_partition(archive, path)
-    publish_records(archive, found.records, found.dataset)
+    publish_records(archive, found.records, found.folder, found.dataset)
     write_table(archive.sample_log_path, found.sample_log_table)
 
 

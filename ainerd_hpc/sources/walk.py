@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
@@ -201,6 +201,21 @@ def from_row(path: bytes, record: str) -> FileRecord:
     known["partition"] = None if known["partition"] is None else PartitionFacts(*known["partition"])
     known["scans"] = tuple(_scan_from(scan) for scan in known["scans"])
     return FileRecord(Path(os.fsdecode(path)), **known)
+
+
+def moved(record: FileRecord, old: Path, new: Path) -> FileRecord:
+    """The same record of a file that lies below another folder now."""
+
+    def there(path: Path) -> Path:
+        return new / path.relative_to(old) if path.is_relative_to(old) else path
+
+    scans = [replace(scan, path=there(scan.path), description=_with_companions(scan, there)) for scan in record.scans]
+    return replace(record, path=there(record.path), scans=tuple(scans))
+
+
+def _with_companions(scan: FoundScan, there: Callable[[Path], Path]) -> Description | None:
+    described = scan.description
+    return described and replace(described, companions=tuple(map(there, described.companions)))
 
 
 def _scan_from(known: dict[str, Any]) -> FoundScan:

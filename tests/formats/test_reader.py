@@ -253,19 +253,19 @@ def test_files_are_looked_at_again_when_readers_come_or_go(
 ) -> None:
     archive = Archive(tmp_path / "archive")
     record = FileRecord(tmp_path / "scan.toy", Stamp(1, 2, 3), Kind.OTHER)
-    publish_records(archive, [record])
-    assert read_records(archive) == {record.path: record}
+    publish_records(archive, [record], tmp_path)
+    assert read_records(archive, tmp_path) == {record.path: record}
     monkeypatch.syspath_prepend(site)
     registry._entries.cache_clear()
     try:
         assert registry.registered() == "fails of toy-formats 1.2, " + ", ".join(
             f"{name} of toy-formats 1.2" for name in ("toy-frames", "toy-maps")
         )
-        assert read_records(archive) == {}
+        assert read_records(archive, tmp_path) == {}
     finally:
         monkeypatch.undo()
         registry._entries.cache_clear()
         for name in ("toy_formats", "toy_exits"):
             sys.modules.pop(name, None)
-    assert read_records(archive) == {record.path: record}
+    assert read_records(archive, tmp_path) == {record.path: record}
     assert registry.registered() == ""

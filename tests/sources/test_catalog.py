@@ -64,8 +64,8 @@ def test_records_survive_the_disk(source: Path, tmp_path: Path) -> None:
     shutil.move(os.fsencode(source / "sim_0001.h5"), os.fsencode(source) + b"/\xff/sim.h5")
     archive = Archive(tmp_path / "archive")
     found = discover(SourceConfig(path=source))
-    publish_records(archive, found.records)
-    known = read_records(archive)
+    publish_records(archive, found.records, source)
+    known = read_records(archive, source)
     assert set(known) == {record.path for record in found.records}
     np.testing.assert_equal([repr(known[record.path]) for record in found.records], list(map(repr, found.records)))
 

@@ -21,7 +21,7 @@ def is_written(file: OpenFile) -> bool:
         head = file.read(12)
         is_marked = head.startswith(_SIGNATURE) and head[8] >= 3 and bool(head[11] & _OPEN_FOR_WRITING)
         return is_marked or _is_locked(file.path)
-    except (OSError, IndexError):
+    except Exception:  # whatever keeps it from being read
         return False
 
 
