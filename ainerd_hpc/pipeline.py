@@ -80,10 +80,11 @@ def nothing_found() -> Discovery:
 
 def find_scans(config: RunConfig) -> Discovery:
     """The scans of the source; files that have not changed since the last run or catalog are not opened."""
-    from ainerd_hpc.sources.catalog import read_records
+    from ainerd_hpc.sources.catalog import read_ids, read_records
 
-    source = config.source
-    return discover(source, read_records(Archive(config.archive), source.folder, source.dataset), config.correct)
+    archive, source = Archive(config.archive), config.source
+    known = read_records(archive, source.folder, source.dataset)
+    return discover(source, known, config.correct, read_ids(archive))
 
 
 def plan(

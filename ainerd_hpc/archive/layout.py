@@ -31,6 +31,10 @@ class Archive:
         return self.root / "journal" / "files.parquet"
 
     @property
+    def scan_ids_path(self) -> Path:
+        return self.root / "journal" / "scan_ids.parquet"
+
+    @property
     def sample_log_path(self) -> Path:
         return self.root / "sample_log.parquet"
 

@@ -18,7 +18,7 @@ from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_problems, print_rows, size_text
 from ainerd_hpc.errors import ConfigError, QuarantinedError
 from ainerd_hpc.publishing import publishing
-from ainerd_hpc.sources.catalog import catalog_table, chosen_scans, publish_records, read_records
+from ainerd_hpc.sources.catalog import catalog_table, chosen_scans, publish_ids, publish_records, read_ids, read_records
 from ainerd_hpc.types import Scan
 
 _SHOWN = ("scan_id", "format", "num_frames", "height", "width", "frame_time", "start", "detector", "state", "goes with")
@@ -65,8 +65,9 @@ def make(config: RunConfig) -> None:
     archive, began = Archive(config.archive), time.perf_counter()
     with archive.locked():
         known = read_records(archive, config.source.folder, config.source.dataset)
-        found = discover(config.source, known, config.correct)
+        found = discover(config.source, known, config.correct, read_ids(archive))
         publish_records(archive, found.records, found.folder, found.dataset)
+        publish_ids(archive, found.given_ids)
         before = {scan.scan_id: scan for scan in archive.read_catalog()}
         scans = [scan.with_state(_state(scan, before.get(scan.scan_id))) for scan in found.scans]
         table = catalog_table(scans, found.problems, found.sample_log_table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,12 @@ import pandas as pd
 from ainerd_hpc import __version__
 from ainerd_hpc.archive.layout import CATALOG_COLUMNS, Archive
 from ainerd_hpc.archive.tables import read_table, table_digest, write_table
+from ainerd_hpc.config import one_form
+from ainerd_hpc.errors import ArchiveError
 from ainerd_hpc.formats.registry import registered
 from ainerd_hpc.sources.conditions import matching
-from ainerd_hpc.types import Problem, Scan
+from ainerd_hpc.sources.naming import GivenId
+from ainerd_hpc.types import Content, Problem, Scan
 
 if TYPE_CHECKING:
     from ainerd_hpc.sources.walk import FileRecord
@@ -78,7 +82,10 @@ def read_records(archive: Archive, folder: Path, dataset: str = "") -> dict[Path
 
     if table_digest(archive.records_path) != _seen_by(dataset):
         return {}
-    table = read_table(archive.records_path)
+    try:
+        table = read_table(archive.records_path)
+    except ArchiveError:
+        return {}
     records = [from_row(*row) for row in zip(table["path"], table["record"], strict=True)]
     known = {record.path: record for record in records}
     before = Path(os.fsdecode(table["folder"][0])) if len(table) else folder
@@ -86,6 +93,28 @@ def read_records(archive: Archive, folder: Path, dataset: str = "") -> dict[Path
         return known
     there = [moved(record, before, folder) for record in records if not record.reason]  # reasons name their paths
     return {record.path: record for record in there} | known
+
+
+def publish_ids(archive: Archive, given: Sequence[GivenId]) -> None:
+    """Keep the ids that scans have or had."""
+    rows = [(name, os.fsencode(path), os.fsencode(inside), part) for name, path, inside, part in given]  # not all UTF-8
+    write_table(archive.scan_ids_path, pd.DataFrame(rows, columns=GivenId._fields))
+
+
+def read_ids(archive: Archive) -> list[GivenId]:
+    """The ids that scans have or had; where nobody kept them, or they are damaged, those of the catalog."""
+    with suppress(ArchiveError):
+        if archive.scan_ids_path.exists():
+            rows = read_table(archive.scan_ids_path).itertuples(index=False)
+            return [GivenId(row[0], Path(os.fsdecode(row[1])), os.fsdecode(row[2]), row[3]) for row in rows]
+    with suppress(ArchiveError):
+        return [_as_given(scan) for scan in archive.read_catalog() if scan.state != "quarantined"]
+    return []
+
+
+def _as_given(scan: Scan) -> GivenId:
+    part = scan.scan_id.partition("~")[0] if scan.content is Content.LATENTS else ""
+    return GivenId(scan.scan_id, one_form(Path(scan.source)), "", part)
 
 
 def _seen_by(dataset: str) -> str:

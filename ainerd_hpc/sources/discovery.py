@@ -23,7 +23,7 @@ from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.registry import FoundScan, left_out, reader, with_metadata
 from ainerd_hpc.formats.units import unlikely
 from ainerd_hpc.sources.copies import copies_of_scans, originals
-from ainerd_hpc.sources.naming import is_utf8, one_line, scan_ids, stem_of
+from ainerd_hpc.sources.naming import GivenId, given_ids, is_utf8, one_line, scan_ids, stem_of
 from ainerd_hpc.sources.pairing import IMAGES, Images, Partitions, check_given, metadata_paths, only
 from ainerd_hpc.sources.walk import NEVER, FileRecord, Kind, look_at_each, looking, walk
 from ainerd_hpc.types import Content, Problem, Scan
@@ -63,6 +63,8 @@ class Discovery:
     """(file, one-line reason): HDF5 files in good order that hold no scan."""
     records: tuple[FileRecord, ...] = ()
     """What is known of every file, to be given to the next walk."""
+    given_ids: tuple[GivenId, ...] = ()
+    """Ids that scans have or had, to be given to the next walk."""
     folder: Path = Path("/")
     """The source folder, or the one that holds all of them."""
     dataset: str = ""
@@ -73,6 +75,7 @@ def discover(
     source: SourceConfig,
     known: Mapping[Path, FileRecord] = MappingProxyType({}),
     correct: CorrectConfig = _UNCORRECTED,
+    given: Sequence[GivenId] = (),
 ) -> Discovery:
     """Find the scans below the source folders with the files that go with them, and the sample log.
 
@@ -82,6 +85,8 @@ def discover(
         Records of an earlier walk: files that have not changed since are not opened.
     correct : CorrectConfig
         Names the dark and the flat field of each scan; these are no scans, wherever they lie.
+    given : sequence of GivenId
+        Ids that scans were given before: they keep them, and no others get them.
 
     Raises
     ------
@@ -94,15 +99,18 @@ def discover(
             raise ConfigError(f"source.path {root}: no such folder; give the folder that holds the scans")
     check_given(source, correct)
     with looking():
-        found = _found(source, known, correct)
+        found = _found(source, known, correct, given)
     return select(found, source.select) if source.select else found
 
 
-def _found(source: SourceConfig, known: Mapping[Path, FileRecord], correct: CorrectConfig) -> Discovery:
+def _found(
+    source: SourceConfig, known: Mapping[Path, FileRecord], correct: CorrectConfig, given: Sequence[GivenId]
+) -> Discovery:
     walked = walk(source.roots, known, source.dataset)
     images, records = Images(correct, source.folder), _without_results(walked)
     items, records = _without_images(images, list(_items(source, records)), records)
-    results = sorted(_results(source, items, records, images), key=lambda result: result.scan.scan_id)
+    ids = scan_ids(items, source.folder, given)
+    results = sorted(_results(source, items, ids, records, images), key=lambda result: result.scan.scan_id)
     ignored = tuple((one.path, one_line(one.reason)) for one in records if one.kind is Kind.IGNORED)
     if not results:
         aside = f" (left aside {len(ignored)}, the first: {ignored[0][1]})" if ignored else ""
@@ -120,6 +128,7 @@ def _found(source: SourceConfig, known: Mapping[Path, FileRecord], correct: Corr
         notes=(*left_out(), *notes, *_missing(results), *_thresholds(source, items), *_said(results)),
         ignored=ignored,
         records=tuple(walked),
+        given_ids=given_ids(items, ids, source.folder, given),
         folder=source.folder,
         dataset=source.dataset,
     )
@@ -215,11 +224,15 @@ class _Result:
 
 
 def _results(
-    source: SourceConfig, items: Sequence[FoundScan], records: Sequence[FileRecord], images: Images
+    source: SourceConfig,
+    items: Sequence[FoundScan],
+    ids: Sequence[str],
+    records: Sequence[FileRecord],
+    images: Images,
 ) -> Iterator[_Result]:
     files = {record.path: record for record in records}
     partitions, copies = Partitions(source, items, records), copies_of_scans(source, items, files)
-    for item, scan_id in zip(items, scan_ids(items, source.folder), strict=True):
+    for item, scan_id in zip(items, ids, strict=True):
         if item.description is None:
             yield _broken(item, scan_id)
         else:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ainerd_hpc.formats.registry import FoundScan
 
@@ -19,15 +20,57 @@ def stem_of(item: FoundScan) -> str:
     return (item.description.stem if item.description else "") or item.path.stem
 
 
-def scan_ids(items: Sequence[FoundScan], folder: Path) -> list[str]:
-    """A name for each, usable as a file name: the shortest `_name` that no other scan has."""
-    lengths = [0] * len(items)
+class GivenId(NamedTuple):
+    """The id that a scan was given when it was found first; it is its own for good, also when it has left."""
+
+    scan_id: str
+    path: Path
+    inside: str
+    """The path below the source folder."""
+    part: str
+    """Name of the scan in a file of several."""
+
+
+def scan_ids(items: Sequence[FoundScan], folder: Path, given: Iterable[GivenId] = ()) -> list[str]:
+    """A name for each, usable as a file name: the one that it was given, or the shortest that no other has or had.
+
+    A scan is known again by its path, or by its path below the source folder where nothing is left at the former one.
+    """
+    taken = {one.scan_id: one for one in given}
+    by_path = {(one.path, one.part): one.scan_id for one in taken.values()}
+    here = {(item.path, item.part) for item in items}
+    gone = (one for one in taken.values() if (one.path, one.part) not in here)
+    by_place = {(one.inside, one.part): one.scan_id for one in gone}
+    names = [by_path.get((item.path, item.part)) or by_place.get((_inside(item, folder), item.part)) for item in items]
+    return _filled_up(names, items, folder, taken)
+
+
+def _filled_up(
+    names: Sequence[str | None], items: Sequence[FoundScan], folder: Path, taken: Collection[str]
+) -> list[str]:
+    """Names with new ones where there are none."""
+    lengths = dict.fromkeys((number for number, name in enumerate(names) if name is None), 0)
     while True:
-        names = [_name(item, folder, length) for item, length in zip(items, lengths, strict=True)]
-        uses = Counter(names)
-        if len(uses) == len(items):
-            return names
-        lengths = [length + (uses[name] > 1) for name, length in zip(names, lengths, strict=True)]
+        new = {number: _name(items[number], folder, length) for number, length in lengths.items()}
+        uses = Counter(new.values())
+        again = [number for number, name in new.items() if uses[name] > 1 or name in taken]
+        if not again:
+            return [name or new[number] for number, name in enumerate(names)]
+        for number in again:
+            lengths[number] += 1
+
+
+def given_ids(
+    items: Sequence[FoundScan], ids: Sequence[str], folder: Path, before: Iterable[GivenId]
+) -> tuple[GivenId, ...]:
+    """What is to be kept of the ids: those of scans, and of scans that were here before."""
+    pairs = zip(items, ids, strict=True)
+    now = {name: GivenId(name, item.path, _inside(item, folder), item.part) for item, name in pairs if item.description}
+    return tuple(({one.scan_id: one for one in before} | now).values())
+
+
+def _inside(item: FoundScan, folder: Path) -> str:
+    return str(item.path.relative_to(folder))
 
 
 def _name(item: FoundScan, folder: Path, length: int) -> str:

@@ -9,7 +9,7 @@ from ainerd_hpc.archive.groups import writing_group
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.tables import write_table
 from ainerd_hpc.formats.partitions.partition import read_partition
-from ainerd_hpc.sources.catalog import catalog_table, publish_records
+from ainerd_hpc.sources.catalog import catalog_table, publish_ids, publish_records
 from ainerd_hpc.sources.discovery import Discovery
 from ainerd_hpc.types import Problem
 
@@ -19,6 +19,7 @@ def publish_shared(archive: Archive, found: Discovery) -> None:
     for path in found.partitions:
         _publish_partition(archive, path)
     publish_records(archive, found.records, found.folder, found.dataset)
+    publish_ids(archive, found.given_ids)
     write_table(archive.sample_log_path, found.sample_log_table)
 
 
