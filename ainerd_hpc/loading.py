@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,10 @@ from ainerd_hpc.errors import ConfigError
 Loaded = TypeVar("Loaded", bound=BaseModel)
 _FLAGS = {"archive": "--archive DIR", "source": "--source FOLDER"}
 """Arguments of the command that set what has no default."""
+
+
+_MOST_VALUES = 100_000
+"""In a file; a few aliases of aliases can stand for any number."""
 
 
 class _KeyTwice(ValueError):
@@ -106,7 +111,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """The parsed file, and the line of every dotted key in it."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        data, tree = yaml.load(text, Loader=_Loader), yaml.compose(text, Loader=_Loader)  # noqa: S506  a safe loader
+        data, tree = _parse(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot read the config: {error}; check the path") from None
     except _KeyTwice as error:
@@ -120,6 +125,24 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     lines: dict[str, int] = {}
     _collect_lines(tree, "", lines)
     return data, lines
+
+
+def _parse(text: str) -> tuple[Any, yaml.Node | None]:
+    """What a text says, and its nodes."""
+    tree = yaml.compose(text, Loader=_Loader)
+    if tree and _size(tree, {}) > _MOST_VALUES:
+        raise ValueError(f"expected at most {_MOST_VALUES} values, found that its aliases stand for more")
+    return yaml.load(text, Loader=_Loader), tree  # noqa: S506  a safe loader
+
+
+def _size(node: yaml.Node, sizes: dict[yaml.Node, float]) -> float:
+    """Values in a node with all that its aliases stand for; of one that stands in itself there is no end."""
+    if node not in sizes:
+        sizes[node] = inf
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        parts = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in pairs for part in pair]
+        sizes[node] = 1 + sum(_size(part, sizes) for part in parts)
+    return sizes[node]
 
 
 def _collect_lines(node: yaml.MappingNode, prefix: str, lines: dict[str, int]) -> None:
@@ -143,7 +166,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override}: '{parent}' is a value, not a section")
         data = child
     try:
-        data[last] = yaml.load(value, Loader=_Loader)  # noqa: S506  a safe loader
+        data[last] = _parse(value)[0]
     except _KeyTwice as error:
         raise ConfigError(f"--set {override}: expected '{error.key}' once, found it twice; keep one of them") from None
     except (yaml.YAMLError, ValueError, RecursionError):

@@ -190,7 +190,7 @@ def reading_group(path: Path) -> Iterator[zarr.Group]:
     """
     try:
         store = ZipStore(path, mode="r")
-        group = zarr.open_group(store, mode="r")
+        group = zarr.open_group(store, mode="r", zarr_format=3)  # 2 would let a file name codecs that unpickle
     except (OSError, zipfile.BadZipFile, ValueError) as error:
         raise ArchiveError(f"{path}: cannot open the product: {error}; delete it and run again") from None
     try:
