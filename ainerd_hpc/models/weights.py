@@ -18,6 +18,9 @@ from ainerd_hpc.errors import ArchiveError
 from ainerd_hpc.models.model import Model
 from ainerd_hpc.models.registry import network
 
+_LARGEST = 2**31
+"""Bytes of the weights of a network, unpacked."""
+
 
 def build(variant: str) -> Model:
     """A new model of this variant, with the random weights that PyTorch gives it.
@@ -69,7 +72,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise ArchiveError(f"{path}: expected weights as .npz or .safetensors, found '{path.suffix}'; convert the file")
     try:
         weights = readers[path.suffix](path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
         raise ArchiveError(f"{path}: cannot read the weights: {error}; check model.weights") from None
     for key, value in weights.items():
         _check_values(path, key, value)
@@ -77,6 +80,10 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
+    with zipfile.ZipFile(path) as members:
+        size = sum(member.file_size for member in members.infolist())
+    if size > _LARGEST:  # no more is unpacked of a member than it states here
+        raise ValueError(f"expected at most {_LARGEST} bytes, found {size} when unpacked")
     with np.load(path, allow_pickle=False) as file:
         return {key: torch.from_numpy(_plain(file[key])) for key in file}
 
