@@ -8,6 +8,7 @@ from pathlib import Path
 from ainerd_hpc.archive.groups import writing_group
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.tables import write_table
+from ainerd_hpc.console import console
 from ainerd_hpc.formats.partitions.partition import read_partition
 from ainerd_hpc.sources.catalog import catalog_table, publish_ids, publish_records
 from ainerd_hpc.sources.discovery import Discovery
@@ -15,7 +16,10 @@ from ainerd_hpc.types import Problem
 
 
 def publish_shared(archive: Archive, found: Discovery) -> None:
-    """Publish what the scans share: their partitions, under the digests of their content, and the sample log."""
+    """Publish what the scans share: their partitions, under the digests of their content, and the sample log.
+
+    What their partitions lack is told.
+    """
     for path in found.partitions:
         _publish_partition(archive, path)
     publish_records(archive, found.records, found.folder, found.dataset)
@@ -31,6 +35,8 @@ def publish_catalog(archive: Archive, found: Discovery, problems: Sequence[Probl
 
 def _publish_partition(archive: Archive, path: Path) -> None:
     partition = read_partition(path)
+    for note in partition.notes:
+        console.print(f"{path.name}: {note}", style="yellow", markup=False)
     product = archive.partition_path(partition.digest)
     if product.exists():
         return

@@ -223,11 +223,12 @@ class Correlate(Stage):
 
 
 def _found(arrays: Arrays, is_first: bool) -> dict[str, float]:
-    """How much of a scan was left out, where there is something; told once of a scan."""
+    """How much of a scan was left out, where there is something; of pixels and frames told once of a scan."""
     numbers = {
-        "dead pixels": len(arrays["dead_pixels"][0]),
-        "hot pixels": len(arrays["hot_pixels"][0]),
-        "missing pixels": len(arrays["missing_pixels"][0]) if "missing_pixels" in arrays else 0,
-        "bad frames": int(arrays["is_bad_frame"][0].sum()),
+        "dead pixels": is_first * len(arrays["dead_pixels"][0]),
+        "hot pixels": is_first * len(arrays["hot_pixels"][0]),
+        "missing pixels": is_first * (len(arrays["missing_pixels"][0]) if "missing_pixels" in arrays else 0),
+        "bad frames": is_first * int(arrays["is_bad_frame"][0].sum()),
+        "empty q-bins": int(np.isnan(arrays["c2_scale"][0]).all(axis=1).sum()),
     }
-    return {name: float(number) for name, number in numbers.items() if number and is_first}
+    return {name: float(number) for name, number in numbers.items() if number}

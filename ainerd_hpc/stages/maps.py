@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pandas as pd
 from ainerd_hpc.archive.groups import array, read_columns, reading_group, writing_group
 from ainerd_hpc.archive.layout import recorded_digest
 from ainerd_hpc.archive.tables import write_table
+from ainerd_hpc.console import tell
 from ainerd_hpc.correlation.selection import as_correlated
 from ainerd_hpc.correlation.tiles import window_lengths
 from ainerd_hpc.correlation.windows import Window, fit_window, map_ids, windows
@@ -61,15 +63,35 @@ class Maps(Stage):
                 maps = group.create(
                     "maps", (len(cut), MAP_SIZE, MAP_SIZE), np.float32, ("map", "y", "x"), (1, MAP_SIZE, MAP_SIZE)
                 )
-                rows = []
-                for row, window in enumerate(cut):
+                rows: list[dict[str, float]] = []
+                for window in cut:
                     inside = slice(window.age_start, window.age_stop)
-                    maps[row], entry = self._one(c2[window.q_bin, inside, inside], window, scan)
-                    rows.append({**entry, "row": row, "q": float(q[window.q_bin])})
-                    group.flush()
+                    if one := self._one(c2[window.q_bin, inside, inside], window, scan):
+                        maps[len(rows)], entry = one
+                        rows.append({**entry, "row": len(rows), "q": float(q[window.q_bin])})
+                        group.flush()
+                self._check(scan, cut, rows)
+                maps.resize((len(rows), *maps.shape[1:]))
                 for name, column in pd.DataFrame(rows).items():
                     group.add(str(name), column.to_numpy(), ("map",))
-        return {"maps": float(len(cut))}
+        left_out = {"windows without correlation": float(len(cut) - len(rows))} if len(rows) < len(cut) else {}
+        return {"maps": float(len(rows))} | left_out
+
+    def _check(self, scan: Scan, cut: Sequence[Window], rows: Sequence[Mapping[str, float]]) -> None:
+        """Tell which q-bins give fewer maps than windows.
+
+        Raises
+        ------
+        ScanError
+            There is no map at all.
+        """
+        if not rows:
+            problem = f"expected counts in neighbouring frames, found no correlation in any of {len(cut)} windows"
+            raise ScanError(f"scan {scan.scan_id}", problem, "correct the partition, or take longer windows")
+        lost = Counter(window.q_bin for window in cut) - Counter(int(row["q_bin"]) for row in rows)
+        if lost:
+            bins = ", ".join(f"q-bin {q_bin} ({num})" for q_bin, num in sorted(lost.items()))
+            tell(f"{scan.scan_id}: no correlation in windows of {bins}: these give no map")
 
     def _attributes(self, task: Task, scan: Scan) -> dict[str, Any]:
         return {
@@ -80,15 +102,13 @@ class Maps(Stage):
             "time_units": "s",
         }
 
-    def _one(self, c2: np.ndarray, window: Window, scan: Scan) -> tuple[np.ndarray, dict[str, float]]:
-        """The map of one window, and its row of the index."""
+    def _one(self, c2: np.ndarray, window: Window, scan: Scan) -> tuple[np.ndarray, dict[str, float]] | None:
+        """The map of one window, and its row of the index; None where no two of its frames have counts."""
         from ainerd_hpc.kernels.maps import make_map
 
         scaled = make_map(c2, self.config.maps.scaling, MAP_SIZE)
         if not np.isfinite(scaled.map).all():
-            where = f"scan {scan.scan_id}: q_bin {window.q_bin}, frames {window.age_start} to {window.age_stop}"
-            problem = "expected counts in neighbouring frames, found no correlation at all"
-            raise ScanError(where, problem, "leave the q-bin out of the partition, or take longer windows")
+            return None
         fit = fit_window(c2, scan.frame_time)
         middle = (window.age_start + window.age_stop) / 2
         return scaled.map, {

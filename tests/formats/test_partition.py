@@ -278,17 +278,15 @@ def test_without_a_static_map_the_dynamic_one_is_taken(tmp_path):
     [
         ({"mask": np.ones((6, 4), np.uint8)}, "maps of one shape"),
         ({"static_roi_map": np.ones((4, 6), np.uint8)}, "static label 1 across a border"),
-        ({"static_roi_map": np.zeros((4, 6), np.uint8)}, "expected every label"),
-        ({"dynamic_roi_map": np.repeat([[1, 2, 3, 4, 6, 0]], 4, axis=0)}, "expected every label 1..5"),
-        ({"dynamic_index_mapping": [0, 2, 3, 4]}, "expected every label 1..4"),
+        ({"static_roi_map": np.zeros((4, 6), np.uint8)}, "expected valid pixels in the bins, found none in 0 bins"),
+        ({"static_roi_map": np.arange(2, 26).reshape(4, 6)}, "at most one bin a pixel, found 25 bins and 24 pixels"),
         ({"dynamic_index_mapping": [0, 2, 3, 4, 6]}, "indices below 2 x 3"),
-        ({"dynamic_v_list_dim0": [0.01, np.nan]}, "finite q"),
         ({"dynamic_v_list_dim0": [0.01]}, "found indices up to 5 and 1 centres"),
         ({"dynamic_roi_map": np.ones((4, 6))}, "map of labels"),
         ({"dynamic_roi_map": None}, "dynamic_roi_map"),
         ({"dynamic_num_pts": None}, "dynamic_num_pts"),
         ({"dynamic_num_pts": 6}, "cannot read it"),
-        ({"mask": np.zeros((4, 6), np.uint8)}, "expected every label"),
+        ({"mask": np.zeros((4, 6), np.uint8)}, "expected valid pixels in the bins, found none in 5 bins"),
         ({"dynamic_index_mapping": [0, 2, 3, 4, 4]}, "distinct indices"),
         ({"dynamic_index_mapping": [-1, 2, 3, 4, 5]}, "indices below 2 x 3"),
         ({"dynamic_v_list_dim1": [0.0, 90.0]}, "expected 3 values of phi"),
@@ -306,6 +304,70 @@ def test_wrong_partition_is_refused_in_one_line(tmp_path, changes, message):
         read_partition(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+ROW = np.repeat([[1, 2, 3, 4, 5, 0]], 4, axis=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sizes", "q_list", "notes"),
+    [
+        ({"mask": ROW != 3}, [4, 4, 0, 4, 4], [1, 1, 2, 2, 2], ["q-bin 2: no valid pixel: no correlation"]),
+        (
+            {"dynamic_roi_map": np.where(ROW == 5, 6, ROW)},
+            [4, 4, 4, 4, 0],
+            [1, 1, 2, 2, 2],
+            ["q-bin 4: no valid pixel: no correlation", "q-bin 5: pixels, but no q: left out"],
+        ),
+        (
+            {"dynamic_roi_map": np.where(ROW == 5, 2**32 - 1, ROW).astype(np.uint32)},
+            [4, 4, 4, 4, 0],
+            [1, 1, 2, 2, 2],
+            ["q-bin 4: no valid pixel: no correlation", "q-bin 2147483646: pixels, but no q: left out"],
+        ),
+        (
+            {"dynamic_index_mapping": [0, 2, 3, 4]},
+            [4, 4, 4, 4],
+            [1, 1, 2, 2],
+            ["q-bin 4: pixels, but no q: left out"],
+        ),
+        (
+            {"dynamic_v_list_dim0": [0.01, np.nan]},
+            [4, 4, 4, 4, 4],
+            [1, 1, np.nan, np.nan, np.nan],
+            ["q-bin 2, 3, 4: a q that is not finite or below 0: NaN instead"],
+        ),
+        (
+            {"dynamic_v_list_dim0": [-0.01, 0.02]},
+            [4, 4, 4, 4, 4],
+            [np.nan, np.nan, 2, 2, 2],
+            ["q-bin 0, 1: a q that is not finite or below 0: NaN instead"],
+        ),
+    ],
+)
+def test_what_is_wrong_with_one_bin_costs_this_bin_and_is_told(tmp_path, changes, sizes, q_list, notes):
+    write_qmap(tmp_path / "qmap.hdf", **changes)
+    partition = read_partition(tmp_path / "qmap.hdf")
+    found = np.bincount(partition.dynamic_roi_map.ravel(), minlength=len(sizes) + 1)[1:]
+    assert found.tolist() == sizes
+    np.testing.assert_allclose(partition.dynamic_q_list, 0.01 * np.array(q_list))
+    assert list(partition.notes) == notes
+    np.testing.assert_array_equal(partition.static_roi_map > 0, partition.dynamic_roi_map > 0)
+
+
+def test_static_bins_may_be_empty_or_without_a_q(tmp_path):
+    write_qmap(
+        tmp_path / "qmap.hdf",
+        mask=ROW != 2,
+        static_num_pts=[8, 1],
+        static_v_list_dim0=0.001 * np.arange(1, 9),
+        static_v_list_dim1=[0.0],
+        static_index_mapping=np.arange(8),
+    )
+    partition = read_partition(tmp_path / "qmap.hdf")
+    assert np.unique(partition.static_roi_map).tolist() == [0, 1, 2, 5, 6, 7, 8, 9, 10]
+    np.testing.assert_allclose(partition.static_q_list, [*(0.001 * np.arange(1, 9)), np.nan, np.nan])
+    assert partition.notes == ("q-bin 1: no valid pixel: no correlation",)
 
 
 @settings(deadline=None, max_examples=25)

@@ -229,10 +229,6 @@ def test_written_file_has_the_layout_of_the_programs(tmp_path):
         ({"dqval": None}, "found 0 finite q of 0"),
         ({"dqval": [[0.01, 0.01, 0.01, 0.02, 0.02, 0.02]]}, "found 6 finite q of 6"),
         ({"dphival": [[0.0, 1.0]]}, "2 phi"),
-        (
-            {"dynamicMap": np.where(DYNAMIC == 5, 6, DYNAMIC), "dqval": np.arange(6.0), "dphival": None},
-            "every label 1..6",
-        ),
     ],
 )
 def test_wrong_partition_is_refused_in_one_line(tmp_path, changes, message):
@@ -242,6 +238,14 @@ def test_wrong_partition_is_refused_in_one_line(tmp_path, changes, message):
         read_qmap(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_label_that_is_skipped_costs_its_bin(tmp_path):
+    skipped = {"dynamicMap": np.where(DYNAMIC == 5, 6, DYNAMIC), "dqval": np.arange(6.0), "dphival": None}
+    write_legacy(tmp_path / "qmap.h5", **skipped)
+    partition = read_qmap(tmp_path / "qmap.h5").partition
+    assert partition.notes == ("q-bin 4: no valid pixel: no correlation",)
+    np.testing.assert_array_equal(partition.dynamic_q_list, np.arange(6.0))
 
 
 @settings(max_examples=50)

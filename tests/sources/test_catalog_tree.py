@@ -263,10 +263,10 @@ FAULTS = [
         rf"{H5}: expected frames of \(6, 4\) as in \S.*STEM_qmap\.hdf, found \(4, 6\), which is transposed;",
     ),
     Fault(
-        "q map with a q of NaN",
+        "q map without a valid pixel",
         "O",
-        q_map(dynamic_v_list_dim0=[0.01, np.nan]),
-        rf"{QMAP}/dynamic_v_list_dim0: expected finite q, found NaN or infinity;",
+        q_map(mask=np.zeros((4, 6))),
+        rf"{QMAP}/dynamic_roi_map: expected valid pixels in the bins, found none in 2 bins;",
     ),
     Fault(
         "static label across a border",

@@ -48,11 +48,11 @@ class Partition:
     mask: np.ndarray
     """(y, x) bool, True = use the pixel."""
     dynamic_roi_map: np.ndarray
-    """(y, x) int32, labels 1..n_dynamic, 0 = unused or masked."""
+    """(y, x) int32, labels 1..n_dynamic, 0 = unused or masked; a label may have no pixel."""
     static_roi_map: np.ndarray
     """(y, x) int32, labels 1..n_static, 0 = unused or masked; each lies in one dynamic label."""
     dynamic_q_list: np.ndarray
-    """(n_dynamic,) float64, q of each dynamic label, 1/angstrom."""
+    """(n_dynamic,) float64, q of each dynamic label, 1/angstrom; NaN where that of the file cannot be."""
     static_q_list: np.ndarray
     """(n_static,) float64, q of each static label, 1/angstrom; NaN where the file does not say."""
     dynamic_phi_list: np.ndarray
@@ -61,6 +61,8 @@ class Partition:
     """(n_static,) float64, phi of each static label, degrees; NaN for rings, and where the file does not say."""
     digest: str
     """First 16 hex digits of the SHA-256 of the arrays; phi is in it where the dynamic bins have one."""
+    notes: tuple[str, ...] = ()
+    """A line for each kind of bin that gives less than it should: no pixels, no q."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +119,13 @@ def read_partition(path: Path) -> Partition:
 def read_qmap(path: Path) -> QMap:
     """Read and check a partition file of either layout, or the partition that a result holds.
 
+    What is wrong with single bins costs these alone, and is told in the notes of the partition.
+
     Raises
     ------
     ScanError
-        The file is damaged or lacks a dataset; shapes disagree; labels are not compact; a static label lies in two
-        dynamic ones; a q is not finite; the bins are not bins of q; a unit is not known.
+        The file is damaged or lacks a dataset; shapes disagree; no label has a valid pixel; a static label lies in two
+        dynamic ones; the bins are not bins of q; a unit is not known.
     """
     with _reading(path), opened(path) as one:
         file = one.hdf5
@@ -254,7 +258,7 @@ def _label_map(file: h5py.File, name: str) -> np.ndarray:
     if labels.ndim != 2 or labels.dtype.kind not in "ui" or labels.min(initial=0) < 0:
         problem = f"expected a 2-D map of labels from 0, found {labels.dtype} {labels.shape}"
         raise ScanError(f"{file.filename}:/{name}", problem, _NEXT_STEP)
-    return np.asarray(labels, dtype=np.int32)
+    return np.minimum(labels.astype(np.uint64), np.iinfo(np.int32).max).astype(np.int32)
 
 
 def _read_bins(file: h5py.File, root: str, kind: str, axes: _Axes) -> Bins:
@@ -299,26 +303,45 @@ def _read_geometry(file: h5py.File, root: str) -> Geometry:
 
 
 def _checked(where: str, labels: Labels, geometry: Geometry) -> QMap:
-    """The partition with masked pixels unlabelled, or the first rule that it breaks."""
+    """The partition with unlabelled pixels where they are masked or have no q, or the first rule that it breaks."""
     mask, dynamic, static = labels.mask, labels.dynamic_roi_map, labels.static_roi_map
     if not mask.shape == dynamic.shape == static.shape == labels.blemish.shape:
         shapes = f"mask {mask.shape}, dynamic {dynamic.shape}, static {static.shape}, blemish {labels.blemish.shape}"
         raise ScanError(where, f"expected maps of one shape, found {shapes}", _NEXT_STEP)
-    dynamic, static = np.where(mask, dynamic, 0), np.where(mask, static, 0)
-    q_list, static_q = labels.dynamic.q_list, labels.static.q_list
-    _check_compact(f"{where}/dynamic_roi_map", dynamic, q_list.size)
-    _check_compact(f"{where}/static_roi_map", static, int(static.max(initial=0)))
+    q_list, is_nameless = labels.dynamic.q_list, dynamic > labels.dynamic.q_list.size
+    used = mask & ~is_nameless
+    dynamic, static = np.where(used, dynamic, 0), np.where(used, static, 0)
+    _check_sizes(f"{where}/dynamic_roi_map", dynamic, q_list.size)
+    _check_sizes(f"{where}/static_roi_map", static, labels.static.q_list.size)
     _check_nested(where, dynamic, static)
-    if static_q.size != static.max(initial=0):
-        problem = f"expected a q for each of {static.max(initial=0)} static labels, found {static_q.size}"
-        raise ScanError(f"{where}/static_index_mapping", problem, _NEXT_STEP)
-    if not np.isfinite(q_list).all():
-        raise ScanError(f"{where}/dynamic_v_list_dim0", "expected finite q, found NaN or infinity", _NEXT_STEP)
-    arrays = (mask, dynamic.astype(np.int32), static.astype(np.int32), q_list, static_q)
-    phi_lists = (labels.dynamic.phi_list, labels.static.phi_list)
-    is_ring = not np.isfinite(phi_lists[0]).any()
-    partition = Partition(*arrays, *phi_lists, digest=_digest(*arrays, *(() if is_ring else phi_lists)))
+    is_wrong = ~(np.isfinite(q_list) & (q_list >= 0))
+    num_static = max(int(static.max(initial=0)), labels.static.q_list.size)
+    arrays = (mask, dynamic.astype(np.int32), static.astype(np.int32), np.where(is_wrong, nan, q_list))
+    lists = (_padded(labels.static.q_list, num_static), labels.dynamic.phi_list)
+    static_phi = _padded(labels.static.phi_list, num_static)
+    is_ring = not np.isfinite(lists[1]).any()
+    digest = _digest(*arrays, lists[0], *(() if is_ring else (lists[1], static_phi)))
+    notes = tuple(_notes(dynamic, is_wrong, np.unique(labels.dynamic_roi_map[mask & is_nameless])))
+    partition = Partition(*arrays, *lists, static_phi, digest, notes)
     return QMap(partition, labels.dynamic, labels.static, labels.blemish, geometry)
+
+
+def _padded(values: np.ndarray, size: int) -> np.ndarray:
+    """The list with NaN for the labels that it does not reach."""
+    return np.append(values, np.full(size - values.size, nan))
+
+
+def _notes(dynamic: np.ndarray, is_wrong: np.ndarray, nameless: np.ndarray) -> Iterator[str]:
+    """What the dynamic bins lack, a line a kind."""
+    empty = np.flatnonzero(np.bincount(dynamic.ravel(), minlength=is_wrong.size + 1)[1:] == 0)
+    for bins, text in (
+        (empty, "no valid pixel: no correlation"),
+        (np.flatnonzero(is_wrong), "a q that is not finite or below 0: NaN instead"),
+        (nameless - 1, "pixels, but no q: left out"),
+    ):
+        if bins.size:
+            numbers = ", ".join(map(str, bins[:5])) + (f" and {bins.size - 5} more" if bins.size > 5 else "")
+            yield f"q-bin {numbers}: {text}"
 
 
 def _digest(*arrays: np.ndarray) -> str:
@@ -329,11 +352,13 @@ def _digest(*arrays: np.ndarray) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_compact(where: str, labels: np.ndarray, num_labels: int) -> None:
-    found = np.unique(labels[labels > 0])
-    if num_labels == 0 or not np.array_equal(found, np.arange(1, num_labels + 1)):
-        largest = int(found.max(initial=0))
-        problem = f"expected every label 1..{num_labels} on valid pixels, found {found.size} labels up to {largest}"
+def _check_sizes(where: str, labels: np.ndarray, num_listed: int) -> None:
+    if not labels.any():
+        problem = f"expected valid pixels in the bins, found none in {num_listed} bins"
+        raise ScanError(where, problem, _NEXT_STEP)
+    largest = max(int(labels.max()), num_listed)
+    if largest > labels.size:
+        problem = f"expected at most one bin a pixel, found {largest} bins and {labels.size} pixels"
         raise ScanError(where, problem, _NEXT_STEP)
 
 

@@ -1,0 +1,104 @@
+"""What is wrong with one q-bin costs this q-bin, from the partition to the page and the exports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.archive.tables import read_table
+from ainerd_hpc.commands.export import FORMATS, export
+from ainerd_hpc.config import RunConfig
+from ainerd_hpc.pipeline import Run
+from tests.report.test_page import payload_of
+from tests.support.correlation_truth import read_arrays
+
+NUM_SCANS = 3
+EMPTY, NAMELESS = 1, 2
+"""The q-bin that is masked wholly, and the one whose q is NaN."""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three simulated scans with four q-bins, two of which are not as they should be."""
+    from ainerd_hpc.config import SimulateConfig
+    from ainerd_hpc.simulate import write_scan, write_shared_files
+
+    folder = tmp_path_factory.mktemp("one_bin") / "source"
+    folder.mkdir()
+    settings = SimulateConfig(num_scans=NUM_SCANS, num_frames=64, height=48, width=64, num_q_bins=4, seed=7)
+    write_shared_files(folder, settings)
+    for index in range(NUM_SCANS):
+        write_scan(folder, settings, index)
+    with h5py.File(folder / "simulated_qmap.hdf", "r+") as file:
+        qmap = file["qmap"]
+        qmap["mask"][...] = qmap["mask"][...] & (qmap["dynamic_roi_map"][...] != EMPTY + 1)
+        qmap["dynamic_v_list_dim0"][NAMELESS] = np.nan
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archive(source: Path) -> Archive:
+    config = {
+        "archive": source.parent / "archive",
+        "source": {"path": source},
+        "train": {"epochs": 1},
+        "maps": {"windows": ["full", 32]},
+        "cluster": {"min_cluster_size": 3, "min_samples": 2},
+        "executor": {"kind": "inline", "memory": "4 GB"},
+    }
+    Run(RunConfig.model_validate(config)).execute()
+    return Archive(source.parent / "archive")
+
+
+@pytest.fixture
+def told(source: Path, make_config: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a run up to the maps says."""
+    Run(make_config(source), until="maps").execute()
+    return capsys.readouterr().out
+
+
+def test_it_is_told(told: str) -> None:
+    assert f"simulated_qmap.hdf: q-bin {EMPTY}: no valid pixel: no correlation" in told
+    assert f"simulated_qmap.hdf: q-bin {NAMELESS}: a q that is not finite or below 0: NaN instead" in told
+    assert f"sim_0001: no correlation in windows of q-bin {EMPTY} (3): these give no map" in told
+    assert "empty q-bins 3" in told
+
+
+@pytest.mark.parametrize("scan_id", [f"sim_{i:04d}" for i in range(NUM_SCANS)])
+def test_the_other_q_bins_are_as_ever(archive: Archive, source: Path, scan_id: str) -> None:
+    found = read_arrays(archive.root, scan_id)
+    with h5py.File(source / f"{scan_id}.h5") as frames, h5py.File(source / "simulated_qmap.hdf") as qmap:
+        counts, labels = frames["entry/data/data"][...].astype(float), qmap["qmap/dynamic_roi_map"][...]
+        labels = np.where(qmap["qmap/mask"][...], labels, 0)
+    for q_bin in {0, 1, 2, 3} - {EMPTY}:
+        inside = counts[:, labels == q_bin + 1]
+        sums = inside.sum(axis=1)
+        truth = inside.shape[1] * (inside @ inside.T) / np.outer(sums, sums)
+        np.testing.assert_allclose(found["c2"][q_bin], truth, rtol=1e-6)
+        assert np.isfinite(found["g2"][q_bin]).all()
+    for name in ("c2", "g2", "g2_c2", "g2_window", "tau", "contrast"):
+        assert np.isnan(found[name][EMPTY]).all(), name
+    assert found["num_pixels"][EMPTY] == 0
+    np.testing.assert_array_equal(np.isnan(found["dynamic_q_list"]), np.arange(4) == NAMELESS)
+
+
+def test_the_map_has_all_the_others(archive: Archive) -> None:
+    table = read_table(archive.clusters_path("default"))
+    assert table.groupby(["scan_id", "q_bin"]).size().to_dict() == {
+        (f"sim_{i:04d}", q_bin): 3 for i in range(NUM_SCANS) for q_bin in (0, 2, 3)
+    }
+    np.testing.assert_array_equal(np.isnan(table["q"]), table["q_bin"] == NAMELESS)
+    assert np.isfinite(table[["x", "y"]]).to_numpy().all()
+    page = payload_of(archive.report_path.read_text(encoding="utf-8"))
+    assert page["count"] == len(table) == 27
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_it_can_be_exported(archive: Archive, tmp_path: Path, name: str) -> None:
+    export(archive, name, tmp_path)
+    assert len(list(tmp_path.iterdir())) == NUM_SCANS * len(FORMATS[name])
