@@ -99,6 +99,9 @@ def print_summary(reports: Sequence[StageReport], problems: Sequence[Problem]) -
         sizes = (f"{report.seconds:.1f}", *times, size_text(report.bytes_written))
         table.add_row(report.stage, *counts, *sizes, Text(figures, no_wrap=True, overflow="ellipsis"))
     console.print(table, width=_SCREEN)
+    for report in reports:
+        for remark in report.remarks:
+            console.print(f"{report.stage}: {remark}", style="yellow", markup=False)
     print_problems(problems)
 
 

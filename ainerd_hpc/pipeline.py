@@ -262,7 +262,7 @@ class Run:
             failed = _failed(stage, results)
             work.lock.check()
             journal.note_failures(name, failed)
-            self.reports.append(_report(name, planned, results, len(failed), time.perf_counter() - began))
+            self.reports.append(_report(stage, planned, results, len(failed), time.perf_counter() - began))
             self.record.write("quarantined" if failed else "done")
         print_summary(self.reports, failed)
         if failed:
@@ -341,7 +341,7 @@ class Run:
             first = problems[0].reason
             raise PlanError(f"{stage.name}: no scan is left, the first of {len(problems)} problems: {first}")
         stage.finish(left, line.before(name))
-        self.reports.append(_report(stage.name, planned, results, len(problems), time.perf_counter() - began))
+        self.reports.append(_report(stage, planned, results, len(problems), time.perf_counter() - began))
         self.record.write("running")
         return problems
 
@@ -420,7 +420,7 @@ def _without(scans: Sequence[Scan], problems: Sequence[Problem]) -> list[Scan]:
     return [scan for scan in scans if scan.scan_id not in bad]
 
 
-def _report(stage: str, planned: Plan, results: Sequence[TaskResult], num_bad: int, seconds: float) -> StageReport:
+def _report(stage: Stage, planned: Plan, results: Sequence[TaskResult], num_bad: int, seconds: float) -> StageReport:
     made = [result for result in results if not result.reason]
     figures: dict[str, float] = {}
     for result in made:
@@ -428,4 +428,5 @@ def _report(stage: str, planned: Plan, results: Sequence[TaskResult], num_bad: i
             figures[name] = figures.get(name, 0.0) + value
     written, keys = sum(result.bytes_written for result in made), {result.key for result in made}
     times = sum(result.seconds for result in made), sum(task.seconds for task in planned.tasks if task.key in keys)
-    return StageReport(stage, len(made), planned.num_done, num_bad, seconds, written, figures, *times)
+    remarks = tuple(f"{name}: {figures[name]:.0f}; {text}" for name, text in stage.remarks.items() if name in figures)
+    return StageReport(stage.name, len(made), planned.num_done, num_bad, seconds, written, figures, *times, remarks)

@@ -262,6 +262,8 @@ class StageReport:
     """Time of all tasks made in this run, one after the other."""
     predicted_seconds: float = 0.0
     """The same, as it was predicted."""
+    remarks: tuple[str, ...] = ()
+    """Lines about figures that a person should know of."""
 
     @property
     def off_by(self) -> float:

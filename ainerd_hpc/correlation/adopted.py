@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from ainerd_hpc.formats.registry import reader
 from ainerd_hpc.models.registry import network
 from ainerd_hpc.types import Content, Scan
 
+if TYPE_CHECKING:
+    from ainerd_hpc.correlation.product import Arrays
+
 
 def adopted_bytes(config: RunConfig, scan: Scan) -> int:
     """Projected peak memory of a scan of maps, beyond that of the process."""
@@ -23,15 +27,16 @@ def adopted_bytes(config: RunConfig, scan: Scan) -> int:
     return 16 * scan.num_q_bins * one_c2 + 48 * one_c2 + network(config.model.variant).embedding_bytes()
 
 
-def adopt(config: RunConfig, scan: Scan, group: GroupWriter) -> None:
-    """Write C2 of a scan as its source has it, and g2 as the mean along its diagonals.
+def adopt(config: RunConfig, scan: Scan, group: GroupWriter) -> Arrays:
+    """Write C2 of a scan as its source has it, and g2 as the mean along its diagonals; give what cannot be believed.
 
     Raises
     ------
     ScanError
         The source is damaged, or there are no weights or no network to decode its latents.
     """
-    from ainerd_hpc.correlation.product import create_c2
+    from ainerd_hpc.correlation.belief import of_maps
+    from ainerd_hpc.correlation.product import create_c2, write_figures
     from ainerd_hpc.kernels.diagonals import g2_from_c2
 
     maps, q = _maps_and_q(config, scan)
@@ -45,11 +50,14 @@ def adopt(config: RunConfig, scan: Scan, group: GroupWriter) -> None:
     lag = np.arange(1, scan.num_frames)
     group.add("lag", lag, ("lag",), units="frames")
     group.add("delay", lag * scan.frame_time, ("lag",), units="s")
-    for name, number in (("g2", 0), ("g2_err", 1)):
-        values = np.stack([line[number] for line in lines]).astype(np.float32)
+    g2, g2_err = (np.stack([line[number] for line in lines]).astype(np.float32) for number in (0, 1))
+    for name, values in (("g2", g2), ("g2_err", g2_err)):
         group.add(name, values, ("q_bin", "lag"), units="1")
     group.add("c2_scale", np.ones((scan.num_q_bins, scan.num_frames)), ("q_bin", "t1"))
     group.add("dynamic_q_list", q, ("q_bin",), units="1/angstrom")
+    found = of_maps(g2, g2_err) if scan.content is Content.C2 else {}  # published latents are of scaled maps
+    write_figures(group, found)
+    return found
 
 
 def _maps_and_q(config: RunConfig, scan: Scan) -> tuple[np.ndarray, np.ndarray]:

@@ -53,6 +53,8 @@ class Stage(ABC):
     """Raised whenever the same input would give another product."""
     quarantines: ClassVar[bool] = False
     """Whether a task is one scan, which may fail without stopping the others."""
+    remarks: ClassVar[Mapping[str, str]] = {}
+    """Figures of its tasks that a person should know of -> what they mean; told at the end of a run."""
     run_id: str = ""
     """The id of the run that it is a part of, for the journal."""
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from ainerd_hpc import __version__
 from ainerd_hpc.archive.groups import GroupWriter, writing_group
 from ainerd_hpc.archive.journal import record
 from ainerd_hpc.archive.layout import recorded_digest
+from ainerd_hpc.console import tell
 from ainerd_hpc.correlation.adopted import adopt, adopted_bytes
+from ainerd_hpc.correlation.belief import num_beyond, told
 from ainerd_hpc.correlation.inputs import described, images_digest, monitor_digest
 from ainerd_hpc.correlation.memory import fewest_parts
 from ainerd_hpc.correlation.selection import as_correlated, selection
@@ -49,6 +51,10 @@ class Correlate(Stage):
     memory_knob = "maps.windows: C2 is made only where a window asks for it"
     version = 4
     quarantines = True
+    remarks: ClassVar = {
+        "q-bins beyond speckle": "C2 larger than speckle can make it: hot pixels, or a wrong mask? The page lists them",
+        "empty q-bins": "without counts, so without a correlation",
+    }
 
     def product(self, key: str) -> Path:
         scan_id, _, part = key.partition("/")
@@ -152,13 +158,12 @@ class Correlate(Stage):
     def work(self, task: Task) -> Mapping[str, float]:
         scan: Scan = task.args["scan"]
         if scan.content is Content.FRAMES and "q_bins" not in task.args:
-            self._join(scan, task.digest)
-            return {}
+            return num_beyond(self._join(scan, task.digest))
         with writing_group(self.product(task.key), self._attributes(scan, task.digest)) as group:
             if scan.content is Content.FRAMES:
                 return self._correlate(task, group)
-            adopt(self.config, scan, group)
-        return {"q_bins": float(scan.num_q_bins)}
+            found = _told(scan, adopt(self.config, scan, group))
+        return {"q_bins": float(scan.num_q_bins)} | num_beyond(found)
 
     def _attributes(self, scan: Scan, task_digest: str) -> dict[str, Any]:
         return {
@@ -180,7 +185,7 @@ class Correlate(Stage):
 
     def _correlate(self, task: Task, group: GroupWriter) -> Mapping[str, float]:
         """C2 and g2 of the q-bins of one task, from the counts in the archive or the source."""
-        from ainerd_hpc.correlation.product import fits, write_figures
+        from ainerd_hpc.correlation.product import write_figures
         from ainerd_hpc.correlation.task import correlate_q_bins
 
         scan: Scan = task.args["scan"]
@@ -188,12 +193,18 @@ class Correlate(Stage):
             problem = f"expected two frames or more to correlate, found {scan.num_frames} in the file"
             raise ScanError(scan.source, problem, "correct correlate.begin_frame, end_frame, stride_frames")
         arrays = correlate_q_bins(self.config, self.archive, task, self.tiles(scan), group)
-        is_whole = "/" not in task.key
-        write_figures(group, arrays | fits(arrays, self._frame_time(scan)) if is_whole else arrays)
+        if "/" not in task.key:
+            arrays = self._judged(scan, arrays)
+        write_figures(group, arrays)
         return {"q_bins": float(len(arrays["num_pixels"][0]))} | _found(arrays, task.args["q_bins"][0] == 0)
 
-    def _frame_time(self, scan: Scan) -> float:
-        return as_correlated(self.config.correlate, scan).frame_time
+    def _judged(self, scan: Scan, arrays: Arrays) -> Arrays:
+        """All figures of a whole scan: with the fits, and what of it cannot be believed, which is told."""
+        from ainerd_hpc.correlation import belief
+        from ainerd_hpc.correlation.product import fits
+
+        arrays = arrays | fits(arrays, as_correlated(self.config.correlate, scan).frame_time)
+        return arrays | _told(scan, belief.of_counts(arrays, self.config.correlate))
 
     def finish(self, scans: Sequence[Scan], before: Before) -> None:
         """Put the scans together that were correlated in parts."""
@@ -208,18 +219,20 @@ class Correlate(Stage):
                     record(self.archive.root, "done", self.name, scan.scan_id, digest)
                 shutil.rmtree(folder)
 
-    def _join(self, scan: Scan, digest: str) -> None:
-        from ainerd_hpc.correlation.product import C2_SUMS, create_c2, fits, join, write_figures
+    def _join(self, scan: Scan, digest: str) -> Arrays:
+        """Put a scan together from its parts, and give its figures."""
+        from ainerd_hpc.correlation.product import C2_SUMS, create_c2, join, write_figures
 
         paths = self._complete_parts(scan, digest)
-        arrays: Arrays = join(paths)
+        arrays = self._judged(scan, join(paths))
         num_frames = as_correlated(self.config.correlate, scan).num_frames
         with writing_group(self.product(scan.scan_id), self._attributes(scan, digest)) as group:
             create_c2(group, scan.num_q_bins, self.tiles(scan), num_frames)
             bins = [len(part) for part in np.array_split(np.arange(scan.num_q_bins), len(paths))]
             for path, offset in zip(paths, np.cumsum([0, *bins[:-1]]), strict=True):
                 group.adopt(path, C2_SUMS, int(offset))
-            write_figures(group, arrays | fits(arrays, self._frame_time(scan)))
+            write_figures(group, arrays)
+        return arrays
 
 
 def _found(arrays: Arrays, is_first: bool) -> dict[str, float]:
@@ -231,4 +244,10 @@ def _found(arrays: Arrays, is_first: bool) -> dict[str, float]:
         "bad frames": is_first * int(arrays["is_bad_frame"][0].sum()),
         "empty q-bins": int(np.isnan(arrays["c2_scale"][0]).all(axis=1).sum()),
     }
-    return {name: float(number) for name, number in numbers.items() if number}
+    return {name: float(number) for name, number in numbers.items() if number} | num_beyond(arrays)
+
+
+def _told(scan: Scan, found: Arrays) -> Arrays:
+    if text := told(found):
+        tell(f"{scan.scan_id}: {text}")
+    return found

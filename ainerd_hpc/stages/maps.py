@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from ainerd_hpc.archive.groups import array, read_columns, reading_group, writin
 from ainerd_hpc.archive.layout import recorded_digest
 from ainerd_hpc.archive.tables import write_table
 from ainerd_hpc.console import tell
+from ainerd_hpc.correlation.belief import BEYOND_SPECKLE
 from ainerd_hpc.correlation.selection import as_correlated
 from ainerd_hpc.correlation.tiles import window_lengths
 from ainerd_hpc.correlation.windows import Window, fit_window, map_ids, windows
@@ -30,6 +31,7 @@ class Maps(Stage):
     requires = ("correlate",)
     memory_knob = "maps.windows"
     quarantines = True
+    remarks: ClassVar = {"windows without correlation": "these give no map"}
 
     def product(self, key: str) -> Path:
         return self.archive.maps_path(key)
@@ -59,6 +61,7 @@ class Maps(Stage):
             raise ScanError(f"scan {scan.scan_id}", problem, "add a shorter length, or `full`, to maps.windows")
         with reading_group(self.archive.correlation_path(scan.scan_id)) as source:
             c2, q = StoredC2(source), array(source, "dynamic_q_list")[...]
+            beyond = array(source, BEYOND_SPECKLE)[...] if BEYOND_SPECKLE in source else None
             with writing_group(self.product(task.key), self._attributes(task, scan)) as group:
                 maps = group.create(
                     "maps", (len(cut), MAP_SIZE, MAP_SIZE), np.float32, ("map", "y", "x"), (1, MAP_SIZE, MAP_SIZE)
@@ -68,7 +71,8 @@ class Maps(Stage):
                     inside = slice(window.age_start, window.age_stop)
                     if one := self._one(c2[window.q_bin, inside, inside], window, scan):
                         maps[len(rows)], entry = one
-                        rows.append({**entry, "row": len(rows), "q": float(q[window.q_bin])})
+                        doubt = {} if beyond is None else {BEYOND_SPECKLE: float(beyond[window.q_bin])}
+                        rows.append({**entry, "row": len(rows), "q": float(q[window.q_bin]), **doubt})
                         group.flush()
                 self._check(scan, cut, rows)
                 maps.resize((len(rows), *maps.shape[1:]))
