@@ -351,7 +351,8 @@ class ReportConfig(Section):
     exemplars: PositiveInt = 6
     """Two-time maps shown for each cluster."""
     max_maps: PositiveInt = 20_000
-    """Points on the page; an archive with more is thinned evenly."""
+    """Points on the page. Of an archive with more, some maps of every cluster and q-bin are drawn, among them the most
+    novel ones and all of small clusters; numbers are those of all maps."""
 
 
 class ExecutorConfig(Section):

@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ainerd_hpc.report.thinning import Thinned
+
 REQUIRED = ("map_id", "scan_id", "x", "y", "label")
 SCRIPTS = ("data", "colours", "scales", "pictures", "map", "pointer", "panels", "clusters", "history", "main")
 """The files of the page's one script, in the order in which their constants need each other."""
@@ -41,6 +43,7 @@ _COLUMNS: dict[str, tuple[str, str, str, str]] = {
     "age": ("age (middle of the window)", "s", "linear", "Measurement"),
     "frame_time": ("frame time", "s", "log", "Measurement"),
     "q_bin": ("q-bin", "", "linear", "Measurement"),
+    "beyond_speckle": ("contrast, of the largest of speckle", "", "log", "Measurement"),
     "novelty": ("novelty", "", "linear", "Model"),
     "probability": ("probability of its cluster", "", "linear", "Model"),
     "stability": ("stability of its cluster", "", "linear", "Model"),
@@ -98,11 +101,17 @@ class ReportData:
     curves : dict of int to list of Curve
         g2 curves per label.
     quarantine : list of {scan_id, stage, reason}
+    doubts : list of {scan_id, q_bin, reason}
+        Q-bins that are in the map with a reservation, or have no map.
     facts : dict of str to str
         Versions, seconds, digests: shown as they are.
     sample_columns : tuple of str
         Columns of `table` that come from the sample log. A unit at the end of the name, "stress_Pa" or
         "stress (Pa)", is shown as one.
+    whole : DataFrame or None
+        All maps, where `table` holds some of them only: summaries and numbers are of these.
+    thinned : Thinned or None
+        With it: which maps `table` holds, and how many each of them stands for.
     """
 
     title: str
@@ -113,8 +122,11 @@ class ReportData:
     exemplars: dict[int, list[tuple[str, np.ndarray]]]
     curves: dict[int, list[Curve]]
     quarantine: list[dict[str, str]]
+    doubts: list[dict[str, str]]
     facts: dict[str, str]
     sample_columns: tuple[str, ...]
+    whole: pd.DataFrame | None = None
+    thinned: Thinned | None = None
 
 
 def render(data: ReportData) -> str:
@@ -149,7 +161,8 @@ def summarise(table: pd.DataFrame, sample_columns: Sequence[str] = ()) -> list[d
     """
     names = [name for name in (*_SUMMARISED, *sample_columns) if name in table]
     labels = sorted(table["label"].unique(), key=lambda label: (label < 0, label))
-    return [_summary(int(label), table[table["label"] == label], names) for label in labels]
+    maps = table.groupby("label")
+    return [_summary(int(label), maps.get_group(label), names) for label in labels]
 
 
 def _summary(label: int, maps: pd.DataFrame, names: Sequence[str]) -> dict[str, Any]:
@@ -173,7 +186,8 @@ def _check(data: ReportData) -> None:
 
 
 def _payload(data: ReportData) -> dict[str, Any]:
-    table = _with_derived(data.table)
+    table, whole = _with_derived(data.table), data.table if data.whole is None else data.whole
+    stands_for = np.ones(len(table)) if data.thinned is None else data.thinned.stands_for
     scan_codes, scan_ids = pd.factorize(table["scan_id"].astype(str))
     samples = [name for name in data.sample_columns if name in table and pd.api.types.is_numeric_dtype(table[name])]
     return {
@@ -181,18 +195,27 @@ def _payload(data: ReportData) -> dict[str, Any]:
         "subtitle": data.subtitle,
         "simulated": data.simulated,
         "count": len(table),
+        "total": len(whole),
+        "numScans": int(whole["scan_id"].nunique()),
+        "thinned": "" if data.thinned is None else data.thinned.text,
+        "standsFor": _encode(stands_for.astype("<i4")),
         "mapIds": [str(name) for name in table["map_id"]],
         "scanIds": [str(name) for name in scan_ids],
         "scan": _encode(scan_codes.astype("<i4")),
         "columns": _columns(table, samples),
         "sampleColumns": samples,
         "thumbnails": _sprites(data.thumbnails),
-        "clusters": summarise(table, samples),
+        "clusters": summarise(table if data.whole is None else data.whole, samples),
         "exemplars": {str(label): [_exemplar(*item) for item in items] for label, items in data.exemplars.items()},
         "curves": {str(label): [_curve(curve) for curve in curves] for label, curves in data.curves.items()},
-        "quarantine": [{str(key): str(value) for key, value in entry.items()} for entry in data.quarantine],
+        "quarantine": [_texts(entry) for entry in data.quarantine],
+        "doubts": [_texts(entry) for entry in data.doubts],
         "facts": [[str(key), str(value)] for key, value in data.facts.items()],
     }
+
+
+def _texts(entry: Mapping[str, str]) -> dict[str, str]:
+    return {str(key): str(value) for key, value in entry.items()}
 
 
 def _with_derived(table: pd.DataFrame) -> pd.DataFrame:

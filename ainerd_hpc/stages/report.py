@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,17 +14,21 @@ from ainerd_hpc import __version__
 from ainerd_hpc.archive.groups import reading_group
 from ainerd_hpc.archive.map_reader import MapReader
 from ainerd_hpc.archive.tables import read_table
+from ainerd_hpc.correlation.doubts import doubts
 from ainerd_hpc.correlation.windows import count_maps, fit_window, window_g2
 from ainerd_hpc.digests import digest
 from ainerd_hpc.publishing import write_text
 from ainerd_hpc.report.page import Curve, ReportData, render
 from ainerd_hpc.report.page import version as page_version
+from ainerd_hpc.report.thinning import thin
 from ainerd_hpc.sources.catalog import SAMPLE_PREFIX
 from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import MAP_SIZE, Load, Scan, Shape, Task
 
 _THUMBNAIL, _EXEMPLAR = 32, 128
 """Edges of the pictures, pixels."""
+_BYTES_PER_MAP = 800
+"""Memory of a row of the table of all maps, with what is made of it (measured: 570 at 10^6)."""
 
 
 class Report(Stage):
@@ -46,23 +51,24 @@ class Report(Stage):
         num_maps = count_maps(self.config, scans)
         shown = min(num_maps, self.config.report.max_maps)
         longest = max((scan.num_frames for scan in scans), default=0)
-        # Thumbnails and rows of the points shown, and one C2 at a time for the curves, with what its g2 takes.
-        peak = 2**27 + 8192 * shown + 40 * longest**2
+        # The table, thumbnails and rows of the points drawn, one C2 at a time for the curves, with what its g2 takes.
+        peak = 2**27 + _BYTES_PER_MAP * num_maps + 8192 * shown + 40 * longest**2
         problems = [{"scan_id": p.scan_id, "stage": p.stage, "reason": p.reason} for p in before.journal.problems]
         task_digest, read, write = before.of_all(self.name, scans), shown * MAP_SIZE**2 * 4, 2**22 + 1000 * shown
         yield Task("index", task_digest, peak, read, write, {"problems": problems}, Load(num_maps=shown))
 
     def work(self, task: Task) -> Mapping[str, float]:
-        table = self._points()
-        reader = MapReader(self.archive, table)
-        typical = {label: self._typical(table, label) for label in sorted(set(table["label"]))}
-        thumbnails = [_picture(reader[i], _THUMBNAIL) for i in range(len(table))]
-        scans = {scan.scan_id: scan for scan in self.archive.read_catalog()}
+        table = read_table(self.archive.clusters_path(self.config.model.name))
+        reader, typical = MapReader(self.archive, table), self._typical(table)
+        thinned = thin(table, self.config.report.max_maps, _in_turn(typical.values()))
+        thumbnails = [_picture(reader[i], _THUMBNAIL) for i in thinned.rows]
+        in_map = set(table["scan_id"])
+        scans = [scan for scan in self.archive.read_catalog() if scan.scan_id in in_map]
         data = ReportData(
             title=self.config.report.title,
             subtitle=f"{table['scan_id'].nunique()} scans, {len(table)} maps, model {self.config.model.name}",
-            simulated=any(scans[scan_id].simulated for scan_id in set(table["scan_id"])),
-            table=table.drop(columns=["row", "scale_low", "scale_high"]),
+            simulated=any(scan.simulated for scan in scans),
+            table=table.iloc[thinned.rows].drop(columns=["row", "scale_low", "scale_high"]).reset_index(drop=True),
             thumbnails=np.stack(thumbnails),
             exemplars={
                 label: [(table["map_id"].iloc[i], _picture(reader[i], _EXEMPLAR)) for i in rows]
@@ -70,23 +76,21 @@ class Report(Stage):
             },
             curves={label: [self._curve(table.iloc[i]) for i in rows] for label, rows in typical.items()},
             quarantine=task.args["problems"],
+            doubts=doubts(table, scans),
             facts=self._facts() | _tied(table, self._sample_columns(table)),
             sample_columns=self._sample_columns(table),
+            whole=table,
+            thinned=thinned,
         )
         write_text(self.product(task.key), render(data))
-        return {"points": float(len(table))}
+        return {"points": float(len(thinned.rows))}
 
-    def _points(self) -> pd.DataFrame:
-        """The cluster table, thinned evenly where it has more rows than one page should carry."""
-        table = read_table(self.archive.clusters_path(self.config.model.name))
-        step = -(-len(table) // self.config.report.max_maps)
-        return table.iloc[::step].reset_index(drop=True)
-
-    def _typical(self, table: pd.DataFrame, label: int) -> list[int]:
-        """Rows of the maps that stand for a cluster: surest members first, the least unusual of them."""
-        members = table[table["label"] == label]
-        order = members.sort_values(["probability", "novelty", "map_id"], ascending=[False, True, True])
-        return [int(i) for i in order.index[: self.config.report.exemplars]]
+    def _typical(self, table: pd.DataFrame) -> dict[int, list[int]]:
+        """Rows of the maps that stand for each cluster: surest members first, the least unusual of them."""
+        order = np.lexsort((table["novelty"], -table["probability"]))
+        rows = pd.Series(order).groupby(table["label"].to_numpy()[order]).head(self.config.report.exemplars)
+        labels = table["label"].to_numpy()[rows]
+        return {int(label): rows[labels == label].tolist() for label in np.unique(labels)}
 
     def _curve(self, row: pd.Series) -> Curve:
         """g2 of one window, from its C2, with its fit."""
@@ -121,6 +125,12 @@ class Report(Stage):
         packages = ("numpy", "torch", "lightning", "umap-learn", "hdbscan", "zarr")
         versions = {"ainerd_hpc": __version__, **{name: version(name) for name in packages}}
         return {**self._settings(), "versions": ", ".join(f"{name} {number}" for name, number in versions.items())}
+
+
+def _in_turn(lists: Iterable[Sequence[int]]) -> list[int]:
+    """The first of each, then the second of each, and so on."""
+    rounds = itertools.zip_longest(*lists)
+    return [row for one in rounds for row in one if row is not None]
 
 
 def _tied(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from ainerd_hpc.report import page
-from tests.support.report_sample import report, table_of
+from tests.support.report_sample import report, table_of, thinned_report
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028&amp;'\""
 
@@ -120,6 +120,24 @@ def test_cluster_summary_against_plain_numpy(data: page.ReportData) -> None:
         assert row["stress_Pa"][1] == np.median(maps["stress_Pa"])
 
 
+def test_a_thinned_page_counts_all_maps() -> None:
+    data = thinned_report(maps=3000, most=400)
+    payload = payload_of(page.render(data))
+    assert (payload["count"], payload["total"], payload["numScans"]) == (400, 3000, 250)
+    assert payload["thinned"].startswith("400 of 3,000 maps are drawn: ")
+    for item, truth in zip(payload["clusters"], page.summarise(data.whole, data.sample_columns), strict=True):
+        assert item["maps"] == (data.whole["label"] == item["label"]).sum()
+        assert item["tau"] == truth["tau"]
+    assert decoded(payload["standsFor"]).sum() == 3000
+    assert len(payload["mapIds"]) == len(columns_of(payload)["x"]) == 400
+
+
+def test_a_page_of_all_maps_says_nothing_of_it(text: str) -> None:
+    payload = payload_of(text)
+    assert (payload["total"], payload["thinned"]) == (600, "")
+    assert decoded(payload["standsFor"]).tolist() == [1] * 600
+
+
 def test_g2_curves_decode(data: page.ReportData, text: str) -> None:
     embedded = payload_of(text)["curves"]["3"][0]
     curve = data.curves[3][0]
@@ -144,12 +162,13 @@ def test_hostile_text_stays_text(data: page.ReportData) -> None:
         table=table,
         sample_columns=(HOSTILE,),
         quarantine=[{"scan_id": HOSTILE, "stage": HOSTILE, "reason": HOSTILE}],
+        doubts=[{"scan_id": HOSTILE, "q_bin": HOSTILE, "reason": HOSTILE}],
         facts={HOSTILE: HOSTILE},
     )
     text = page.render(hostile)
     payload = payload_of(text)
     assert payload["scanIds"] == [HOSTILE]
-    assert payload["quarantine"][0]["reason"] == HOSTILE
+    assert payload["quarantine"][0]["reason"] == payload["doubts"][0]["q_bin"] == HOSTILE
     plain, attacked = Tags(page.render(data)), Tags(text)
     assert [tag for tag, _ in attacked.seen] == [tag for tag, _ in plain.seen]
     assert not any(key.startswith("on") for _, attrs in attacked.seen for key in attrs)

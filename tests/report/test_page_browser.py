@@ -18,7 +18,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ainerd_hpc.report import page
-from tests.support.report_sample import report, table_of
+from tests.support.report_sample import report, table_of, thinned_report
 
 pytestmark = pytest.mark.browser
 
@@ -34,6 +34,8 @@ FLAGS = [
     "--force-device-scale-factor=1",
 ]
 DATA = report()
+THIN = "\u202f"
+"""What stands between groups of three digits."""
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +340,7 @@ def test_on_paper_everything_is_there_at_once_and_light(driver: Any, tmp_path: P
 
 def degenerate() -> dict[str, page.ReportData]:
     numbers = [name for name in DATA.table.select_dtypes("number") if name not in ("label", "q_bin")]
-    bare = {"exemplars": {}, "curves": {}, "quarantine": [], "facts": {}}
+    bare = {"exemplars": {}, "curves": {}, "quarantine": [], "doubts": [], "facts": {}}
     return {
         "empty": report(0),
         "bare": dataclasses.replace(
@@ -400,3 +402,47 @@ def test_a_hundred_thousand_maps_stay_fluid(driver: Any, tmp_path: Path) -> None
     assert state(driver)["drawn"] == 100_000
     assert errors(driver) == []
     assert sorted(times)[4] < 500  # a loaded machine; the figure that is printed is what counts
+
+
+def test_a_thinned_page_says_so_and_counts_all_maps(driver: Any, tmp_path: Path) -> None:
+    data = thinned_report(maps=3000, most=400)
+    opened(driver, tmp_path, data)
+    sizes = data.whole["label"].value_counts()
+    assert state(driver)["total"] == 400
+    assert texts(driver, "#thinned") == [data.thinned.text]
+    assert driver.execute_script("return document.getElementById('thinned').checkVisibility()")
+    assert texts(driver, "#figures dd")[0].replace(THIN, "") == "3000"
+    legend = {item: int(text.replace(THIN, "")) for item, text in zip(*legend_of(driver), strict=True)}
+    assert legend == {str(label): size for label, size in sizes.items()}
+    assert driver.execute_script(BIN_SUMS) == 3000
+    assert not errors(driver)
+
+
+BIN_SUMS = """const chart = document.querySelector('#history-chart svg');
+const box = chart.getBoundingClientRect();
+const bins = new Map();
+for (let x = box.left; x < box.right; x += 2) {
+  chart.dispatchEvent(new PointerEvent('pointermove', { clientX: x, clientY: box.top + 100 }));
+  const tip = document.getElementById('history-tip');
+  const words = [...tip.children].map((node) => node.textContent);
+  const counts = words.map((text) => text.split(': ')[1]).filter((text) => text && !/[^0-9\\u202f]/.test(text));
+  const sum = counts.reduce((a, b) => a + Number(b.replaceAll('\\u202f', '')), 0);
+  if (!tip.hidden) bins.set(words[0], sum);
+}
+return [...bins.values()].reduce((a, b) => a + b, 0);"""
+"""Numbers of maps that the history tells when the pointer goes over it, all bins together."""
+
+
+def legend_of(driver: Any) -> tuple[list[str], list[str]]:
+    labels = driver.execute_script(
+        "return [...document.querySelectorAll('.legend-item')].map((one) => one.dataset.label)"
+    )
+    return labels, texts(driver, ".legend-item .count")
+
+
+def test_doubts_are_listed(driver: Any, tmp_path: Path) -> None:
+    opened(driver, tmp_path)
+    assert texts(driver, "#doubts-table td") == list(DATA.doubts[0].values())
+    opened(driver, tmp_path, dataclasses.replace(DATA, doubts=[]))
+    assert "None" in texts(driver, "#doubts-table")[0]
+    assert driver.execute_script("return document.getElementById('thinned').hidden")

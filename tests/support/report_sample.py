@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 
 from ainerd_hpc.report.page import Curve, ReportData
+from ainerd_hpc.report.thinning import thin
 
 KINDS = (  # tau (s), KWW exponent, contrast, place in the map, spread
     (0.004, 1.0, 0.32, (-5.0, 2.0), 0.55),
@@ -82,6 +85,14 @@ def table_of(maps: int, seed: int = 7, q_bins: int = 4) -> pd.DataFrame:
     )
 
 
+def thinned_report(maps: int = 3000, most: int = 400) -> ReportData:
+    """A report over so many maps, of which the page draws some."""
+    data, whole = report(600), table_of(maps)
+    thinned = thin(whole, most)
+    table, thumbnails = whole.iloc[thinned.rows].reset_index(drop=True), np.resize(data.thumbnails, (most, 32, 32))
+    return dataclasses.replace(data, table=table, thumbnails=thumbnails, whole=whole, thinned=thinned)
+
+
 def curve_of(map_id: str, tau: float, exponent: float, contrast: float, rng: np.random.Generator) -> Curve:
     delay = FRAME_TIME * np.unique(np.geomspace(1, FRAMES * 0.8, 28).astype(int))
     fit = 1 + contrast * np.exp(-2 * (delay / tau) ** exponent)
@@ -121,6 +132,13 @@ def report(maps: int = 600, seed: int = 7) -> ReportData:
                 "stage": "correlate",
                 "reason": "A0031.h5: all counts are 0; check shutter and mask",
             },
+        ],
+        doubts=[
+            {
+                "scan_id": "A0003_gel_298K",
+                "q_bin": "2",
+                "reason": "its contrast is 25 times the largest that speckle can give",
+            }
         ],
         facts={
             "ainerd-hpc": "0.1.0",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.tables import read_table
 from ainerd_hpc.commands.export import FORMATS, export
 from ainerd_hpc.config import RunConfig
+from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import Run
 from tests.report.test_page import payload_of
 from tests.support.correlation_truth import read_arrays
@@ -44,14 +47,15 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def archive(source: Path) -> Archive:
     config = {
-        "archive": source.parent / "archive",
-        "source": {"path": source},
+        "archive": str(source.parent / "archive"),
+        "source": {"path": str(source)},
         "train": {"epochs": 1},
         "maps": {"windows": ["full", 32]},
         "cluster": {"min_cluster_size": 3, "min_samples": 2},
         "executor": {"kind": "inline", "memory": "4 GB"},
     }
-    Run(RunConfig.model_validate(config)).execute()
+    (source.parent / "config.yaml").write_text(json.dumps(config))
+    Run(load(source.parent / "config.yaml")).execute()
     return Archive(source.parent / "archive")
 
 
@@ -95,7 +99,23 @@ def test_the_map_has_all_the_others(archive: Archive) -> None:
     np.testing.assert_array_equal(np.isnan(table["q"]), table["q_bin"] == NAMELESS)
     assert np.isfinite(table[["x", "y"]]).to_numpy().all()
     page = payload_of(archive.report_path.read_text(encoding="utf-8"))
-    assert page["count"] == len(table) == 27
+    assert page["count"] == page["total"] == len(table) == 27
+    assert [(entry["scan_id"], entry["q_bin"]) for entry in page["doubts"]] == [
+        (f"sim_{i:04d}", str(EMPTY)) for i in range(NUM_SCANS)
+    ]
+
+
+def test_a_thinned_page_of_the_same_archive(archive: Archive, tmp_path: Path) -> None:
+    config = load(archive.root.parent / "config.yaml", [f"archive={tmp_path}/archive", "report.max_maps=10"])
+    shutil.copytree(archive.root, config.archive)
+    Run(config, first="report").execute()
+    page = payload_of(Archive(config.archive).report_path.read_text(encoding="utf-8"))
+    table = read_table(archive.clusters_path("default"))
+    assert (page["count"], page["total"], page["numScans"]) == (10, 27, NUM_SCANS)
+    assert {item["label"]: item["maps"] for item in page["clusters"]} == table["label"].value_counts().to_dict()
+    typical = {entry["map"] for entries in page["exemplars"].values() for entry in entries}
+    assert len(typical & set(page["mapIds"])) == min(10, len(typical))
+    assert len(page["doubts"]) == NUM_SCANS
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))

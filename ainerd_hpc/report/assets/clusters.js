@@ -65,7 +65,7 @@ function cell(item, key) {
         ` ${clusterName(item.label)}`,
       ),
     ];
-  if (key === "maps") return [whole(item.maps), make("small", {}, ` ${number((100 * item.maps) / count, 2)}${THIN}%`)];
+  if (key === "maps") return [whole(item.maps), make("small", {}, ` ${number((100 * item.maps) / total, 2)}${THIN}%`)];
   if (key === "scans") return [whole(item.scans)];
   if (!item[key]) return [DASH];
   const [low, middle, high] = item[key];

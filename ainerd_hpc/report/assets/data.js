@@ -15,6 +15,9 @@ const columns = new Map(data.columns.map((item) => [item.name, { ...item, values
 const values = (name) => columns.get(name)?.values;
 const value = (name, i) => columns.get(name)?.values[i] ?? NaN;
 const count = data.count;
+const total = data.total; // maps of the archive, of which some are drawn
+const standsFor = decode(data.standsFor);
+const drawnWord = total > count ? "drawn map" : "map";
 const rows = Array.from({ length: count }, (_, i) => i);
 const scan = decode(data.scan);
 const xs = values("x");

@@ -40,7 +40,7 @@ function historyBins({ left, right }) {
   const bins = clamp(Math.floor((right - left) / 14), 12, 90);
   const binOf = (i) => Math.min(bins - 1, Math.floor(((axis.at[i] - first) / span) * bins));
   const table = Array.from({ length: bins }, () => new Float64Array(clusters.length));
-  for (const i of axis.timed) if (!state.hidden.has(labels[i])) table[binOf(i)][indexOf.get(labels[i])]++;
+  for (const i of axis.timed) if (!state.hidden.has(labels[i])) table[binOf(i)][indexOf.get(labels[i])] += standsFor[i];
   return { ...axis, first, span, bins, binOf, table };
 }
 function stackedBars(svg, frame, xScale, { table, bins }) {
@@ -88,7 +88,7 @@ function cloud(svg, frame, xScale, axis) {
       }),
     );
   }
-  if (every > 1) svg.append(draw("text", { x: frame.right, y: 12, "text-anchor": "end" }, `every ${every}th map is drawn`));
+  if (every > 1) svg.append(draw("text", { x: frame.right, y: 12, "text-anchor": "end" }, `every ${every}th ${drawnWord} is here`));
 }
 /** The sample log under the same axis: the mean in each bin as a line, least to greatest as a band. */
 function sampleStrip(svg, frame, name, { timed, binOf, bins }) {
@@ -164,7 +164,7 @@ function binWords({ item, first, span, bins, binOf, table, timed }, bin) {
   const counts = clusters.map(({ label }, at) => [label, table[bin][at]]).filter(([, n]) => n);
   return [
     make("div", { class: "name" }, `${write(first + (span * bin) / bins)} to ${write(first + (span * (bin + 1)) / bins)}`),
-    ...counts.map(([label, n]) => make("div", {}, mark(label), ` ${clusterName(label)}: ${n}`)),
+    ...counts.map(([label, n]) => make("div", {}, mark(label), ` ${clusterName(label)}: ${whole(n)}`)),
     pairs(chosenSamples().map((name) => [columns.get(name).text, mean(name)])),
   ];
 }

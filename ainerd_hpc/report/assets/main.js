@@ -120,7 +120,7 @@ window.ainerd = {
 };
 
 renderHead();
-renderQuarantine();
+renderLists();
 fillDropDowns();
 fillChoosers();
 renderChoosers();

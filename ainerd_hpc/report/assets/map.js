@@ -212,7 +212,7 @@ function weigh() {
     weight[i] = !placed[i] || state.hidden.has(labels[i]) ? 0 : wanted ? 2 : 1;
     if (weight[i]) drawn++;
   }
-  $("search-status").textContent = query ? `${plural(matches, "map")} of ${plural(scans.size, "scan")}` : "";
+  $("search-status").textContent = query ? `${plural(matches, drawnWord)} of ${plural(scans.size, "scan")}` : "";
 }
 function colourPoints() {
   if (state.colour === "label") {

@@ -71,9 +71,9 @@ function renderScale() {
   let missing = 0;
   for (const v of item.values) if (!Number.isFinite(scale.at(v))) missing++;
   const notes = [
-    scale.clipped ? "Ends of the scale: 1 % and 99 % of the maps." : "",
+    scale.clipped ? `Ends of the scale: 1 % and 99 % of the ${drawnWord}s.` : "",
     dated ? `From ${date(scale.lo)} to ${date(scale.hi)} UTC.` : "",
-    missing ? `${plural(missing, "map")} without a value in grey.` : "",
+    missing ? `${plural(missing, drawnWord)} without a value in grey.` : "",
   ];
   box.replaceChildren(head, colourBar(scale, dated ? 3 : 5), make("p", {}, notes.filter(Boolean).join(" ")));
 }
@@ -173,7 +173,7 @@ function renderSelection() {
     make(
       "div",
       { class: "head" },
-      make("h3", {}, `Selected: ${plural(chosen.length, "map")} of ${plural(scans, "scan")}`),
+      make("h3", {}, `Selected: ${plural(chosen.length, drawnWord)} of ${plural(scans, "scan")}`),
       make("p", {}, text),
       make("button", { type: "button", onclick: () => set({ selected: null }) }, "Clear"),
     ),
@@ -181,18 +181,18 @@ function renderSelection() {
     ...(chosen.length > 60 ? [make("p", { class: "hint" }, "The first 60 are shown.")] : []),
   );
 }
-function renderQuarantine() {
-  if (!data.quarantine.length) return $("quarantine-table").replaceChildren(make("p", { class: "none" }, "None: every scan went through."));
-  const keys = ["scan_id", "stage", "reason"];
-  const row = (entry) => make("tr", {}, ...keys.map((key) => make("td", {}, entry[key] || DASH)));
-  $("quarantine-table").replaceChildren(
-    make(
-      "table",
-      {},
-      make("thead", {}, make("tr", {}, ...["Scan", "Stage", "Reason"].map((text) => make("th", { scope: "col" }, text)))),
-      make("tbody", {}, ...data.quarantine.map(row)),
-    ),
-  );
+/** Scans or q-bins with what is to be said of each; `heads` are keys of the entries and their headings. */
+function renderEntries(box, entries, heads, none) {
+  if (!entries.length) return box.replaceChildren(make("p", { class: "none" }, none));
+  const row = (entry) => make("tr", {}, ...Object.keys(heads).map((key) => make("td", {}, entry[key] || DASH)));
+  const head = Object.values(heads).map((text) => make("th", { scope: "col" }, text));
+  box.replaceChildren(make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...entries.map(row))));
+}
+function renderLists() {
+  const none = "None: every q-bin gives what speckle can.";
+  renderEntries($("doubts-table"), data.doubts, { scan_id: "Scan", q_bin: "Q-bin", reason: "Why" }, none);
+  const through = "None: every scan went through.";
+  renderEntries($("quarantine-table"), data.quarantine, { scan_id: "Scan", stage: "Stage", reason: "Reason" }, through);
 }
 function renderHead() {
   $("subtitle").textContent = data.subtitle;
@@ -200,15 +200,18 @@ function renderHead() {
   const noise = clusters.find(({ label }) => label < 0)?.maps ?? 0;
   const tau = fullScale("tau");
   const list = [
-    [whole(count), noun(count, "map")],
-    [whole(data.scanIds.length), noun(data.scanIds.length, "scan")],
+    [whole(total), noun(total, "map")],
+    [whole(data.numScans), noun(data.numScans, "scan")],
     [whole(found.length), noun(found.length, "cluster")],
-    [count ? `${number((100 * noise) / count, 2)}${THIN}%` : DASH, "not assigned"],
+    [total ? `${number((100 * noise) / total, 2)}${THIN}%` : DASH, "not assigned"],
     ...(tau ? [[`${seconds(tau.lo, 2)} to ${seconds(tau.hi, 2)}`, "relaxation times"]] : []),
     [whole(data.quarantine.length), "in quarantine"],
+    ...(data.doubts.length ? [[whole(data.doubts.length), "in doubt"]] : []),
   ];
   $("figures").replaceChildren(...list.map(([v, text]) => make("div", {}, make("dt", {}, text), make("dd", {}, v))));
   $("facts").replaceChildren(...data.facts.map(([k, v]) => make("div", {}, make("dt", {}, k), make("dd", {}, v || DASH))));
   $("foot").textContent = `ainerd-hpc${data.simulated ? " · simulated data" : ""} · this file is complete in itself and loads nothing.`;
+  $("thinned").textContent = data.thinned;
+  $("thinned").hidden = !data.thinned;
   $("nothing").hidden = placed.some(Boolean);
 }
