@@ -22,7 +22,7 @@ from ainerd_hpc.correlation.selection import Selection, selection
 from ainerd_hpc.errors import AinerdError, ConfigError, ScanError
 from ainerd_hpc.formats.results.aps import write_aps_result
 from ainerd_hpc.formats.results.nxxpcs import write_nxxpcs
-from ainerd_hpc.formats.results.tables import write_fits, write_g2
+from ainerd_hpc.formats.results.tables import write_fits, write_g2, write_intensity
 from ainerd_hpc.formats.results.writing import Result, unknown
 from ainerd_hpc.publishing import publishing
 from ainerd_hpc.types import Content, Scan
@@ -35,7 +35,7 @@ Writers = Mapping[str, Callable[[Path, Result], None]]
 FORMATS: Mapping[str, Writers] = {
     "aps": {"_results.hdf": write_aps_result},
     "nxxpcs": {"_nxxpcs.h5": write_nxxpcs},
-    "csv": {"_fits.csv": write_fits, "_g2.csv": write_g2},
+    "csv": {"_fits.csv": write_fits, "_g2.csv": write_g2, "_intensity.csv": write_intensity},
 }
 """name -> how the names of its files end, and what writes them."""
 
@@ -49,7 +49,9 @@ class ExportError(AinerdError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the archive, the format, the scans and where they go."""
     add_archive(parser)
-    formats = "aps: results that pyXpcsViewer opens; nxxpcs: by the NeXus definition; csv: g2 and fits as tables"
+    formats = (
+        "aps: results that pyXpcsViewer opens; nxxpcs: by the NeXus definition; csv: g2, fits and intensities as tables"
+    )
     parser.add_argument("--format", choices=("aps", "nxxpcs", "csv"), required=True, help=formats)
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a file a scan goes here")
     parser.add_argument("--scan", action="append", default=[], metavar="ID", help="this scan alone; may be repeated")

@@ -84,7 +84,7 @@ def _proportional(sizes: Integers, room: int) -> Integers:
     quota = share.astype(np.int64)
     rest = max(0, min(room, int(sizes.sum())) - int(quota.sum()))
     quota[np.argsort(quota - share, kind="stable")[:rest]] += 1
-    return np.minimum(quota, sizes)
+    return np.asarray(np.minimum(quota, sizes))
 
 
 def _spread(rows: Integers, group: Integers, novelty: NDArray[np.float64], quota: Integers) -> Integers:

@@ -428,7 +428,7 @@ def test_the_same_archive_gives_the_same_bytes(plain: Exported, tmp_path: Path) 
     for name in FORMATS:
         assert run("export", "--archive", plain.root, "--format", name, "--output", tmp_path, "--scan", SCAN) == 0
     paths = sorted(tmp_path.iterdir())
-    assert len(paths) == 4
+    assert len(paths) == 5
     assert [path.read_bytes() for path in paths] == [(plain.folder / path.name).read_bytes() for path in paths]
 
 
@@ -438,6 +438,20 @@ def test_all_scans_by_a_config_and_nothing_but_these(plain: Exported, tmp_path: 
     assert run("export", config, "--format", "aps", "--output", tmp_path / "out") == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [f"sim_{number:04d}_results.hdf" for number in range(SMALL.num_scans)]
+
+
+def test_intensities_over_time_are_those_of_the_counts(plain: Exported, simulated_source: Path) -> None:
+    with h5py.File(simulated_source / f"{SCAN}.h5") as file, h5py.File(simulated_source / "simulated_qmap.hdf") as qmap:
+        counts, mask = file["entry/data/data"][...].astype(float), qmap["qmap/mask"][...] > 0
+        labels = np.where(mask, qmap["qmap/dynamic_roi_map"][...], 0)
+    rows = plain.table("intensity")
+    assert [int(row["q_bin"]) for row in rows] == [0, 1]
+    for label, row in enumerate(rows, start=1):
+        mean = counts[:, labels == label].mean(axis=1)
+        truth = {"mean": mean.mean(), "min": mean.min(), "max": mean.max(), "std": mean.std(ddof=1)}
+        assert {name: float(row[f"intensity_{name}"]) for name in truth} == pytest.approx(truth, rel=1e-6)
+        assert (int(row["num_pixels"]), int(row["num_frames"])) == ((labels == label).sum(), len(counts))
+        assert row["beyond_speckle"] == ""
 
 
 def test_a_file_that_is_there_is_kept(plain: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -474,7 +488,7 @@ def test_what_is_in_quarantine_is_left_out(tmp_path: Path, source: Path) -> None
     assert run(*command, "--until", "correlate") == 3
     assert run("export", "--archive", tmp_path / "archive", "--format", "csv", "--output", tmp_path / "out") == 0
     assert not (tmp_path / "out" / "sim_0002_g2.csv").exists()
-    assert len(list((tmp_path / "out").iterdir())) == 10
+    assert len(list((tmp_path / "out").iterdir())) == 15
 
 
 @pytest.mark.parametrize(

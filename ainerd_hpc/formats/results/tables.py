@@ -1,7 +1,8 @@
-"""Correlations as CSV tables, one observation a row: g2 against delay, and the fits. Empty where nothing is known.
+"""Correlations as CSV tables, one observation a row: g2 against delay, the fits, and how bright the q-bins are. Empty
+where nothing is known.
 
-Columns of both: scan_id, method (multitau; c2: mean along the diagonals of C2; c2_window: the same in a window of age),
-q_bin, q_per_angstrom, and of which ages, age_start_s to age_stop_s, s after the first frame.
+Columns of the first two: scan_id, method (multitau; c2: mean along the diagonals of C2; c2_window: the same in a window
+of age), q_bin, q_per_angstrom, and of which ages, age_start_s to age_stop_s, s after the first frame.
 """
 
 from __future__ import annotations
@@ -53,6 +54,28 @@ def write_fits(path: Path, result: Result) -> None:
         for window in (None, *range(result["tau_window"].shape[1])):
             parts += _fits(result, window)
     _write(path, pd.concat(parts))
+
+
+def write_intensity(path: Path, result: Result) -> None:
+    """The brightness of each q-bin in time: mean, min, max and std of its counts a pixel over frames that are not bad.
+
+    Beside it how far its contrast is beyond what speckle can give, where that of any q-bin is. No row of a scan that
+    was read from two-time maps.
+
+    Raises
+    ------
+    ScanError
+        The archive lacks an array.
+    """
+    bins = _bins(result, "", None).drop(columns="method")
+    if not result.is_of_frames:
+        _write(path, bins.head(0))
+        return
+    frames = pd.DataFrame(result["intensity"].T.astype(np.float64))
+    figures = frames.agg(["mean", "min", "max", "std"]).T.add_prefix("intensity_")
+    beyond = result["beyond_speckle"] if "beyond_speckle" in result.arrays else np.nan
+    counts = {"num_pixels": result["num_pixels"], "num_frames": frames.notna().sum().to_numpy()}
+    _write(path, bins.assign(**counts).join(figures).assign(beyond_speckle=beyond))
 
 
 def _bins(result: Result, method: str, window: int | None) -> pd.DataFrame:
