@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Points = NDArray[np.floating[Any]]
 
+_FAR = 1e18
+"""Coordinate whose square, summed over some hundred dimensions, is still a float32."""
+
 
 class Groups(NamedTuple):
     """What HDBSCAN says of every point, (n,) each."""
@@ -25,6 +28,8 @@ class Groups(NamedTuple):
 def reduce(latents: Points, dimensions: int, num_neighbours: int, min_dist: float, seed: int) -> NDArray[np.float64]:
     """UMAP coordinates of latents (McInnes et al., arXiv 1802.03426); principal components where points are too few.
 
+    Equal latents have one place: UMAP would pull them apart at random where there are more of them than neighbours.
+
     Parameters
     ----------
     latents : (n, d)
@@ -39,6 +44,9 @@ def reduce(latents: Points, dimensions: int, num_neighbours: int, min_dist: floa
     -------
     (n, dimensions) float64
     """
+    first, place = _distinct(latents)
+    if len(first) < len(latents):
+        return reduce(latents[first], dimensions, num_neighbours, min_dist, seed)[place]
     if len(latents) < max(4 * dimensions, 10):
         return _principal_components(latents, dimensions)
     from umap import UMAP
@@ -53,6 +61,16 @@ def reduce(latents: Points, dimensions: int, num_neighbours: int, min_dist: floa
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # disconnected islands are what one looks for here, not a fault
         return np.asarray(reducer.fit_transform(latents), dtype=np.float64)
+
+
+def _distinct(latents: Points) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first of each set of equal latents, in their order, and which of these each latent is equal to."""
+    whole = np.ascontiguousarray(latents + 0.0)  # -0 and 0 are equal, but not their bytes
+    rows = whole.view(np.dtype((np.void, whole.itemsize * whole.shape[1]))).ravel()
+    _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return np.sort(first), rank[inverse]
 
 
 def _principal_components(latents: Points, dimensions: int) -> NDArray[np.float64]:
@@ -80,7 +98,7 @@ def group(points: Points, min_cluster_size: int, min_samples: int, selection: Li
         Everything is noise where there are fewer points than one cluster needs.
     """
     n = len(points)
-    if n < max(min_cluster_size, min_samples + 1):
+    if n < fewest(min_cluster_size, min_samples):
         return Groups(np.full(n, -1), np.zeros(n), np.zeros(n))
     from hdbscan import HDBSCAN
 
@@ -93,8 +111,27 @@ def group(points: Points, min_cluster_size: int, min_samples: int, selection: Li
             core_dist_n_jobs=1,
         )
         fitted.fit(np.asarray(points, dtype=np.float64))
-        novelty = np.nan_to_num(fitted.outlier_scores_, nan=0.0)
-    return Groups(by_size(fitted.labels_), np.asarray(fitted.probabilities_, dtype=np.float64), np.clip(novelty, 0, 1))
+        novelty = np.clip(np.nan_to_num(fitted.outlier_scores_, nan=0.0), 0, 1)
+    _, place = _distinct(points)
+    labels, probability = (_of_equals(values, place) for values in (fitted.labels_, fitted.probabilities_))
+    return Groups(by_size(labels), probability.astype(np.float64), -_of_equals(-novelty, place))
+
+
+def _of_equals(values: NDArray[Any], place: NDArray[np.int64]) -> NDArray[Any]:
+    """The largest value among equal points, for each of them: HDBSCAN may cut through many of them."""
+    largest = np.full(place.max(initial=-1) + 1, values.min(initial=0), dtype=values.dtype)
+    np.maximum.at(largest, place, values)
+    return largest[place]
+
+
+def fewest(min_cluster_size: int, min_samples: int) -> int:
+    """Points below which there is no cluster."""
+    return max(min_cluster_size, min_samples + 1)
+
+
+def can_be_placed(latents: Points) -> NDArray[np.bool_]:
+    """Which latents (n, d) have distances in float32, which UMAP computes in: not NaN, nor 10^18 and more, (n,)."""
+    return np.asarray(np.abs(latents).max(axis=1, initial=0) < _FAR)
 
 
 def by_size(labels: NDArray[np.integer[Any]]) -> NDArray[np.int64]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
 from ainerd_hpc.archive.tables import read_table, write_table
+from ainerd_hpc.console import tell
 from ainerd_hpc.correlation.windows import count_maps
 from ainerd_hpc.digests import digest
 from ainerd_hpc.kernels import clusters
@@ -24,6 +26,7 @@ class Cluster(Stage):
     requires = ("maps", "embed")
     memory_knob = "source.select, or maps.windows and maps.overlap: fewer maps"
     shape = Shape.SINGLE
+    remarks: ClassVar = {"maps without a place": "their latents are not finite, so they belong to no cluster"}
 
     def product(self, key: str) -> Path:
         return self.archive.clusters_path(key)
@@ -40,19 +43,28 @@ class Cluster(Stage):
         yield Task(self.config.model.name, task_digest, peak, num_maps * 500, num_maps * 300, load=load)
 
     def work(self, task: Task) -> Mapping[str, float]:
-        config = self.config.cluster
         index = read_table(self.archive.map_index_path)
         embedding = read_table(self.archive.embedding_path(self.config.model.name))
         latents = np.stack(embedding["latent"].to_list())
+        table = index.merge(embedding[["map_id", "reconstruction_l1"]], on="map_id", validate="one_to_one")
+        is_placed = clusters.can_be_placed(latents)
+        placed = self._placed(latents[is_placed]).set_axis(table.index[is_placed])
+        table = table.join(placed).fillna({"label": -1, "probability": 0.0}).astype({"label": np.int64})
+        log = read_table(self.archive.sample_log_path)
+        table = pd.concat([table, sample_columns(log, table["time"].to_numpy(), table.columns)], axis=1)
+        write_table(self.product(task.key), table, task.digest)
+        figures = {"maps": len(table), "clusters": table["label"].max() + 1, "noise_share": np.mean(table["label"] < 0)}
+        lost = {"maps without a place": np.sum(~is_placed)} if not is_placed.all() else {}
+        return {name: float(value) for name, value in (figures | lost).items()}
+
+    def _placed(self, latents: np.ndarray) -> pd.DataFrame:
+        """Where each of these lies, and what it belongs to."""
+        config = self.config.cluster
         picture = clusters.reduce(latents, 2, config.num_neighbours, config.min_dist, config.seed)
         points = latents
         if config.space == "umap":
             points = clusters.reduce(latents, config.dimensions, config.num_neighbours, 0.0, config.seed)
         groups = clusters.group(points, config.min_cluster_size, config.min_samples, config.selection)
-        table = index.merge(embedding[["map_id", "reconstruction_l1"]], on="map_id", validate="one_to_one")
-        table = table.assign(x=picture[:, 0], y=picture[:, 1], **groups._asdict())
-        log = read_table(self.archive.sample_log_path)
-        table = pd.concat([table, sample_columns(log, table["time"].to_numpy(), table.columns)], axis=1)
-        write_table(self.product(task.key), table, task.digest)
-        noise = float(np.mean(groups.label < 0))
-        return {"maps": float(len(table)), "clusters": float(groups.label.max(initial=-1) + 1), "noise_share": noise}
+        if len(points) < clusters.fewest(config.min_cluster_size, config.min_samples):
+            tell(f"{len(points)} maps are fewer than cluster.min_cluster_size or min_samples ask for: no cluster")
+        return pd.DataFrame({"x": picture[:, 0], "y": picture[:, 1], **groups._asdict()})

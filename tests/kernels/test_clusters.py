@@ -63,6 +63,37 @@ def test_the_picture_keeps_neighbours_together_and_repeats() -> None:
     assert (truth[distances.argmin(axis=1)] == truth).all()
 
 
+@pytest.mark.parametrize("selection", ["eom", "leaf"])
+@pytest.mark.parametrize("dimensions", [2, 5])
+def test_equal_latents_have_one_place_and_one_label(dimensions: int, selection: str) -> None:
+    """300 of them, more than UMAP keeps neighbours: it would pull them apart, into clusters of their own."""
+    random = np.random.default_rng(0)
+    points = np.concatenate([np.repeat(random.normal(size=(2, 8)), (300, 60), axis=0), 9 + random.normal(size=(80, 8))])
+    order = random.permutation(len(points))
+    places = clusters.reduce(points[order], dimensions, 15, 0.0, 1)[np.argsort(order)]
+    for equal in (slice(0, 300), slice(300, 360)):
+        assert (places[equal] == places[equal][0]).all()
+        groups = clusters.group(places, 20, 10, selection)
+        assert len(set(groups.label[equal].tolist())) == 1
+        assert (groups.label[equal] >= 0).all()
+    assert np.isfinite(groups.probability).all()
+    assert np.isfinite(groups.novelty).all()
+
+
+def test_latents_that_are_all_distinct_are_taken_as_they_are() -> None:
+    points = np.random.default_rng(0).normal(size=(50, 4))
+    first, place = clusters._distinct(points)
+    assert first.tolist() == place.tolist() == list(range(50))
+    first, place = clusters._distinct(np.array([[0.0], [2.0], [-0.0], [1.0], [2.0]]))
+    assert (first.tolist(), place.tolist()) == ([0, 1, 3], [0, 1, 0, 2, 1])
+
+
+def test_all_latents_equal_are_one_cluster() -> None:
+    places = clusters.reduce(np.ones((500, 8)), 2, 15, 0.1, 0)
+    assert np.isfinite(places).all()
+    assert clusters.group(places, 20, 10).label.tolist() == [0] * 500
+
+
 @pytest.mark.parametrize("n", [1, 2, 9])
 def test_few_points_get_their_principal_components(n: int) -> None:
     points = np.random.default_rng(n).normal(size=(n, 5))
@@ -72,3 +103,10 @@ def test_few_points_get_their_principal_components(n: int) -> None:
     if n > 2:
         variances = np.sort(np.linalg.eigvalsh(np.cov(points.T)))[::-1][:2]
         np.testing.assert_allclose(picture.var(axis=0, ddof=1), variances, rtol=1e-9)
+
+
+def test_what_has_no_distance_cannot_be_placed() -> None:
+    latents = np.zeros((6, 4), np.float32)
+    latents[1, 2], latents[2, 0], latents[3, 3], latents[4, 1] = np.nan, np.inf, -np.inf, -1e30
+    assert clusters.can_be_placed(latents).tolist() == [True, False, False, False, False, True]
+    assert clusters.can_be_placed(latents[:0]).tolist() == []

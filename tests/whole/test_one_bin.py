@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -10,9 +12,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from ainerd_hpc.archive.layout import Archive
-from ainerd_hpc.archive.tables import read_table
+from ainerd_hpc.archive.map_reader import MapReader
+from ainerd_hpc.archive.tables import read_table, table_digest, write_table
 from ainerd_hpc.commands.export import FORMATS, export
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.loading import load
@@ -116,9 +120,44 @@ def test_a_thinned_page_of_the_same_archive(archive: Archive, tmp_path: Path) ->
     typical = {entry["map"] for entries in page["exemplars"].values() for entry in entries}
     assert len(typical & set(page["mapIds"])) == min(10, len(typical))
     assert len(page["doubts"]) == NUM_SCANS
+    sheet = page["thumbnails"]["pages"][0]
+    tiles = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet))).convert("L"), float)[:32].reshape(32, -1, 32)
+    reader = MapReader(archive, table)
+    for i, map_id in enumerate(page["mapIds"]):
+        own = reader[int(np.flatnonzero(table["map_id"] == map_id)[0])].reshape(32, 8, 32, 8).mean(axis=(1, 3))
+        assert np.abs(tiles[::-1, i] - 255 * np.clip(own, 0, 1)).mean() < 12  # lossy, of 255
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_it_can_be_exported(archive: Archive, tmp_path: Path, name: str) -> None:
     export(archive, name, tmp_path)
     assert len(list(tmp_path.iterdir())) == NUM_SCANS * len(FORMATS[name])
+
+
+def test_a_latent_that_is_not_finite_costs_its_map(
+    archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load(archive.root.parent / "config.yaml", [f"archive={tmp_path}/archive", "cluster.min_dist=0.2"])
+    copy = Archive(shutil.copytree(archive.root, config.archive))
+    embedding, made_of = read_table(copy.embedding_path("default")), table_digest(copy.embedding_path("default"))
+    embedding["latent"] = [latent * (np.nan if row == 4 else 1) for row, latent in enumerate(embedding["latent"])]
+    write_table(copy.embedding_path("default"), embedding, made_of)
+    Run(config).execute()
+    assert "cluster: maps without a place: 1; their latents are not finite" in capsys.readouterr().out
+    table = read_table(copy.clusters_path("default"))
+    lost = table[table["map_id"] == embedding["map_id"][4]].iloc[0]
+    assert (lost["label"], lost["probability"]) == (-1, 0)
+    assert np.isnan(lost[["x", "y", "novelty"]].astype(float)).all()
+    assert np.isfinite(table.drop(index=lost.name)[["x", "y", "novelty"]]).to_numpy().all()
+    assert payload_of(copy.report_path.read_text(encoding="utf-8"))["count"] == len(table) == 27
+
+
+def test_fewer_maps_than_a_cluster_needs_are_told(
+    archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load(archive.root.parent / "config.yaml", [f"archive={tmp_path}/archive", "cluster.min_cluster_size=28"])
+    shutil.copytree(archive.root, config.archive)
+    Run(config).execute()
+    said = capsys.readouterr().out
+    assert "27 maps are fewer than cluster.min_cluster_size or min_samples ask for: no cluster" in said
+    assert (read_table(Archive(config.archive).clusters_path("default"))["label"] == -1).all()
