@@ -105,7 +105,7 @@ class Correlator:
     ) -> tuple[Any, Any]:
         """Store the sums of products row by row, and read g2 off the C2 that they give."""
         num_frames = len(scale)
-        intensity = whole.sums.sum(axis=0) / whole.sizes.sum() if self.config.g2_rule == "ratio" else None
+        intensity = whole.sums.sum(axis=0) / max(1, whole.sizes.sum()) if self.config.g2_rule == "ratio" else None
         full = diagonals.empty_sums(num_frames)
         windows = diagonals.empty_sums(num_frames, min(self.config.age_windows, num_frames))
         for start, rows in twotime.tile_rows(strips, num_frames, self.tiles.edge, self.tiles.reach):

@@ -333,8 +333,6 @@ BAD: list[tuple[str, Put, str]] = [
     *((layout, {MAPS[layout]: np.ones((2, LENGTH, LENGTH), int)}, r"found int64") for layout in LAYOUTS),
     ("aps", {MAPS["aps"]: np.ones((30, 30))}, r"c2_00002: expected two-time maps of \(24, 24\)"),
     ("legacy", {MAPS["legacy"]: np.ones((30, 30))}, r"g2_00002: expected two-time maps of \(24, 24\)"),
-    ("aps", {MAPS["aps"]: np.full((LENGTH, LENGTH), np.nan)}, "found only NaN"),
-    ("legacy", {MAPS["legacy"]: np.full((LENGTH, LENGTH), np.nan)}, "found only NaN"),
     ("nxxpcs", {MAPS["nxxpcs"]: np.full((3, LENGTH, LENGTH), np.nan)}, "found only NaN"),
     ("nxxpcs", {MAPS["nxxpcs"]: np.random.default_rng(0).random((3, LENGTH, LENGTH))}, "expected a symmetric C2"),
     ("nxxpcs", {MAPS["nxxpcs"]: 3.0}, "expected two-time maps"),
@@ -361,6 +359,17 @@ BAD: list[tuple[str, Put, str]] = [
     ("aps", {"entry/start_time": "yesterday"}, "yesterday"),
     ("nxxpcs", {"run/start_time": "yesterday"}, "yesterday"),
 ]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_map_of_nan_is_an_empty_q_bin(tmp_path: Path, layout: str) -> None:
+    c2 = c2_of(3)
+    whole = READERS[layout].read_c2(write(tmp_path / "whole.hdf", LAYOUTS[layout](c2)))
+    c2[1] = np.nan
+    found = READERS[layout].read_c2(write(tmp_path / "scan.hdf", LAYOUTS[layout](c2)))
+    np.testing.assert_array_equal(found[[0, 2]], whole[[0, 2]])
+    off_diagonal = ~np.eye(LENGTH, dtype=bool)
+    assert np.isnan(found[1][off_diagonal]).all()
 
 
 @pytest.mark.parametrize(("layout", "change", "told"), BAD)

@@ -124,6 +124,8 @@ class NumberedMaps(ABC):
 def read_stack(num: int, length: int, read: Callable[[int], tuple[str, np.ndarray]]) -> np.ndarray:
     """Two-time maps, (q_bin, t1, t2) float32, complete and symmetric; those stored as one triangle are completed.
 
+    A map that holds nothing but NaN, or no finite number, is NaN: its q-bin is empty.
+
     Parameters
     ----------
     num, length : int
@@ -134,20 +136,23 @@ def read_stack(num: int, length: int, read: Callable[[int], tuple[str, np.ndarra
     Raises
     ------
     ScanError
-        A map is neither symmetric nor one triangle, or holds no finite number.
+        A map is neither symmetric nor one triangle, or none holds a finite number.
     """
     from ainerd_hpc.kernels.diagonals import complete_triangle
 
-    maps = np.empty((num, length, length), dtype=np.float32)
+    maps, is_empty = np.full((num, length, length), np.nan, dtype=np.float32), True
     for q_bin in range(num):
         where, c2 = read(q_bin)
         c2 = c2.astype(np.float32, copy=False)
         if not np.isfinite(c2).any():
-            raise ScanError(where, "expected a two-time map, found only NaN", "export it again")
+            continue
+        is_empty = False
         try:
             maps[q_bin] = complete_triangle(c2)
         except ValueError as error:
             raise ScanError(where, str(error), "check that the file holds two-time maps") from None
+    if num and is_empty:
+        raise ScanError(where, "expected a two-time map, found only NaN", "export it again")
     return maps
 
 
