@@ -21,6 +21,12 @@ def digest(*parts: BaseModel | str | int | Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def fingerprint(paths: Iterable[Path], *more: str) -> str:
     """Digest of the files' names, sizes and modification times, and of what else tells two sources apart."""
     return digest([f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats(paths)], *more)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
+_DAMAGE = {None, errno.ENOENT, errno.ENOTDIR, errno.EINVAL}
+"""Numbers of the errors that a missing or damaged file gives."""
+
 
 class AinerdError(Exception):
     """Base of every error that is reported to the user as one line, without a traceback."""
@@ -21,6 +27,30 @@ class PlanError(AinerdError):
 
 class ArchiveError(AinerdError):
     """A product of the archive is missing, damaged or of another layout."""
+
+
+class ProductError(ArchiveError):
+    """A product of the archive is missing or damaged. A run that meets it makes it anew.
+
+    Parameters
+    ----------
+    path : Path
+        Where it lies, or should.
+    problem : str
+        What was expected and what was found.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(path, problem)  # positional, as in ScanError
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}; run again, which makes it anew"
+
+
+def is_of_the_system(error: Exception) -> bool:
+    """Whether an error of reading a file says nothing about what the file holds: a lost mount, a missing permission."""
+    return isinstance(error, OSError) and error.errno not in _DAMAGE
 
 
 class SubmissionError(AinerdError):

@@ -19,7 +19,7 @@ from ainerd_hpc.archive.lock import Lock
 from ainerd_hpc.archive.run_record import RunRecord
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_summary, progress, size_text
-from ainerd_hpc.errors import AinerdError, ConfigError, PlanError, QuarantinedError
+from ainerd_hpc.errors import AinerdError, ConfigError, PlanError, ProductError, QuarantinedError
 from ainerd_hpc.executors import Workers
 from ainerd_hpc.formats.beside import sample_log
 from ainerd_hpc.site.workers import worker_memory
@@ -174,6 +174,10 @@ def _existing(path: Path) -> Path:
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
+class _TakenAway(Exception):
+    """Products that were damaged are gone: the line has to be gone through again."""
+
+
 class _Work(NamedTuple):
     """What stages run with, from the moment when the archive is locked."""
 
@@ -195,6 +199,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.archive = Archive(self.config.archive)
+        self._taken_away = set[Path]()
         self.reports: list[StageReport] = []
         self.record = RunRecord(self.config, self.reports)
 
@@ -210,9 +215,7 @@ class Run:
         """
         names = stage_names(self.config, self.first, self.until)
         self._announce(names)
-        journal = Journal(self.config.archive)
-        if self.retry_failed:
-            journal.forget(names)
+        journal = self._journal(names)
         found = survey(self.config)
         self._check(names, line_of(self.config, journal, found), found)
         with self._at_work(journal) as work:
@@ -221,7 +224,6 @@ class Run:
             self.archive.sweep()
             problems = self._stages(names, work)
             work.lock.check()
-            self.archive.sweep()  # workers that outlived a killed client may have left files since
             self.record.write("quarantined" if problems else "done")
         self._conclude(names, problems, journal)
         return self.reports
@@ -270,13 +272,23 @@ class Run:
 
     @contextlib.contextmanager
     def _at_work(self, journal: Journal, shared: bool = False) -> Iterator[_Work]:
-        """Hold the lock, give the workers, and leave a record however the work ends."""
-        with (
-            self.archive.locked(shared) as lock,
-            self.record.kept(),
-            Workers(self.config.executor, self.record.folder) as workers,
-        ):
-            yield _Work(lock, journal, workers)
+        """Hold the lock, give the workers, and leave a record however the work ends.
+
+        What is half written is removed once more when the workers have gone: some may have been ended in the middle.
+        """
+        with self.archive.locked(shared) as lock, self.record.kept():
+            with Workers(self.config.executor, self.record.folder) as workers:
+                yield _Work(lock, journal, workers)
+            if not shared:
+                lock.check()
+                self.archive.sweep()
+
+    def _journal(self, names: Sequence[str]) -> Journal:
+        """The journal as it is now, without what these stages set aside if that is to be tried again."""
+        journal = Journal(self.config.archive)
+        if self.retry_failed:
+            journal.forget(names)
+        return journal
 
     def _announce(self, names: Sequence[str]) -> None:
         console.print(f"ainerd-hpc {__version__}: {' -> '.join(names)}", style="bold")
@@ -290,7 +302,35 @@ class Run:
         return plans
 
     def _stages(self, names: Sequence[str], work: _Work) -> list[Problem]:
-        """Run the stages in order and give the problems of the whole line up to the last of them."""
+        """Run the stages, and give the problems of the whole line up to the last of them.
+
+        Where products turn out damaged they are taken away, and the line is gone through again from its first stage,
+        whichever part was asked for: what is missing then is made anew. A product is taken away once in a run.
+        """
+        while True:
+            try:
+                return self._pass(names, work)
+            except _TakenAway:
+                pass
+            except ProductError as error:
+                work.lock.check()
+                if not self._take_away(error.path, str(error)):
+                    raise
+            names = stage_names(self.config, until=names[-1])
+            work = work._replace(journal=self._journal(names))
+            self.reports[:] = [report for report in self.reports if report.num_done]
+
+    def _take_away(self, path: Path, reason: str) -> bool:
+        """Remove a damaged product of this archive; False where that was done before in this run."""
+        if path in self._taken_away or not path.absolute().is_relative_to(self.archive.root.absolute()):
+            return False
+        self._taken_away.add(path)
+        path.unlink(missing_ok=True)
+        console.print(f"{reason.rpartition(';')[0]}; it is made anew", style="yellow", markup=False)
+        return True
+
+    def _pass(self, names: Sequence[str], work: _Work) -> list[Problem]:
+        """Run the stages in order, once."""
         if SIMULATE in names:
             self._stage(SIMULATE, line_of(self.config, work.journal, nothing_found()), [], work)
         if names[-1] == SIMULATE:
@@ -332,8 +372,10 @@ class Run:
         planned = line.plan(name, scans)
         check([planned], self.config)
         results = list(self._results(stage, planned, work))
-        problems = [*planned.quarantined, *known, *_failed(stage, results)]
         work.lock.check()
+        if [result for result in results if result.damaged and self._take_away(Path(result.damaged), result.reason)]:
+            raise _TakenAway
+        problems = [*planned.quarantined, *known, *_failed(stage, results)]
         if stage.quarantines:
             work.journal.quarantine(stage.name, problems)
         left = _without(scans, problems)
@@ -400,7 +442,11 @@ def _failed(stage: Stage, results: Sequence[TaskResult]) -> list[Problem]:
         The stage cannot do without any task.
     """
     reasons = {result.scan_id: result for result in results if result.reason}
-    failed = [Problem(scan_id, stage.name, result.reason, result.digest) for scan_id, result in reasons.items()]
+    failed = [
+        # what is damaged is no fault of the scan, which is tried again by itself
+        Problem(scan_id, stage.name, result.reason, "" if result.damaged else result.digest)
+        for scan_id, result in reasons.items()
+    ]
     if failed and not stage.quarantines:
         raise AinerdError(f"{stage.name}: {failed[0].scan_id}: {failed[0].reason}")
     return failed

@@ -202,6 +202,8 @@ class TaskResult:
     """The machine failed, not the scan: the run has to stop."""
     worker_died: bool = False
     """There is no product: the process that ran the task ended before the task did."""
+    damaged: str = ""
+    """Path of the product of an earlier stage that is missing or damaged, where it failed for this."""
 
     @property
     def scan_id(self) -> str:

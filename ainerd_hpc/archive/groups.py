@@ -24,7 +24,7 @@ from zarr.core import sync
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore, ZipStore
 
-from ainerd_hpc.errors import ArchiveError
+from ainerd_hpc.errors import ProductError, is_of_the_system
 from ainerd_hpc.publishing import publishing
 
 if TYPE_CHECKING:
@@ -179,25 +179,97 @@ def writing_group(path: Path, attributes: Mapping[str, Any]) -> Iterator[GroupWr
         writer.close()
 
 
+class _CheckedStore(ZipStore):
+    """A zip whose members are checked where only a part of them is read, too: once, before the first part."""
+
+    def _get(self, key: str, prototype: Any, byte_range: Any = None) -> Buffer | None:
+        checked = self.__dict__.setdefault("checked", set[str]())
+        if byte_range is not None and key not in checked and self._is_open and key in self._zf.NameToInfo:
+            read_through(self._zf, key)
+            checked.add(key)
+        return super()._get(key, prototype, byte_range)
+
+
+def read_through(file: zipfile.ZipFile, name: str) -> None:
+    """Read a member of a zip, which compares its checksum.
+
+    Raises
+    ------
+    zipfile.BadZipFile
+        It is damaged.
+    """
+    with file.open(name) as member:
+        while member.read(2**20):
+            pass
+
+
 @contextlib.contextmanager
 def reading_group(path: Path) -> Iterator[zarr.Group]:
     """Open a Zarr group product for reading.
 
     Raises
     ------
-    ArchiveError
-        The product is missing or damaged.
+    ProductError
+        The product is missing or damaged, or it is that of another scan.
     """
     try:
-        store = ZipStore(path, mode="r")
+        store = _CheckedStore(path, mode="r")
         group = zarr.open_group(store, mode="r", zarr_format=3)  # 2 would let a file name codecs that unpickle
     except (OSError, zipfile.BadZipFile, ValueError) as error:
-        raise ArchiveError(f"{path}: cannot open the product: {error}; delete it and run again") from None
+        if is_of_the_system(error):
+            raise
+        raise ProductError(path, f"cannot open the product: {error}") from None
+    check_owner(path, group.attrs)
     try:
         with contextlib.closing(store):
             yield group
     except zipfile.BadZipFile as error:
-        raise ArchiveError(f"{path}: the product is damaged: {error}; delete it and run again") from None
+        raise ProductError(path, f"the product is damaged: {error}") from None
+
+
+def check_owner(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Refuse the product of another scan under the name of this one.
+
+    Raises
+    ------
+    ProductError
+        It is.
+    """
+    folder, name = path.parent, path.name.removesuffix(".zarr.zip")
+    owner = folder.name.removesuffix(".parts") if folder.suffix == ".parts" else name
+    if (found := attributes.get("scan_id", owner)) != owner:
+        raise ProductError(path, f"expected the product of {owner}, found that of {found}")
+
+
+def check_group(path: Path) -> str:
+    """Read a product through, and give the digest that it records.
+
+    Raises
+    ------
+    ProductError
+        It is missing or damaged, or that of another scan.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            for entry in file.infolist():
+                read_through(file, entry.filename)
+                _check_header(path, entry)
+            attributes = json.loads(file.read("zarr.json"))["attributes"]
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError, LookupError, NotImplementedError) as error:
+        if is_of_the_system(error):
+            raise
+        raise ProductError(path, f"the product is damaged: {error}") from None
+    check_owner(path, attributes)
+    return str(attributes.get("digest", ""))
+
+
+def _check_header(path: Path, entry: zipfile.ZipInfo) -> None:
+    """Compare what stands before a member with the list at the end, which alone is believed when it is read."""
+    expected = entry.FileHeader()
+    with path.open("rb") as file:
+        file.seek(entry.header_offset)
+        if file.read(len(expected)) != expected:
+            raise zipfile.BadZipFile(f"two accounts of {entry.filename!r}")
 
 
 def limit_threads(threads: int) -> None:
@@ -209,7 +281,8 @@ def array(group: zarr.Group, name: str) -> Any:
     """A zarr.Array of a product; indexing reads from the file into NumPy (zarr's own types do not promise that)."""
     found = group.get(name)
     if not isinstance(found, zarr.Array):
-        raise ArchiveError(f"{group.store_path}: array '{name}' is missing; delete the product and run again")
+        store: Any = group.store
+        raise ProductError(store.path, f"array '{name}' is missing")
     return found
 
 

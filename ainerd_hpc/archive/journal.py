@@ -9,6 +9,7 @@ object with an `event` and the `time` (s since the epoch, by the clock of that h
   used
 - `failed`: the task ended with an error: its reason, and what the process used
 - `interrupted`: the task was ended in order, in the middle; or a run forgives what is open
+- `published`: a file without a checksum of its own (a table, weights, the page) has this one (path, sha256)
 - `lost`: the client gave up waiting for the task, since processes that ran it ended again and again
 
 What the process used: began, ended (s since the epoch by the clock of the worker's host; queued is by that of the
@@ -22,7 +23,8 @@ aside.
 
 Reading folds all journals. A task is done when its product exists and the digest recorded for it is the one that
 inputs, config and kernel version give today. The journal saves opening a million products: where all its lines on a
-product agree, it is believed; else the product's own record counts. What fails where several processes share a stage
+product agree, it is believed, as long as the product has the size that it tells; else the product's own record counts.
+A line that is damaged is passed over, and counted. What fails where several processes share a stage
 waits in `journal/failed/` for the run that finishes the stage.
 """
 
@@ -35,11 +37,12 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ainerd_hpc.archive.layout import recorded_digest
+from ainerd_hpc.digests import sha256
 from ainerd_hpc.publishing import write_text
 from ainerd_hpc.site.allocation import find_allocation
 from ainerd_hpc.types import Problem, Task
@@ -50,8 +53,25 @@ _MOST_KILLS = 3
 _OPENS = {"begun": 1, "failed": -1, "interrupted": -1, "done": -(10**9)}
 """What an event adds to the open ends of a task; what was done ever has none."""
 _LINES_AT_ONCE = 1000
+_SAID = {
+    **dict.fromkeys((*_OPENS, "lost"), ("stage", "key", "digest")),
+    "started": ("host",),
+    "published": ("path", "sha256"),
+}
+"""What entries have to say, by their event."""
 _at_work: dict[Path, tuple[int, str]] = {}
 """This process and the run that it works for, for each archive."""
+
+
+class _Folded(NamedTuple):
+    """What all journals of an archive say together; products are named by (stage, key)."""
+
+    digests: dict[tuple[str, str], str]
+    """Digests of products on which all lines agree."""
+    sizes: dict[tuple[str, str], int | None]
+    """Bytes of what was published; None where lines do not say it, or differ."""
+    kills: Counter[tuple[str, str, str]]
+    """How often a task (stage, key, digest) has begun and not ended; what was done ever is not in it."""
 
 
 class Journal:
@@ -65,7 +85,7 @@ class Journal:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._digests, self._kills = _fold(root / "journal")
+        self._digests, self._sizes, self._kills = _fold(root / "journal")
         paths = [self.quarantine_path, *self._failures("*")]
         self._problems = {(p.stage, p.scan_id): p for path in paths for p in _read_problems(path)}
 
@@ -79,10 +99,18 @@ class Journal:
         return sorted(self._problems.values(), key=lambda p: (p.scan_id, p.stage))
 
     def is_done(self, stage: str, key: str, digest: str, product: Path) -> bool:
-        """Whether the product exists and is current."""
-        if not product.exists():
+        """Whether the product exists, is as large as when it was published, and is current."""
+        try:
+            size = product.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
             return False
-        return (self._digests.get((stage, key)) or recorded_digest(product)) == digest
+        if known := self._digests.get((stage, key)):
+            return known == digest and size == (self._sizes[stage, key] or size) > 0
+        return recorded_digest(product) == digest
+
+    def digest_of(self, stage: str, key: str) -> str:
+        """The digest of a product on which all lines agree; empty where there is none."""
+        return self._digests.get((stage, key), "")
 
     def find_problem(self, stage: str, scan_id: str, digest: str) -> Problem | None:
         """Why the task failed before, on the same input with the same config; None when it did not."""
@@ -102,13 +130,13 @@ class Journal:
 
     def forgive(self, stages: Collection[str]) -> None:
         """Note that nothing which these stages have begun counts as killed; only for a run that holds the lock."""
-        for (stage, key, digest), number in _fold(self._root / "journal")[1].items():
+        for (stage, key, digest), number in _fold(self._root / "journal").kills.items():
             for _ in range(number if stage in stages else 0):
                 record(self._root, "interrupted", stage, key, digest)
 
     def note_interrupted(self, stage: str, tasks: Iterable[Task]) -> None:
         """Note which of these tasks were ended in order, in the middle, since the journal was opened."""
-        kills = _fold(self._root / "journal")[1]
+        kills = _fold(self._root / "journal").kills
         for task in tasks:
             for _ in range(kills[stage, task.key, task.digest] - self.num_kills(stage, task)):
                 record(self._root, "interrupted", stage, task.key, task.digest)
@@ -161,6 +189,29 @@ def record(
     _append(root, {"event": event, "stage": stage, "key": key, "digest": digest, **figures})
 
 
+def note_published(root: Path, path: Path) -> None:
+    """Append the checksum of a product that is published now, if it is one of the archive and has none of its own."""
+    if path.suffix == ".zip" or not path.is_relative_to(root):
+        return
+    _append(root, {"event": "published", "path": str(path.relative_to(root)), "sha256": sha256(path)})
+
+
+def published(root: Path) -> dict[str, set[str]]:
+    """The checksums that products ever had that have none of their own, by their path in the archive."""
+    found = dict[str, set[str]]()
+    for path in (root / "journal").glob("*.jsonl"):
+        for entry in _entries(path):
+            if entry["event"] == "published":
+                found.setdefault(entry["path"], set()).add(entry["sha256"])
+    return found
+
+
+def num_damaged_lines(root: Path) -> int:
+    """Lines of the journal and the quarantine that say nothing any more, besides last ones that were torn by a kill."""
+    paths = [*(root / "journal").glob("**/*.jsonl"), root / "quarantine.jsonl"]
+    return sum(entry is None for path in paths for entry in _parsed(_lines(path, with_torn=False)))
+
+
 def _append(root: Path, entry: Mapping[str, Any]) -> None:
     path = _own_journal(root)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,8 +240,8 @@ def entries_of(root: Path, run: str, since: float) -> Iterator[dict[str, Any]]:
     """
     for path in (root / "journal").glob("*.jsonl"):
         is_of_run = False
-        for entry in json_lines(path) if path.stat().st_mtime >= since else ():
-            if entry.get("event") == "started":
+        for entry in _entries(path) if path.stat().st_mtime >= since else ():
+            if entry["event"] == "started":
                 is_of_run = entry.get("run") == run
             if is_of_run:
                 yield entry
@@ -217,53 +268,69 @@ def pace(root: Path, stage: str, since: float) -> float:
 
 def _times(path: Path) -> list[tuple[float, dict[str, Any]]]:
     """Entries with their times by the clock of the file system: that of their host may be hours off."""
-    entries = [entry for entry in json_lines(path) if "time" in entry]
+    entries = [entry for entry in _entries(path) if isinstance(entry.get("time"), float)]
     behind = path.stat().st_mtime - entries[-1]["time"] if entries else 0.0
     return [(entry["time"] + behind, entry) for entry in entries]
 
 
-def _fold(folder: Path) -> tuple[dict[tuple[str, str], str], Counter[tuple[str, str, str]]]:
-    """The digest of each product on which all lines agree, by (stage, key), and what has begun and not ended.
+def _fold(folder: Path) -> _Folded:
+    """What the lines of all journals say together.
 
     Where a task was begun for another digest too, the lines do not tell which product was published last: clocks of
-    hosts differ, and a kill may have come between the product and its line. What has begun and not ended is counted by
-    (stage, key, digest); what was done ever is not in it.
+    hosts differ, and a kill may have come between the product and its line.
     """
-    done: dict[tuple[str, str], str] = {}
+    sizes: dict[tuple[str, str], int | None] = {}
     digests: dict[tuple[str, str], str] = {}
     open_ends = dict[tuple[str, str, str], int]()
     for path in folder.glob("*.jsonl"):
-        for entry in json_lines(path):
-            if (event := entry.get("event")) not in _OPENS or "digest" not in entry:
-                continue  # about a process, or of another version
+        for entry in _entries(path):
+            if (event := entry["event"]) not in _OPENS:
+                continue  # not about a task
             key, digest = (entry["stage"], entry["key"]), entry["digest"]
             if digests.setdefault(key, digest) != digest:
                 digests[key] = ""  # they do not agree
             if event == "done":
-                done[key] = digest
+                size = entry.get("bytes_written")
+                sizes[key] = size if sizes.setdefault(key, size) == size else None
             name = (*key, digest)
             open_ends[name] = open_ends.get(name, 0) + _OPENS[event]
-    agreed = {key: digest for key, digest in done.items() if digests[key]}
-    return agreed, Counter({name: number for name, number in open_ends.items() if number > 0})
+    agreed = {key: digests[key] for key in sizes if digests[key]}
+    return _Folded(agreed, sizes, Counter({name: number for name, number in open_ends.items() if number > 0}))
+
+
+def _entries(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of a journal that say what entries of their kind do; those of other versions may not."""
+    for entry in json_lines(path):
+        names = _SAID.get(str(entry.get("event")), ())
+        if names and all(isinstance(entry.get(name), str) for name in names):
+            yield entry
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of a JSON-lines file; a last line torn by a kill is left out."""
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines()
+    """The entries of a JSON-lines file; lines that are damaged, or torn by a kill, are left out."""
+    lines = _lines(path)
     for first in range(0, len(lines), _LINES_AT_ONCE):
-        yield from _parsed(lines[first : first + _LINES_AT_ONCE])
+        yield from filter(None, _parsed(lines[first : first + _LINES_AT_ONCE]))
 
 
-def _parsed(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _lines(path: Path, with_torn: bool = True) -> list[bytes]:
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    return lines if with_torn and lines and lines[-1] else lines[:-1]
+
+
+def _parsed(lines: Sequence[bytes]) -> list[dict[str, Any] | None]:
     """Many lines as one text are read in half the time; where that has no sense, each for itself."""
-    with contextlib.suppress(json.JSONDecodeError):
-        yield from json.loads(f"[{','.join(lines)}]")
-        return
-    for line in lines:
-        with contextlib.suppress(json.JSONDecodeError):
-            yield json.loads(line)
+    found = _loaded(b"[" + b",".join(lines) + b"]")
+    entries = found if isinstance(found, list) and len(found) == len(lines) else map(_loaded, lines)
+    return [entry if isinstance(entry, dict) else None for entry in entries]
+
+
+def _loaded(text: bytes) -> Any:
+    """What a text in JSON holds; None where it is damaged."""
+    try:
+        return json.loads(text.decode())
+    except (ValueError, RecursionError):
+        return None
 
 
 def _as_lines(problems: Iterable[Problem]) -> str:
@@ -271,4 +338,5 @@ def _as_lines(problems: Iterable[Problem]) -> str:
 
 
 def _read_problems(path: Path) -> list[Problem]:
-    return [Problem(**entry) for entry in json_lines(path)]
+    names = {field.name for field in fields(Problem)}
+    return [Problem(**entry) for entry in json_lines(path) if entry.keys() == names]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ainerd_hpc.archive.groups import array, reading_group
+from ainerd_hpc.archive.groups import array, check_group, reading_group
 from ainerd_hpc.archive.layout import Archive
 
 if TYPE_CHECKING:
@@ -35,6 +35,17 @@ class MapReader:
         """Map i, (256, 256) float32."""
         with reading_group(self._archive.maps_path(self.scan_ids[i])) as group:
             return np.asarray(array(group, "maps")[int(self._rows[i])], dtype=np.float32)
+
+    def check(self) -> None:
+        """Read all products of these maps through.
+
+        Raises
+        ------
+        ProductError
+            One of them is missing or damaged.
+        """
+        for scan_id in dict.fromkeys(self.scan_ids):
+            check_group(self._archive.maps_path(scan_id))
 
     def column(self, name: str) -> np.ndarray:
         """A column of the index, (n,) float32."""

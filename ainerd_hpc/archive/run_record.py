@@ -120,6 +120,7 @@ class _Tally:
             self.processes += 1
             self.nodes.add(entry["host"])
             self.jobs |= {entry["job"]} if "job" in entry else set()
+        if "stage" not in entry:
             return
         numbers, event = self.tasks[entry["stage"]], entry["event"]
         name = hash((entry["stage"], event, entry["key"]))
@@ -132,19 +133,28 @@ class _Tally:
 def last_reports(archive: Archive) -> list[StageReport]:
     """What each stage did when it last made something, as far as the newest records tell."""
     reports: dict[str, StageReport] = {}
-    for path in sorted((archive.root / "runs").glob("*.json"))[-_RECORDS_READ:]:
-        for entry in json.loads(path.read_text(encoding="utf-8"))["stages"]:
+    for record in _records(archive, _RECORDS_READ):
+        for entry in record["stages"]:
             if entry["num_done"]:
                 reports[entry["stage"]] = StageReport(**entry)
     return list(reports.values())
 
 
+def _records(archive: Archive, num: int) -> list[dict[str, Any]]:
+    """The newest records, oldest first, without those that are damaged."""
+    found = []
+    for path in sorted((archive.root / "runs").glob("*.json"))[-num:]:
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(path.read_bytes()))
+    return found
+
+
 def last_run(archive: Archive) -> str:
     """One line about the newest run."""
-    records = sorted((archive.root / "runs").glob("*.json"))
+    records = _records(archive, 1)
     if not records:
         return "none"
-    data = json.loads(records[-1].read_text(encoding="utf-8"))
+    (data,) = records
     killed = data["state"] == "running" and not archive.is_locked()
     where = f", job {', '.join(data['jobs'])}" if data.get("jobs") else ""
     return f"{data['run_id']}: {'killed' if killed else data['state']}, started {data['started']}{where}"

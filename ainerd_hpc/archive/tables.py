@@ -5,35 +5,42 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ainerd_hpc.errors import ArchiveError
+from ainerd_hpc.archive.journal import note_published
+from ainerd_hpc.errors import ProductError, is_of_the_system
 from ainerd_hpc.publishing import publishing
 
 _DIGEST_KEY = b"ainerd_hpc_digest"
 
 
+def publish_table(root: Path, path: Path, table: pd.DataFrame, digest: str = "") -> None:
+    """Publish a table of the archive `root`, and note its checksum."""
+    write_table(path, table, digest)
+    note_published(root, path)
+
+
 def write_table(path: Path, table: pd.DataFrame, digest: str = "") -> None:
-    """Publish a Parquet table that records `digest`."""
+    """Publish a Parquet table that records `digest`, with a checksum for each of its pages."""
     with publishing(path) as temporary, temporary.open("wb") as file:
-        _write(table, digest, file)
+        _write(table, digest, file, write_page_checksum=True)
 
 
-def table_bytes(table: pd.DataFrame, digest: str = "") -> bytes:
-    """The bytes of the file that `write_table` would publish."""
+def table_bytes(table: pd.DataFrame) -> bytes:
+    """A table as the bytes of a file: the same content, the same bytes."""
     file = io.BytesIO()
-    _write(table, digest, file)
+    _write(table, "", file)
     return file.getvalue()
 
 
-def _write(table: pd.DataFrame, digest: str, file: BinaryIO) -> None:
+def _write(table: pd.DataFrame, digest: str, file: BinaryIO, **options: Any) -> None:
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _DIGEST_KEY: digest.encode()})
-    pq.write_table(arrow, file, compression="zstd")
+    pq.write_table(arrow, file, compression="zstd", **options)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -41,13 +48,15 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
 
     Raises
     ------
-    ArchiveError
+    ProductError
         The table is missing or damaged.
     """
     try:
-        table: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
-    except (OSError, pa.ArrowException) as error:
-        raise ArchiveError(f"{path}: cannot read the table: {error}; run the stage that makes it again") from None
+        table: pd.DataFrame = pq.read_table(path, columns=columns, page_checksum_verification=True).to_pandas()
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        if is_of_the_system(error):
+            raise
+        raise ProductError(path, f"cannot read the table: {' '.join(str(error).split())}") from None
     return table
 
 

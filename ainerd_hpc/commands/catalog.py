@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import time
 from collections.abc import Iterable, Sequence
@@ -12,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from ainerd_hpc.archive.layout import Archive
-from ainerd_hpc.archive.tables import read_table, write_table
+from ainerd_hpc.archive.tables import publish_table, read_table, write_table
 from ainerd_hpc.commands.options import add_debug, archive_of, config_of, count
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_problems, print_rows, size_text
-from ainerd_hpc.errors import ConfigError, QuarantinedError
+from ainerd_hpc.errors import ConfigError, ProductError, QuarantinedError
 from ainerd_hpc.publishing import publishing
 from ainerd_hpc.sources.catalog import catalog_table, chosen_scans, publish_ids, publish_records, read_ids, read_records
 from ainerd_hpc.types import Scan
@@ -68,10 +69,12 @@ def make(config: RunConfig) -> None:
         found = discover(config.source, known, config.correct, read_ids(archive))
         publish_records(archive, found.records, found.folder, found.dataset)
         publish_ids(archive, found.given_ids)
-        before = {scan.scan_id: scan for scan in archive.read_catalog()}
+        before = {}
+        with contextlib.suppress(ProductError):  # it is made anew here
+            before = {scan.scan_id: scan for scan in archive.read_catalog()}
         scans = [scan.with_state(_state(scan, before.get(scan.scan_id))) for scan in found.scans]
         table = catalog_table(scans, found.problems, found.sample_log_table)
-        write_table(archive.catalog_path, table)
+        publish_table(archive.root, archive.catalog_path, table)
     seconds = time.perf_counter() - began
     opened = sum(known.get(record.path) is not record for record in found.records)
     _print_summary(table)

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from ainerd_hpc.errors import AinerdError, UnavailableError
+from ainerd_hpc.errors import AinerdError, ProductError, UnavailableError
 from ainerd_hpc.types import Task, TaskResult
 
 TaskFunction = Callable[[Task], TaskResult]
@@ -67,6 +67,9 @@ def _attempt(task: Task | Packed, step: Callable[[], Step]) -> Step | TaskResult
     began = time.perf_counter()
     try:
         return step()
+    except ProductError as error:
+        seconds = time.perf_counter() - began
+        return TaskResult(task.key, task.digest, seconds, reason=str(error), damaged=str(error.path))
     except AinerdError as error:
         digest = "" if isinstance(error, UnavailableError) else task.digest
         return TaskResult(task.key, digest, time.perf_counter() - began, reason=str(error))

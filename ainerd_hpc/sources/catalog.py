@@ -14,9 +14,9 @@ import pandas as pd
 
 from ainerd_hpc import __version__
 from ainerd_hpc.archive.layout import CATALOG_COLUMNS, Archive
-from ainerd_hpc.archive.tables import read_table, table_digest, write_table
+from ainerd_hpc.archive.tables import publish_table, read_table, table_digest
 from ainerd_hpc.config import one_form
-from ainerd_hpc.errors import ArchiveError
+from ainerd_hpc.errors import ProductError
 from ainerd_hpc.formats.registry import registered
 from ainerd_hpc.sources.conditions import matching
 from ainerd_hpc.sources.naming import GivenId
@@ -68,12 +68,12 @@ def publish_records(archive: Archive, records: Sequence[FileRecord], folder: Pat
     from ainerd_hpc.sources.walk import to_row
 
     table = pd.DataFrame([to_row(record) for record in records]).assign(folder=os.fsencode(folder))
-    write_table(archive.records_path, table, _seen_by(dataset))
+    publish_table(archive.root, archive.records_path, table, _seen_by(dataset))
 
 
 def read_records(archive: Archive, folder: Path, dataset: str = "") -> dict[Path, FileRecord]:
-    """What an earlier walk kept, by path; empty where there was none, or it was of another version, of other
-    readers or of another dataset.
+    """What an earlier walk kept, by path; empty where there was none, where it is damaged, or where it was of another
+    version, of other readers or of another dataset.
 
     If the source folder was another one then, it may have been moved, or be mounted elsewhere: what was read there is
     known under the same path below this one, too, as long as size and date are the same.
@@ -84,7 +84,7 @@ def read_records(archive: Archive, folder: Path, dataset: str = "") -> dict[Path
         return {}
     try:
         table = read_table(archive.records_path)
-    except ArchiveError:
+    except ProductError:
         return {}
     records = [from_row(*row) for row in zip(table["path"], table["record"], strict=True)]
     known = {record.path: record for record in records}
@@ -98,16 +98,16 @@ def read_records(archive: Archive, folder: Path, dataset: str = "") -> dict[Path
 def publish_ids(archive: Archive, given: Sequence[GivenId]) -> None:
     """Keep the ids that scans have or had."""
     rows = [(name, os.fsencode(path), os.fsencode(inside), part) for name, path, inside, part in given]  # not all UTF-8
-    write_table(archive.scan_ids_path, pd.DataFrame(rows, columns=GivenId._fields))
+    publish_table(archive.root, archive.scan_ids_path, pd.DataFrame(rows, columns=GivenId._fields))
 
 
 def read_ids(archive: Archive) -> list[GivenId]:
     """The ids that scans have or had; where nobody kept them, or they are damaged, those of the catalog."""
-    with suppress(ArchiveError):
+    with suppress(ProductError):
         if archive.scan_ids_path.exists():
             rows = read_table(archive.scan_ids_path).itertuples(index=False)
             return [GivenId(row[0], Path(os.fsdecode(row[1])), os.fsdecode(row[2]), row[3]) for row in rows]
-    with suppress(ArchiveError):
+    with suppress(ProductError):
         return [_as_given(scan) for scan in archive.read_catalog() if scan.state != "quarantined"]
     return []
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ainerd_hpc.archive.groups import writing_group
-from ainerd_hpc.archive.layout import Archive
-from ainerd_hpc.archive.tables import write_table
+from ainerd_hpc.archive.layout import Archive, recorded_digest
+from ainerd_hpc.archive.tables import publish_table
 from ainerd_hpc.console import console
 from ainerd_hpc.formats.partitions.partition import read_partition
 from ainerd_hpc.sources.catalog import catalog_table, publish_ids, publish_records
@@ -24,13 +24,13 @@ def publish_shared(archive: Archive, found: Discovery) -> None:
         _publish_partition(archive, path)
     publish_records(archive, found.records, found.folder, found.dataset)
     publish_ids(archive, found.given_ids)
-    write_table(archive.sample_log_path, found.sample_log_table)
+    publish_table(archive.root, archive.sample_log_path, found.sample_log_table)
 
 
 def publish_catalog(archive: Archive, found: Discovery, problems: Sequence[Problem]) -> None:
     """Publish the catalog; scans with a problem in any stage are `quarantined`, all others `ingested`."""
     scans = [scan.with_state("ingested") for scan in found.scans]
-    write_table(archive.catalog_path, catalog_table(scans, problems, found.sample_log_table))
+    publish_table(archive.root, archive.catalog_path, catalog_table(scans, problems, found.sample_log_table))
 
 
 def _publish_partition(archive: Archive, path: Path) -> None:
@@ -38,7 +38,7 @@ def _publish_partition(archive: Archive, path: Path) -> None:
     for note in partition.notes:
         console.print(f"{path.name}: {note}", style="yellow", markup=False)
     product = archive.partition_path(partition.digest)
-    if product.exists():
+    if recorded_digest(product) == partition.digest:
         return
     with writing_group(product, {"digest": partition.digest, "source": path.name}) as group:
         group.add("mask", partition.mask, ("y", "x"))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from ainerd_hpc.archive.journal import Journal, record, start
+from ainerd_hpc.archive.journal import Journal, note_published, record, start
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.usage import Usage
 from ainerd_hpc.config import RunConfig
@@ -66,6 +66,10 @@ class Stage(ABC):
     def product(self, key: str) -> Path:
         """The file that the task with this key publishes."""
 
+    def beside(self, key: str) -> tuple[Path, ...]:
+        """Other files that this task publishes, before its product."""
+        return ()
+
     def scan_digest(self, scan: Scan, before: Before) -> str:
         """Digest of all that goes into what it makes of one scan; for stages whose products are of one scan each."""
         raise NotImplementedError(f"stage {self.name}: its products are not of one scan each")
@@ -99,7 +103,9 @@ class Stage(ABC):
                 problem = problem or before.journal.find_killer(self.name, task)
             if problem:
                 quarantined[task.scan_id] = problem  # of all its tasks
-            elif before.journal.is_done(self.name, task.key, task.digest, self.product(task.key)):
+            elif before.journal.is_done(self.name, task.key, task.digest, self.product(task.key)) and all(
+                path.exists() for path in self.beside(task.key)
+            ):
                 num_done += 1
             else:
                 todo.append(task)
@@ -123,6 +129,8 @@ class Stage(ABC):
             raise
         seconds, size = round(time.perf_counter() - began, 3), self.product(task.key).stat().st_size
         used = {"seconds": seconds, "bytes_written": size, **usage.figures(task.read_bytes)}
+        for path in (*self.beside(task.key), self.product(task.key)):
+            note_published(root, path)
         record(root, "done", *entry, queued=task.queued, predicted_seconds=round(task.seconds, 3), **used)
         return TaskResult(task.key, task.digest, seconds, size, figures)
 

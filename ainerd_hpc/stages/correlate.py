@@ -216,7 +216,8 @@ class Correlate(Stage):
                 if not self._is_joined(scan, digest):
                     record(self.archive.root, "begun", self.name, scan.scan_id, digest)
                     self._join(scan, digest)
-                    record(self.archive.root, "done", self.name, scan.scan_id, digest)
+                    size = self.product(scan.scan_id).stat().st_size
+                    record(self.archive.root, "done", self.name, scan.scan_id, digest, bytes_written=size)
                 shutil.rmtree(folder)
 
     def _join(self, scan: Scan, digest: str) -> Arrays:

@@ -70,7 +70,7 @@ class Line:
 
     @cached_property
     def sample_log_digest(self) -> str:
-        """Digest of the file that the archive has of this sample log, or will have."""
+        """Digest of this sample log, as the bytes of a table."""
         from ainerd_hpc.archive.tables import table_bytes
 
         return hashlib.sha256(table_bytes(self._sample_log)).hexdigest()

@@ -15,7 +15,8 @@ from ainerd_hpc.archive.tables import read_table
 from ainerd_hpc.config import TRAIN_PLACE
 from ainerd_hpc.console import progress
 from ainerd_hpc.correlation.windows import count_maps
-from ainerd_hpc.digests import digest, weights_digest
+from ainerd_hpc.digests import digest, sha256, weights_digest
+from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.models.registry import network
 from ainerd_hpc.publishing import publishing, write_json
 from ainerd_hpc.site.allocation import cores_here
@@ -36,6 +37,9 @@ class Train(Stage):
 
     def product(self, key: str) -> Path:
         return self.archive.model_folder(key) / "model.json"
+
+    def beside(self, key: str) -> tuple[Path, ...]:
+        return (self.archive.weights_path(key),)
 
     @property
     def _checkpoints(self) -> Path:
@@ -67,7 +71,11 @@ class Train(Stage):
     def work(self, task: Task) -> Mapping[str, float]:
         if self.config.model.weights:
             return self._adopt(task, self.config.model.weights)
-        return self._fit(task)
+        try:
+            return self._fit(task)
+        except AinerdError:  # ranks in processes of their own tell of a damaged product in words alone
+            open_maps(str(self.archive.root)).check()
+            raise
 
     def _adopt(self, task: Task, weights: Path) -> Mapping[str, float]:
         """Publish given weights, after loading them strictly."""
@@ -115,7 +123,8 @@ class Train(Stage):
             save_weights(temporary, weights)
         parameters = int(sum(np.prod(value.shape) for value in weights.values()))
         head = {"digest": task.digest, "variant": self.config.model.variant, "parameters": parameters}
-        write_json(self.product(task.key), {**head, **facts})
+        whole = {"weights_sha256": sha256(self.archive.weights_path(task.key))}
+        write_json(self.product(task.key), {**head, **whole, **facts})
 
 
 def open_maps(root: str) -> MapReader:

@@ -59,7 +59,7 @@ def open_counts(archive: Archive, scan: Scan, config: RunConfig) -> Iterator[Fra
             yield marked(frames, config.correct)
         return
     with reading_group(archive.frames_path(scan.scan_id)) as group:
-        is_events = group.attrs["form"] == EVENTS
+        is_events = group.attrs.get("form") == EVENTS
         yield StoredEvents(group) if is_events else marked(_StoredFrames(group), config.correct)
 
 
