@@ -13,7 +13,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numcodecs
 import numcodecs.blosc
@@ -250,10 +250,10 @@ def check_group(path: Path) -> str:
         It is missing or damaged, or that of another scan.
     """
     try:
-        with zipfile.ZipFile(path) as file:
+        with path.open("rb") as raw, zipfile.ZipFile(raw) as file:
             for entry in file.infolist():
                 read_through(file, entry.filename)
-                _check_header(path, entry)
+                _check_header(raw, entry)
             attributes = json.loads(file.read("zarr.json"))["attributes"]
     except (OSError, zipfile.BadZipFile, EOFError, ValueError, LookupError, NotImplementedError) as error:
         if is_of_the_system(error):
@@ -263,13 +263,12 @@ def check_group(path: Path) -> str:
     return str(attributes.get("digest", ""))
 
 
-def _check_header(path: Path, entry: zipfile.ZipInfo) -> None:
+def _check_header(file: BinaryIO, entry: zipfile.ZipInfo) -> None:
     """Compare what stands before a member with the list at the end, which alone is believed when it is read."""
     expected = entry.FileHeader()
-    with path.open("rb") as file:
-        file.seek(entry.header_offset)
-        if file.read(len(expected)) != expected:
-            raise zipfile.BadZipFile(f"two accounts of {entry.filename!r}")
+    file.seek(entry.header_offset)
+    if file.read(len(expected)) != expected:
+        raise zipfile.BadZipFile(f"two accounts of {entry.filename!r}")
 
 
 def limit_threads(threads: int) -> None:

@@ -112,6 +112,10 @@ class Journal:
         """The digest of a product on which all lines agree; empty where there is none."""
         return self._digests.get((stage, key), "")
 
+    def was_done(self, stage: str, key: str) -> bool:
+        """Whether the task was ever done, whatever it was made from."""
+        return (stage, key) in self._sizes
+
     def find_problem(self, stage: str, scan_id: str, digest: str) -> Problem | None:
         """Why the task failed before, on the same input with the same config; None when it did not."""
         problem = self._problems.get((stage, scan_id))

@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ainerd_hpc.archive.lock import Lock, is_locked, locked
+from ainerd_hpc.errors import ProductError
 from ainerd_hpc.types import Content, Scan
 
 CATALOG_COLUMNS = [field.name for field in fields(Scan)]
@@ -77,14 +78,23 @@ class Archive:
         return self.root / "clusters" / f"{name}.parquet"
 
     def read_catalog(self) -> list[Scan]:
-        """All scans, ordered by scan_id; empty before the first ingest."""
+        """All scans, ordered by scan_id; empty before the first ingest.
+
+        Raises
+        ------
+        ProductError
+            The catalog is damaged, or it is another table.
+        """
         if not self.catalog_path.exists():
             return []
         from ainerd_hpc.archive.tables import read_table
 
         table = read_table(self.catalog_path)
         rows = table[[name for name in CATALOG_COLUMNS if name in table]].to_dict("records")
-        return [Scan(**{**row, "content": Content(row["content"])}) for row in rows]  # type: ignore[arg-type]
+        try:
+            return [Scan(**{**row, "content": Content(row["content"])}) for row in rows]  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError):
+            raise ProductError(self.catalog_path, f"expected a catalog, found a table of {list(table)[:3]}") from None
 
     @contextlib.contextmanager
     def locked(self, shared: bool = False) -> Iterator[Lock]:
