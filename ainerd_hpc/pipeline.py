@@ -13,7 +13,7 @@ from typing import NamedTuple
 import psutil
 
 from ainerd_hpc import __version__
-from ainerd_hpc.archive.journal import Journal, record
+from ainerd_hpc.archive.journal import DAMAGED_LINES, Journal, record
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.lock import Lock
 from ainerd_hpc.archive.run_record import RunRecord
@@ -24,7 +24,7 @@ from ainerd_hpc.executors import Workers
 from ainerd_hpc.formats.beside import sample_log
 from ainerd_hpc.site.workers import worker_memory
 from ainerd_hpc.sources.discovery import Discovery, discover
-from ainerd_hpc.sources.shared_products import publish_catalog, publish_shared
+from ainerd_hpc.sources.shared_products import leave_behind, publish_catalog, publish_shared
 from ainerd_hpc.stages.contract import Stage
 from ainerd_hpc.stages.line import Line
 from ainerd_hpc.stages.registry import STAGES, create
@@ -196,6 +196,8 @@ class Run:
     retry_failed: bool = False
     debug: bool = False
     """Print the traceback of a task that failed for a reason that nobody foresaw."""
+    prune: bool = False
+    """Remove the products of scans that are not in the source any more."""
 
     def __post_init__(self) -> None:
         self.archive = Archive(self.config.archive)
@@ -216,6 +218,8 @@ class Run:
         names = stage_names(self.config, self.first, self.until)
         self._announce(names)
         journal = self._journal(names)
+        if journal.num_damaged:
+            console.print(DAMAGED_LINES.format(journal.num_damaged), style="yellow")
         found = survey(self.config)
         self._check(names, line_of(self.config, journal, found), found)
         with self._at_work(journal) as work:
@@ -339,6 +343,7 @@ class Run:
         line = line_of(self.config, work.journal, found)
         self._tell(found)
         publish_shared(self.archive, found)
+        leave_behind(self.archive, found, self.prune)
         scans, problems = _without(found.scans, found.problems), list(found.problems)
         for name in stage_names(self.config, until=names[-1]):
             if name == SIMULATE:

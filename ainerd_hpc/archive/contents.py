@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -56,8 +57,16 @@ def of_other_scans(root: Path, scan_ids: Collection[str]) -> dict[str, list[Path
     """The products, and the folders of parts, of scans other than these, by their scan."""
     found = dict[str, list[Path]]()
     for folder in OF_SCANS:
-        for path in sorted((root / folder).glob("[!.]*")):
-            scan_id = path.name.removesuffix(".zarr.zip").removesuffix(".parts")
-            if scan_id != path.name and scan_id not in scan_ids:
-                found.setdefault(scan_id, []).append(path)
-    return found
+        for name in os.listdir(root / folder) if (root / folder).is_dir() else ():
+            scan_id = name.removesuffix(".zarr.zip").removesuffix(".parts")
+            if scan_id != name and not name.startswith(".") and scan_id not in scan_ids:
+                found.setdefault(scan_id, []).append(root / folder / name)
+    return dict(sorted(found.items()))
+
+
+def remove(path: Path) -> None:
+    """Remove a product, or a folder of parts."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

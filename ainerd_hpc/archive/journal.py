@@ -53,6 +53,7 @@ _MOST_KILLS = 3
 _OPENS = {"begun": 1, "failed": -1, "interrupted": -1, "done": -(10**9)}
 """What an event adds to the open ends of a task; what was done ever has none."""
 _LINES_AT_ONCE = 1000
+DAMAGED_LINES = "{} lines of the journal are damaged and passed over; the products themselves tell what these said"
 _SAID = {
     **dict.fromkeys((*_OPENS, "lost"), ("stage", "key", "digest")),
     "started": ("host",),
@@ -72,6 +73,8 @@ class _Folded(NamedTuple):
     """Bytes of what was published; None where lines do not say it, or differ."""
     kills: Counter[tuple[str, str, str]]
     """How often a task (stage, key, digest) has begun and not ended; what was done ever is not in it."""
+    num_damaged: int
+    """Lines that say nothing any more."""
 
 
 class Journal:
@@ -81,12 +84,18 @@ class Journal:
     ----------
     root : Path
         Folder of the archive.
+
+    Attributes
+    ----------
+    num_damaged : int
+        Lines that say nothing any more, and are passed over.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._digests, self._sizes, self._kills = _fold(root / "journal")
+        self._digests, self._sizes, self._kills, num_damaged = _fold(root / "journal")
         paths = [self.quarantine_path, *self._failures("*")]
+        self.num_damaged = num_damaged + sum(entry is None for path in paths for entry in _with_damaged(path))
         self._problems = {(p.stage, p.scan_id): p for path in paths for p in _read_problems(path)}
 
     @property
@@ -210,12 +219,6 @@ def published(root: Path) -> dict[str, set[str]]:
     return found
 
 
-def num_damaged_lines(root: Path) -> int:
-    """Lines of the journal and the quarantine that say nothing any more, besides last ones that were torn by a kill."""
-    paths = [*(root / "journal").glob("**/*.jsonl"), root / "quarantine.jsonl"]
-    return sum(entry is None for path in paths for entry in _parsed(_lines(path, with_torn=False)))
-
-
 def _append(root: Path, entry: Mapping[str, Any]) -> None:
     path = _own_journal(root)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -283,12 +286,13 @@ def _fold(folder: Path) -> _Folded:
     Where a task was begun for another digest too, the lines do not tell which product was published last: clocks of
     hosts differ, and a kill may have come between the product and its line.
     """
-    sizes: dict[tuple[str, str], int | None] = {}
+    num_damaged, sizes = 0, dict[tuple[str, str], int | None]()
     digests: dict[tuple[str, str], str] = {}
     open_ends = dict[tuple[str, str, str], int]()
     for path in folder.glob("*.jsonl"):
-        for entry in _entries(path):
-            if (event := entry["event"]) not in _OPENS:
+        for entry in _with_damaged(path):
+            if entry is None or not _is_whole(entry) or (event := entry["event"]) not in _OPENS:
+                num_damaged += entry is None
                 continue  # not about a task
             key, digest = (entry["stage"], entry["key"]), entry["digest"]
             if digests.setdefault(key, digest) != digest:
@@ -299,27 +303,31 @@ def _fold(folder: Path) -> _Folded:
             name = (*key, digest)
             open_ends[name] = open_ends.get(name, 0) + _OPENS[event]
     agreed = {key: digests[key] for key in sizes if digests[key]}
-    return _Folded(agreed, sizes, Counter({name: number for name, number in open_ends.items() if number > 0}))
+    kills = Counter({name: number for name, number in open_ends.items() if number > 0})
+    return _Folded(agreed, sizes, kills, num_damaged)
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
     """The entries of a journal that say what entries of their kind do; those of other versions may not."""
-    for entry in json_lines(path):
-        names = _SAID.get(str(entry.get("event")), ())
-        if names and all(isinstance(entry.get(name), str) for name in names):
-            yield entry
+    return filter(_is_whole, json_lines(path))
+
+
+def _is_whole(entry: Mapping[str, Any]) -> bool:
+    names = _SAID.get(str(entry.get("event")), ())
+    return bool(names) and all(isinstance(entry.get(name), str) for name in names)
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The entries of a JSON-lines file; lines that are damaged, or torn by a kill, are left out."""
-    lines = _lines(path)
+    return filter(None, _with_damaged(path))
+
+
+def _with_damaged(path: Path) -> Iterator[dict[str, Any] | None]:
+    """The entries of a JSON-lines file, None for each that is damaged; a last line that was torn by a kill is none."""
+    *lines, torn = path.read_bytes().split(b"\n") if path.exists() else [b""]
     for first in range(0, len(lines), _LINES_AT_ONCE):
-        yield from filter(None, _parsed(lines[first : first + _LINES_AT_ONCE]))
-
-
-def _lines(path: Path, with_torn: bool = True) -> list[bytes]:
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
-    return lines if with_torn and lines and lines[-1] else lines[:-1]
+        yield from _parsed(lines[first : first + _LINES_AT_ONCE])
+    yield from filter(None, _parsed([torn]))
 
 
 def _parsed(lines: Sequence[bytes]) -> list[dict[str, Any] | None]:

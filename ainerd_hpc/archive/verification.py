@@ -53,7 +53,7 @@ class Verification:
         if again:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._known = {entry["path"]: entry for path in self._folder.glob("*.jsonl") for entry in json_lines(path)}
-        self._published, self._journal = published(archive.root), Journal(archive.root)
+        self._published, self.journal = published(archive.root), Journal(archive.root)
 
     def faults(self, paths: Sequence[Path], advance: Callable[[str], None] = lambda note: None) -> list[Fault]:
         """The faults of these products, read on all cores; `advance` is called for each."""
@@ -90,7 +90,7 @@ class Verification:
             return  # told as a fault of the catalog
         yield from {self.archive.partition_path(scan.partition) for scan in scans if scan.partition}
         for folder, scan in itertools.product(contents.OF_SCANS, scans):
-            if self._journal.was_done(contents.STAGES[folder], scan.scan_id):
+            if self.journal.was_done(contents.STAGES[folder], scan.scan_id):
                 yield self.archive.root / folder / f"{scan.scan_id}.zarr.zip"
 
     def _look(self, path: Path) -> tuple[str, dict[str, Any] | None]:
@@ -121,7 +121,7 @@ class Verification:
             return ""
         is_partition, key = name.startswith("partitions"), contents.key_of(self.archive.root, path)
         stage = contents.stage_of(self.archive.root, path)
-        expected = key if is_partition else self._journal.digest_of(stage, key)
+        expected = key if is_partition else self.journal.digest_of(stage, key)
         return "" if expected in ("", mark) else f"expected the digest {expected}, as the journal tells, found {mark}"
 
 

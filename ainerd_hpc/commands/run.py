@@ -12,6 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_part(parser)
     add_retry(parser)
+    gone = "remove the products of scans that are not in the source any more, or not selected"
+    parser.add_argument("--prune", action="store_true", help=gone)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -19,4 +21,4 @@ def run(options: argparse.Namespace) -> None:
     end_in_order()  # before what takes seconds to import
     from ainerd_hpc.pipeline import Run
 
-    Run(config_of(options), options.first, options.until, options.retry_failed, options.debug).execute()
+    Run(config_of(options), options.first, options.until, options.retry_failed, options.debug, options.prune).execute()

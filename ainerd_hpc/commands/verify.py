@@ -61,7 +61,7 @@ def verify(config: RunConfig, again: bool = False, number: int = 1, num_shares: 
         There is no archive.
     """
     from ainerd_hpc.archive.contents import products
-    from ainerd_hpc.archive.journal import num_damaged_lines
+    from ainerd_hpc.archive.journal import DAMAGED_LINES
     from ainerd_hpc.archive.layout import Archive
     from ainerd_hpc.archive.verification import Verification
     from ainerd_hpc.console import console, progress
@@ -76,8 +76,8 @@ def verify(config: RunConfig, again: bool = False, number: int = 1, num_shares: 
     for fault in faults:
         console.print(str(fault), style="yellow", markup=False)
     console.print(f"{len(paths)} products, {len(faults)} of them damaged or missing")
-    if num_lines := num_damaged_lines(archive.root):
-        console.print(f"{num_lines} lines of the journal are damaged and passed over; nothing is to be done")
+    if fresh.journal.num_damaged:
+        console.print(DAMAGED_LINES.format(fresh.journal.num_damaged))
     return faults
 
 

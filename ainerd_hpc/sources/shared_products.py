@@ -1,10 +1,12 @@
-"""What the scans of an archive share: partitions, the sample log, the catalog."""
+"""What the scans of an archive share: partitions, the sample log, the catalog; and what scans that are gone left."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+from ainerd_hpc.archive.contents import of_other_scans, remove
 from ainerd_hpc.archive.groups import writing_group
 from ainerd_hpc.archive.layout import Archive, recorded_digest
 from ainerd_hpc.archive.tables import publish_table
@@ -13,6 +15,9 @@ from ainerd_hpc.formats.partitions.partition import read_partition
 from ainerd_hpc.sources.catalog import catalog_table, publish_ids, publish_records
 from ainerd_hpc.sources.discovery import Discovery
 from ainerd_hpc.types import Problem
+
+_NAMED = 3
+"""Scans that are named where there are more."""
 
 
 def publish_shared(archive: Archive, found: Discovery) -> None:
@@ -31,6 +36,20 @@ def publish_catalog(archive: Archive, found: Discovery, problems: Sequence[Probl
     """Publish the catalog; scans with a problem in any stage are `quarantined`, all others `ingested`."""
     scans = [scan.with_state("ingested") for scan in found.scans]
     publish_table(archive.root, archive.catalog_path, catalog_table(scans, problems, found.sample_log_table))
+
+
+def leave_behind(archive: Archive, found: Discovery, prune: bool) -> None:
+    """Say which products are of scans that are not among those found; `prune`: remove them."""
+    known = {scan.scan_id for scan in found.scans} | {problem.scan_id for problem in found.problems}
+    others = of_other_scans(archive.root, known)
+    if not others:
+        return
+    for path in itertools.chain(*others.values() if prune else ()):
+        remove(path)
+    names = ", ".join(itertools.islice(others, _NAMED)) + ", ..." * (len(others) > _NAMED)
+    what = "are removed" if prune else "are kept (`run --prune` removes them)"
+    where = "not in the source any more, or not selected"
+    console.print(f"products of {len(others)} scans that are {where}, {what}: {names}", style="yellow", markup=False)
 
 
 def _publish_partition(archive: Archive, path: Path) -> None:

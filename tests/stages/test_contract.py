@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from ainerd_hpc.archive.journal import Journal
-from ainerd_hpc.archive.tables import table_bytes, write_table
+from ainerd_hpc.archive.tables import read_table, table_bytes, write_table
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.formats.beside import sample_log
 from ainerd_hpc.loading import load
@@ -96,7 +98,9 @@ def test_the_digest_of_a_sample_log_is_that_of_its_file(simulated_source: Path, 
     config = load(None, [f"archive={tmp_path}", f"source.path={simulated_source}"])
     table = find_scans(config).sample_log_table
     write_table(tmp_path / "log.parquet", table)
-    assert (tmp_path / "log.parquet").read_bytes() == table_bytes(table)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "log.parquet"), table)
+    digest = hashlib.sha256(table_bytes(table)).hexdigest()
+    assert line_of(config, Journal(tmp_path), find_scans(config)).sample_log_digest == digest
 
 
 def test_another_array_of_the_same_file_is_another_scan(tmp_path: Path) -> None:

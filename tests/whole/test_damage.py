@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ainerd_hpc.archive.groups import check_group
+from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.tables import read_table
 from ainerd_hpc.cli import main
 from ainerd_hpc.commands.verify import verify
@@ -240,3 +242,58 @@ def test_a_scan_that_is_lost_late_leaves_every_later_product(
     _fail(config)
     assert _scans_of_tables(root) == [others] * 3
     _fail(config)
+
+
+def test_products_of_gone_scans_are_told_and_pruned(
+    config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, root = Path(shutil.copytree(config.source.folder, tmp_path / "source")), config.archive
+    (source / f"{SCAN}.imm").unlink()
+    config = configure(source, root)
+    Run(config, until="maps").execute()
+    assert (
+        f"scans that are not in the source any more, or not selected, are kept (`run --prune` removes them): {SCAN}\n"
+        in (capsys.readouterr().out)
+    )
+    assert len(list(root.glob(f"*/{SCAN}.zarr.zip"))) == 3
+    others = {name: found for name, found in digests(root).items() if SCAN not in name}
+    Run(config, until="maps", prune=True).execute()
+    assert "not selected, are removed: frames_1\n" in capsys.readouterr().out
+    assert digests(root) == others
+    assert verify(config) == []
+    Run(config).execute()
+    assert "not selected" not in capsys.readouterr().out
+    assert _scans_of_tables(root) == [{"frames_2", "maps_3"}] * 3
+
+
+@given(data=st.data())
+@settings(max_examples=15, suppress_health_check=list(HealthCheck), deadline=None)
+def test_damaged_lines_of_the_journal_are_passed_over(data: st.DataObject, finished: RunConfig) -> None:
+    """Bytes that are no UTF-8, zeros as some file systems leave them, brackets without end: anywhere, any number."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(shutil.copytree(finished.archive, Path(folder) / "archive"))
+        (root / "quarantine.jsonl").write_text('{"scan_id": "x", "stage": "maps", "reason": "r", "digest": "d"}\n')
+        for path in (*root.glob("journal/*.jsonl"), root / "quarantine.jsonl"):
+            raw = path.read_bytes()
+            place = data.draw(st.integers(0, len(raw)))
+            junk = data.draw(
+                st.sampled_from([b"\xff", b"\0" * 4096, b"[" * 10_000, b"null\n", b'{"event": []}\n'])
+                | st.binary(max_size=40)
+            )
+            path.write_bytes(raw[:place] + junk + raw[place:])
+        before = {name: found for name, found in digests(root).items() if name != "quarantine.jsonl"}
+        run = Run(configure(finished.source.folder, root))
+        run.execute()
+        after = {name: found for name, found in digests(root).items() if name != "quarantine.jsonl"}
+    assert after == before
+    assert {report.num_done for report in run.reports} == {0}
+
+
+def test_damaged_lines_are_counted(config: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    (journal,) = config.archive.glob("journal/*.jsonl")
+    journal.write_bytes(b"\xff\n[1]\n" + journal.read_bytes() + b'{"event": "torn by a k')
+    (config.archive / "quarantine.jsonl").write_bytes(b"\xfe\n")
+    assert Journal(config.archive).num_damaged == 3
+    assert verify(config) == []
+    Run(config).execute()
+    assert capsys.readouterr().out.count("3 lines of the journal are damaged and passed over") == 2
