@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _DAMAGE = {None, errno.ENOENT, errno.ENOTDIR, errno.EINVAL}
 """Numbers of the errors that a missing or damaged file gives."""

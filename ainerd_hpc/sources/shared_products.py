@@ -48,8 +48,8 @@ def leave_behind(archive: Archive, found: Discovery, prune: bool) -> None:
         remove(path)
     names = ", ".join(itertools.islice(others, _NAMED)) + ", ..." * (len(others) > _NAMED)
     what = "are removed" if prune else "are kept (`run --prune` removes them)"
-    where = "not in the source any more, or not selected"
-    console.print(f"products of {len(others)} scans that are {where}, {what}: {names}", style="yellow", markup=False)
+    line = f"products of {len(others)} scans that are not in the source any more, or not selected, {what}: {names}"
+    console.print(line, style="yellow", markup=False)
 
 
 def _publish_partition(archive: Archive, path: Path) -> None:

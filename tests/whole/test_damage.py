@@ -22,6 +22,7 @@ from ainerd_hpc.cli import main
 from ainerd_hpc.commands.verify import verify
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.errors import ProductError, QuarantinedError
+from ainerd_hpc.executors import Workers
 from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import Run
 from tests.conftest import digests
@@ -297,3 +298,15 @@ def test_damaged_lines_are_counted(config: RunConfig, capsys: pytest.CaptureFixt
     assert verify(config) == []
     Run(config).execute()
     assert capsys.readouterr().out.count("3 lines of the journal are damaged and passed over") == 2
+
+
+def test_what_workers_leave_when_they_end_is_swept(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, leave = config.archive / "frames" / ".x.zarr.zip@elsewhere.1.tmp", Workers.__exit__
+
+    def end(workers: Workers, *error: object) -> None:
+        leave(workers, *error)
+        left.write_bytes(b"half")
+
+    monkeypatch.setattr(Workers, "__exit__", end)
+    Run(config).execute()
+    assert not left.exists()
