@@ -11,17 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ainerd_hpc.archive.journal import note_published
 from ainerd_hpc.errors import ProductError, is_of_the_system
 from ainerd_hpc.publishing import publishing
 
 _DIGEST_KEY = b"ainerd_hpc_digest"
-
-
-def publish_table(root: Path, path: Path, table: pd.DataFrame, digest: str = "") -> None:
-    """Publish a table of the archive `root`, and note its checksum."""
-    write_table(path, table, digest)
-    note_published(root, path)
 
 
 def write_table(path: Path, table: pd.DataFrame, digest: str = "") -> None:

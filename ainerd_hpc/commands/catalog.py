@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ainerd_hpc.archive.journal import note_published
 from ainerd_hpc.archive.layout import Archive
-from ainerd_hpc.archive.tables import publish_table, read_table, write_table
+from ainerd_hpc.archive.tables import read_table, write_table
 from ainerd_hpc.commands.options import add_debug, archive_of, config_of, count
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_problems, print_rows, size_text
@@ -74,7 +75,8 @@ def make(config: RunConfig) -> None:
             before = {scan.scan_id: scan for scan in archive.read_catalog()}
         scans = [scan.with_state(_state(scan, before.get(scan.scan_id))) for scan in found.scans]
         table = catalog_table(scans, found.problems, found.sample_log_table)
-        publish_table(archive.root, archive.catalog_path, table)
+        write_table(archive.catalog_path, table)
+        note_published(archive.root, archive.catalog_path)
     seconds = time.perf_counter() - began
     opened = sum(known.get(record.path) is not record for record in found.records)
     _print_summary(table)

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from ainerd_hpc import __version__
+from ainerd_hpc.archive.journal import note_published
 from ainerd_hpc.archive.layout import CATALOG_COLUMNS, Archive
-from ainerd_hpc.archive.tables import publish_table, read_table, table_digest
+from ainerd_hpc.archive.tables import read_table, table_digest, write_table
 from ainerd_hpc.config import one_form
 from ainerd_hpc.errors import ProductError
 from ainerd_hpc.formats.registry import registered
@@ -68,7 +69,8 @@ def publish_records(archive: Archive, records: Sequence[FileRecord], folder: Pat
     from ainerd_hpc.sources.walk import to_row
 
     table = pd.DataFrame([to_row(record) for record in records]).assign(folder=os.fsencode(folder))
-    publish_table(archive.root, archive.records_path, table, _seen_by(dataset))
+    write_table(archive.records_path, table, _seen_by(dataset))
+    note_published(archive.root, archive.records_path)
 
 
 def read_records(archive: Archive, folder: Path, dataset: str = "") -> dict[Path, FileRecord]:
@@ -98,7 +100,8 @@ def read_records(archive: Archive, folder: Path, dataset: str = "") -> dict[Path
 def publish_ids(archive: Archive, given: Sequence[GivenId]) -> None:
     """Keep the ids that scans have or had."""
     rows = [(name, os.fsencode(path), os.fsencode(inside), part) for name, path, inside, part in given]  # not all UTF-8
-    publish_table(archive.root, archive.scan_ids_path, pd.DataFrame(rows, columns=GivenId._fields))
+    write_table(archive.scan_ids_path, pd.DataFrame(rows, columns=GivenId._fields))
+    note_published(archive.root, archive.scan_ids_path)
 
 
 def read_ids(archive: Archive) -> list[GivenId]:

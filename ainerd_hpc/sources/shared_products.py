@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ainerd_hpc.archive.contents import of_other_scans, remove
 from ainerd_hpc.archive.groups import writing_group
+from ainerd_hpc.archive.journal import note_published
 from ainerd_hpc.archive.layout import Archive, recorded_digest
-from ainerd_hpc.archive.tables import publish_table
+from ainerd_hpc.archive.tables import write_table
 from ainerd_hpc.console import console
 from ainerd_hpc.formats.partitions.partition import read_partition
 from ainerd_hpc.sources.catalog import catalog_table, publish_ids, publish_records
@@ -29,13 +30,15 @@ def publish_shared(archive: Archive, found: Discovery) -> None:
         _publish_partition(archive, path)
     publish_records(archive, found.records, found.folder, found.dataset)
     publish_ids(archive, found.given_ids)
-    publish_table(archive.root, archive.sample_log_path, found.sample_log_table)
+    write_table(archive.sample_log_path, found.sample_log_table)
+    note_published(archive.root, archive.sample_log_path)
 
 
 def publish_catalog(archive: Archive, found: Discovery, problems: Sequence[Problem]) -> None:
     """Publish the catalog; scans with a problem in any stage are `quarantined`, all others `ingested`."""
     scans = [scan.with_state("ingested") for scan in found.scans]
-    publish_table(archive.root, archive.catalog_path, catalog_table(scans, problems, found.sample_log_table))
+    write_table(archive.catalog_path, catalog_table(scans, problems, found.sample_log_table))
+    note_published(archive.root, archive.catalog_path)
 
 
 def leave_behind(archive: Archive, found: Discovery, prune: bool) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from ainerd_hpc.archive.groups import array, reading_group
+from ainerd_hpc.archive.journal import note_published
 from ainerd_hpc.archive.layout import recorded_digest
-from ainerd_hpc.archive.tables import publish_table, read_table, write_table
+from ainerd_hpc.archive.tables import read_table, write_table
 from ainerd_hpc.correlation.windows import count_maps
 from ainerd_hpc.digests import digest, sha256
 from ainerd_hpc.errors import ArchiveError, ProductError
@@ -121,7 +122,8 @@ class Embed(Stage):
             parts = pd.concat([read_table(self.product(key)) for key in keys], ignore_index=True)
             index = read_table(self.archive.map_index_path, ["map_id", "scan_id", "row"])
             table = index.merge(parts, on=["scan_id", "row"], validate="one_to_one")
-            publish_table(self.archive.root, self.table_path, table, expected)
+            write_table(self.table_path, table, expected)
+            note_published(self.archive.root, self.table_path)
         shutil.rmtree(self.product("any").parent, ignore_errors=True)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from ainerd_hpc.archive.groups import array, read_columns, reading_group, writing_group
+from ainerd_hpc.archive.journal import note_published
 from ainerd_hpc.archive.layout import recorded_digest
-from ainerd_hpc.archive.tables import publish_table
+from ainerd_hpc.archive.tables import write_table
 from ainerd_hpc.console import tell
 from ainerd_hpc.correlation.belief import BEYOND_SPECKLE
 from ainerd_hpc.correlation.selection import as_correlated
@@ -142,4 +143,5 @@ class Maps(Stage):
         tables = [read_columns(self.product(scan.scan_id)).assign(scan_id=scan.scan_id) for scan in scans]
         index = pd.concat(tables, ignore_index=True)
         index.insert(0, "map_id", map_ids(index))
-        publish_table(self.archive.root, self.archive.map_index_path, index, index_digest)
+        write_table(self.archive.map_index_path, index, index_digest)
+        note_published(self.archive.root, self.archive.map_index_path)
