@@ -11,7 +11,7 @@ from typing import Any
 from ainerd_hpc import __version__
 from ainerd_hpc.commands.options import Terminated
 from ainerd_hpc.commands.output import keep_output_going
-from ainerd_hpc.errors import AinerdError
+from ainerd_hpc.errors import AinerdError, interruption
 from ainerd_hpc.stages.registry import STAGES
 
 VERBS: Mapping[str, tuple[str, str]] = {
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verb = next((word for word in words if not word.startswith("-")), "")
     options = _parser(verb).parse_args(words)
     try:
-        _module(options.verb).run(options)
+        _run(options)
     except AinerdError as error:
         if options.debug and error.exit_code != 3:
             raise
@@ -62,6 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ainerd-hpc: unexpected {type(error).__name__}: {text}; --debug shows where", file=sys.stderr)
         return 1
     return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Run the verb; an error on the way out of an interruption is that interruption."""
+    try:
+        _module(options.verb).run(options)
+    except Exception as error:
+        if asked := interruption(error):
+            raise asked from None
+        raise
 
 
 def _parser(verb: str) -> argparse.ArgumentParser:

@@ -90,3 +90,11 @@ class QuarantinedError(AinerdError):
     """The run ended, but some scans are in quarantine."""
 
     exit_code = 3
+
+
+def interruption(error: BaseException) -> BaseException | None:
+    """What asked to end (Ctrl-C, SIGTERM) behind an error: a library that is hit may raise its own on the way out."""
+    behind: BaseException | None = error
+    while isinstance(behind, Exception | GeneratorExit | SystemExit):
+        behind = behind.__cause__ or behind.__context__
+    return behind

@@ -16,8 +16,8 @@ from ainerd_hpc.submission.files import scripts
 from ainerd_hpc.submission.steps import Step
 
 _PROGRAMS: Mapping[str, Sequence[str]] = {
-    "slurm": ("sbatch", "squeue", "scancel", "sacct", "srun"),
-    "pbs": ("qsub", "qstat", "qdel"),
+    "slurm": ("sbatch", "squeue", "scancel", "scontrol", "sacct", "srun"),
+    "pbs": ("qsub", "qstat", "qdel", "qrls"),
 }
 _SLOW = 5.0
 """Seconds in which an answer should be there."""

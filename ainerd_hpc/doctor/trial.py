@@ -81,7 +81,7 @@ class Jobs:
     def cancel(self, job: str) -> None:
         """Whether it has ended or not."""
         with contextlib.suppress(SubmissionError):
-            call(self._system.cancel([job]))
+            self._system.cancel([job])
 
     def close(self) -> None:
         """Cancel what is left, and submit nothing any more."""

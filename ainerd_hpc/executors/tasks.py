@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from ainerd_hpc.errors import AinerdError, ProductError, UnavailableError
+from ainerd_hpc.errors import AinerdError, ProductError, UnavailableError, interruption
 from ainerd_hpc.types import Task, TaskResult
 
 TaskFunction = Callable[[Task], TaskResult]
@@ -81,6 +81,8 @@ def _attempt(task: Task | Packed, step: Callable[[], Step]) -> Step | TaskResult
         is_fatal = error.errno in _MACHINE_FAULTS
         return TaskResult(task.key, task.digest, time.perf_counter() - began, reason=reason, is_fatal=is_fatal)
     except Exception as error:
+        if asked := interruption(error):
+            raise asked from None
         # A fault of one scan that nobody foresaw must not stop the archive; it is told as what it is.
         text = " ".join(str(error).split())
         reason = f"unexpected {type(error).__name__}: {text}; --retry-failed --debug shows where"

@@ -121,6 +121,14 @@ class SiteConfig(Section):
         own: NodesConfig = getattr(self, kind)
         return type(own).model_validate({**_given(self.nodes), **_given(own)})
 
+    def asked(self, kind: Kind) -> list[str]:
+        """What the file says of jobs of a kind, each with its key: `nodes.queue batch`, or `array.queue batch`."""
+        found = dict[str, str]()
+        for name in ("nodes", kind):
+            section = getattr(self, name)
+            found |= {key: f"{name}.{key} {_text(getattr(section, key))}" for key in sorted(section.model_fields_set)}
+        return list(found.values())
+
     @field_validator("array", "ddp", "single", "nodes")
     @classmethod
     def _fits_the_system(cls, value: NodesConfig, info: ValidationInfo) -> NodesConfig:
@@ -128,6 +136,15 @@ class SiteConfig(Section):
         if slurm_only and info.data.get("system") == "pbs":
             raise ValueError(f"expected no {', '.join(sorted(slurm_only))}: PBS has none")
         return value
+
+
+def _text(value: object) -> str:
+    """A value as in a site file."""
+    if isinstance(value, ByteSize):
+        return value.human_readable(decimal=True)
+    if isinstance(value, float):
+        return clock(value)
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _given(section: Section) -> dict[str, object]:

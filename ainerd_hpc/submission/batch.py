@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,13 +11,12 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from ainerd_hpc.errors import SubmissionError
+from ainerd_hpc.site.allocation import outside_environment
 from ainerd_hpc.site.site_file import SiteConfig
 from ainerd_hpc.submission.steps import Step
 
 _PATIENCE = 120.0
 """Seconds that a batch system may take to answer."""
-_OWN_VARIABLES = ("SLURM_", "SBATCH_", "SRUN_", "PBS_", "AINERD_")
-_KEPT_VARIABLES = ("SLURM_CONF", "SLURM_CLUSTERS", "PBS_SERVER", "PBS_CONF_FILE", "PBS_EXEC")
 
 
 class State(Enum):
@@ -43,6 +41,8 @@ class BatchSystem(Protocol):
 
     SUFFIX: str
     """Suffix of its scripts."""
+    HOLD: str
+    """Option that keeps a job from beginning until it is released."""
 
     def command(self, step: Step, site: SiteConfig) -> list[str]:
         """The command line that submits a step, without its dependency and its script."""
@@ -62,8 +62,17 @@ class BatchSystem(Protocol):
             The batch system cannot be reached.
         """
 
-    def cancel(self, jobs: Sequence[str]) -> list[str]:
-        """The command line that cancels jobs."""
+    def release(self, job: str) -> list[str]:
+        """The command line that lets a job begin that was held."""
+
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """Cancel jobs in this order; one that has ended meanwhile is no error.
+
+        Raises
+        ------
+        SubmissionError
+            One of them cannot be cancelled; the others are.
+        """
 
 
 def batch_system(name: str) -> BatchSystem:
@@ -81,11 +90,10 @@ def call(command: Sequence[str], folder: Path | None = None, accept: Sequence[in
     SubmissionError
         With its message, in one line.
     """
-    given = {key: value for key, value in os.environ.items() if not key.startswith(_OWN_VARIABLES)}
-    kept = {key: os.environ[key] for key in _KEPT_VARIABLES if key in os.environ}
+    environment = outside_environment()
     try:
         result = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PATIENCE, cwd=folder, env=given | kept, check=False
+            command, capture_output=True, text=True, timeout=_PATIENCE, cwd=folder, env=environment, check=False
         )
     except FileNotFoundError:
         found = f"{command[0]}: no such command here; run this where the batch system can be reached"

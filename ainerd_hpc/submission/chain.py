@@ -15,13 +15,22 @@ from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_rows, size_text
 from ainerd_hpc.errors import AinerdError, SubmissionError
 from ainerd_hpc.pipeline import check, check_before, plan, stage_names, survey
-from ainerd_hpc.site.site_file import SiteConfig, clock
+from ainerd_hpc.site.site_file import SiteConfig, clock, load_site
 from ainerd_hpc.sources.discovery import Discovery
 from ainerd_hpc.sources.shared_products import publish_shared
 from ainerd_hpc.submission.batch import ACTIVE, BatchSystem, batch_system, call
 from ainerd_hpc.submission.files import texts
 from ainerd_hpc.submission.record import Submission, last_submission, new_folder
-from ainerd_hpc.submission.steps import Step, check_nodes, config_of, hours_of, kind_of, node_hours, steps
+from ainerd_hpc.submission.steps import (
+    SITE_FILE,
+    Step,
+    check_nodes,
+    config_of,
+    hours_of,
+    kind_of,
+    node_hours,
+    steps,
+)
 from ainerd_hpc.types import Plan
 
 
@@ -99,7 +108,7 @@ def _plans(config: RunConfig, site: SiteConfig, names: Sequence[str], found: Dis
 def _submit_line(submission: Submission, line: Sequence[Step], site: SiteConfig) -> None:
     system = batch_system(site.system)
     try:
-        _submit_all(submission, [(step, system.command(step, site)) for step in line])
+        _submit_all(submission, [(step, system.command(step, site)) for step in line], site)
     except SubmissionError:
         if not submission.jobs:
             shutil.rmtree(submission.folder)
@@ -127,12 +136,12 @@ def print_steps(line: Sequence[Step], site: SiteConfig) -> None:
 
 
 def command_lines(line: Sequence[Step], site: SiteConfig) -> list[list[str]]:
-    """The command line of every step, with `ID_OF_<step>` where the id of a job will stand."""
+    """The command line of every step, with `ID_OF_<step>` where an id will stand; last the one that starts the first."""
     system, lines = batch_system(site.system), []
     for number, step in enumerate(line):
-        before = system.dependency(f"ID_OF_{line[number - 1].name}", step.needs_success) if number else []
+        before = f"ID_OF_{line[number - 1].name}" if number else ""
         lines.append(_command_line(system, system.command(step, site), step, before))
-    return lines
+    return [*lines, system.release(f"ID_OF_{line[0].name}")]
 
 
 def _print_all(line: Sequence[Step], site: SiteConfig, files: Mapping[str, str]) -> None:
@@ -142,17 +151,23 @@ def _print_all(line: Sequence[Step], site: SiteConfig, files: Mapping[str, str])
         print(f"\n===== {name}\n{text}", end="")
 
 
-def _command_line(system: BatchSystem, command: Sequence[str], step: Step, dependency: Sequence[str]) -> list[str]:
-    return [*command, *dependency, f"{step.kind}.{system.SUFFIX}"]
+def _command_line(system: BatchSystem, command: Sequence[str], step: Step, before: str) -> list[str]:
+    """That of one step: behind a job, or held."""
+    waits = system.dependency(before, step.needs_success) if before else [system.HOLD]
+    return [*command, *waits, f"{step.kind}.{system.SUFFIX}"]
 
 
 def _refuse_twice(root: Path) -> None:
     submission = last_submission(root)
     jobs = _active(submission) if submission else []
-    if jobs:
+    if not submission or not jobs:
+        return
+    found = ", ".join(jobs)
+    if submission.cancelled.issuperset(jobs):
         raise SubmissionError(
-            f"archive {root}: expected no jobs of it, found {', '.join(jobs)}; wait, or `ainerd-hpc cancel` first"
+            f"archive {root}: expected no jobs of it, found {found}, cancelled and leaving; try again in a minute"
         )
+    raise SubmissionError(f"archive {root}: expected no jobs of it, found {found}; wait, or `ainerd-hpc cancel` first")
 
 
 def _active(submission: Submission) -> list[str]:
@@ -171,27 +186,53 @@ def _confirm(hours: float, site: SiteConfig, yes: bool) -> None:
         raise SubmissionError("nothing is submitted")
 
 
-def _submit_all(submission: Submission, commands: Sequence[tuple[Step, Sequence[str]]], after: str = "") -> None:
-    """Submit steps, each to begin after the one before (the first after `after` has ended); all of them or none."""
+def _submit_all(
+    submission: Submission, commands: Sequence[tuple[Step, Sequence[str]]], site: SiteConfig, after: str = ""
+) -> None:
+    """Submit steps, each to begin after the one before (the first after `after` has ended); all of them or none.
+
+    The first is held until the others are there: a batch system soon forgets a job that has ended, and then drops one
+    that is to begin after it, or lets it begin.
+    """
     system, jobs = batch_system(submission.system), list[str]()
-    for step, command in commands:
-        before = system.dependency(jobs[-1], step.needs_success) if jobs else []
-        if after and not jobs:
-            before = system.dependency(after, needs_success=False)
-        words = _command_line(system, command, step, before)
-        try:
-            output = call(words, submission.folder)
-            job = system.job_of(output)
-            if not job:
-                raise SubmissionError(f"{words[0]}: expected the id of a job, found {output.strip()!r}")
-        except BaseException as error:
-            taken_back = _take_back(submission, jobs)
-            if isinstance(error, AinerdError):
-                raise SubmissionError(f"{step.name}: {error}; {taken_back}") from None
-            raise
-        jobs.append(job)
-        submission.note_job(job, step, command)
-        console.print(f"{step.name}: job {job}", markup=False)
+    try:
+        for step, command in commands:
+            waits = system.dependency(after, needs_success=False) if after and not jobs else []
+            words = _command_line(system, [*command, *waits], step, jobs[-1] if jobs else "")
+            jobs.append(_submit_one(submission, words, step, site))
+            submission.note_job(jobs[-1], step, command)
+            console.print(f"{step.name}: job {jobs[-1]}", markup=False)
+        if lost := _lost(system, jobs):
+            raise SubmissionError(
+                f"{', '.join(lost)}: expected in the queue, found that {submission.system} dropped it"
+            )
+        call(system.release(jobs[0]))
+    except BaseException as error:
+        taken_back = _take_back(submission, jobs)
+        if isinstance(error, AinerdError):
+            raise SubmissionError(f"{error}; {taken_back}") from None
+        raise
+
+
+def _submit_one(submission: Submission, words: Sequence[str], step: Step, site: SiteConfig) -> str:
+    """The id of the job."""
+    try:
+        output = call(words, submission.folder)
+    except SubmissionError as error:
+        asked = ", ".join(site.asked(step.kind)) or "nothing"
+        raise SubmissionError(f"{step.name}: {error}; the site file asks for {asked}") from None
+    if job := batch_system(submission.system).job_of(output):
+        return job
+    raise SubmissionError(f"{step.name}: {words[0]}: expected the id of a job, found {output.strip()!r}")
+
+
+def _lost(system: BatchSystem, jobs: Sequence[str]) -> list[str]:
+    """Jobs that were given an id and are not there; none where the batch system cannot be asked."""
+    try:
+        states = system.ask(jobs)
+    except SubmissionError:
+        return []
+    return [job for job in jobs if not ACTIVE & states.get(job, {}).keys()]
 
 
 def _take_back(submission: Submission, jobs: Sequence[str]) -> str:
@@ -206,7 +247,7 @@ def _take_back(submission: Submission, jobs: Sequence[str]) -> str:
 
 def _cancel(submission: Submission, jobs: Sequence[str]) -> None:
     """Last ones first: none of them is to begin because one before it has ended."""
-    call(batch_system(submission.system).cancel(list(reversed(jobs))))
+    batch_system(submission.system).cancel(list(reversed(jobs)))
     submission.note("cancelled", jobs=list(jobs))
 
 
@@ -255,4 +296,5 @@ def requeue(folder: Path, job_id: str) -> None:
         if len(line) > 1:
             _cancel(submission, [later.id for later in line[1:]])
         commands = [(later.step, later.command) for later in line]
-        _submit_all(submission, commands, after=job.id if job.step.num_shares else "")
+        site = load_site(folder / SITE_FILE)
+        _submit_all(submission, commands, site, after=job.id if job.step.num_shares else "")

@@ -1,4 +1,4 @@
-"""PBS (OpenPBS, PBS Professional): qsub, qstat, qdel."""
+"""PBS (OpenPBS, PBS Professional): qsub, qrls, qstat, qdel."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from ainerd_hpc.errors import SubmissionError
 from ainerd_hpc.site.allocation import PBS_ENDED
 from ainerd_hpc.site.site_file import NodesConfig, SiteConfig, clock
 from ainerd_hpc.submission.batch import State, States, call, variables
 from ainerd_hpc.submission.steps import Step
 
 SUFFIX = "pbs"
+HOLD = "-h"
 _ANSWERS = (0, *PBS_ENDED)
-"""Exit codes of qstat: all known, some have finished, some are unknown."""
+"""Exit codes of qstat and qdel: all known, some have finished, some are unknown."""
 _STATES = {
     "Q": State.QUEUED,
     "T": State.QUEUED,
@@ -74,9 +76,21 @@ def job_of(output: str) -> str:
     return job if re.fullmatch(r"\d+(\[\])?(\.[\w.-]+)?", job) else ""
 
 
-def cancel(jobs: Sequence[str]) -> list[str]:
-    """The command line that cancels jobs."""
-    return ["qdel", *jobs]
+def release(job: str) -> list[str]:
+    """The command line that lets a job begin that was held."""
+    return ["qrls", job]
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Cancel jobs by a command each: one for all would change their order, and exit with the error of any of them."""
+    errors = []
+    for job in jobs:
+        try:
+            call(["qdel", job], accept=_ANSWERS)
+        except SubmissionError as error:
+            errors.append(str(error))
+    if errors:
+        raise SubmissionError("; ".join(errors))
 
 
 def ask(jobs: Sequence[str]) -> States:

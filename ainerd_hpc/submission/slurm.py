@@ -12,6 +12,7 @@ from ainerd_hpc.submission.batch import State, States, call, variables
 from ainerd_hpc.submission.steps import Step
 
 SUFFIX = "sbatch"
+HOLD = "--hold"
 _STATES = {
     "PENDING": State.QUEUED,
     "REQUEUED": State.QUEUED,
@@ -74,9 +75,14 @@ def job_of(output: str) -> str:
     return job if job.isdigit() else ""
 
 
-def cancel(jobs: Sequence[str]) -> list[str]:
-    """The command line that cancels jobs."""
-    return ["scancel", *jobs]
+def release(job: str) -> list[str]:
+    """The command line that lets a job begin that was held."""
+    return ["scontrol", "release", job]
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Cancel jobs by one command, to which one that has ended is no error."""
+    call(["scancel", *jobs])
 
 
 def ask(jobs: Sequence[str]) -> States:

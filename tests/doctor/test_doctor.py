@@ -157,7 +157,9 @@ def test_a_job_through_qsub(tmp_path: Path) -> None:
 def test_missing_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (finding,) = batch.commands(load_site(write_site(tmp_path, "slurm")))
-    assert str(finding).startswith("no sbatch, squeue, scancel, sacct, srun on the PATH; run this where the batch")
+    assert str(finding).startswith(
+        "no sbatch, squeue, scancel, scontrol, sacct, srun on the PATH; run this where the batch"
+    )
     assert finding.state == "failed"
 
 

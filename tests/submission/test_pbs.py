@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -104,12 +105,61 @@ def test_steps_whose_time_is_up_go_on_in_new_jobs(config: Path, tmp_path: Path) 
     assert "goes on in job" in logs(archive)
 
 
+def _before_qsub(folder: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    """Put a qsub before the other one, which does something first and then calls it as `$qsub`."""
+    own = folder / "bin"
+    own.mkdir()
+    (own / "qsub").write_text("\n".join(["#!/bin/bash", f"qsub={shutil.which('qsub')}", *lines, ""]))
+    (own / "qsub").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{own}:{os.environ['PATH']}")
+
+
+def test_no_job_ends_before_another_one_depends_on_it(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server forgets a job as soon as it has ended, and then drops those that are to begin after it."""
+    _before_qsub(tmp_path, monkeypatch, "sleep 2", 'exec "$qsub" "$@"')
+    program = {"command": ["bash", "-c", 'echo "$1" >> calls', "bash"]}
+    site = write_site(tmp_path, "pbs", environment=program)
+    result = verb("submit", config, "--site", site, "--until", "correlate")
+    assert result.returncode == 0, result.stderr
+    archive = config.parent / "archive"
+    wait_for(lambda: not queued(), logs(archive))
+    assert (last_submission(archive).folder / "calls").read_text() == "ingest\ncorrelate\n"
+
+
+def test_a_job_that_is_dropped_after_it_got_an_id_takes_the_line_with_it(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped = 'id=$("$qsub" "$@") && echo "$id" && case "$*" in *STEP=correlate*) qdel "$id" ;; esac'
+    _before_qsub(tmp_path, monkeypatch, dropped)
+    result = verb("submit", config, "--site", write_site(tmp_path, "pbs"), "--until", "maps")
+    assert result.returncode == 1
+    assert re.fullmatch(
+        r"ainerd-hpc: (\d+\.sandbox)(, \d+\.sandbox)?: expected in the queue, found that pbs dropped it; "
+        r"jobs (\d+\.sandbox(, |(?=, sub))){3}, submitted before it, are cancelled\n",
+        result.stderr,
+    ), result.stderr
+    wait_for(lambda: not queued(), "jobs are still there")
+
+
+def test_a_queue_that_is_refused_is_named_with_its_key(config: Path) -> None:
+    nodes = {"queue": "fast", "cores": 1, "memory": "4 GB", "walltime": "00:05:00"}
+    result = verb("submit", config, "--site", write_site(config.parent, "pbs", nodes=nodes, array={"jobs": 2}))
+    assert result.returncode == 1
+    assert result.stderr == (
+        "ainerd-hpc: ingest: qsub refused (exit 170): qsub: Unknown queue; the site file asks for nodes.cores 1, "
+        "nodes.memory 4.0GB, nodes.queue fast, nodes.walltime 00:05:00, array.jobs 2; nothing is submitted\n"
+    )
+    assert last_submission(config.parent / "archive") is None
+
+
 def test_cancel_and_refusal(config: Path) -> None:
     site = write_site(config.parent, "pbs", array={"jobs": 2}, single={"cores": 64, "memory": "4 GB"})
     refused = verb("submit", config, "--site", site)
     assert refused.returncode == 1
     assert re.fullmatch(
-        r"ainerd-hpc: cluster: qsub refused \(exit 1\): qsub: .*; "
+        r"ainerd-hpc: cluster: qsub refused \(exit 1\): qsub: .*; the site file asks for .*single\.cores 64.*; "
         r"jobs \d+\S*(, \d+\S*){7}, submitted before it, are cancelled\n",
         refused.stderr,
     )

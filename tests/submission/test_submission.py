@@ -426,6 +426,24 @@ def test_retrying_takes_scans_out_of_quarantine(
     assert [len(planned.tasks) for planned in plan(config, until="correlate")] == [0, 1]
 
 
+def test_a_second_submission_is_refused_with_what_to_do(
+    simulated_source: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = make_config(simulated_source)
+    submission = Submission.create(new_folder(config.archive), "pbs", 3, {})
+    submission.note_job("7[].server-1", _step("ingest", num_shares=8), ["qsub"])
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "qstat").write_text(f"#!/bin/bash\ncat <<'END'\n{QSTAT}END\n")
+    (tmp_path / "bin" / "qstat").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    found = r"^archive \S+: expected no jobs of it, found 7\[\]\.server-1"
+    with pytest.raises(SubmissionError, match=f"{found}; wait, or `ainerd-hpc cancel` first$"):
+        submit(config, site("pbs"), yes=True)
+    submission.note("cancelled", jobs=["7[].server-1"])
+    with pytest.raises(SubmissionError, match=f"{found}, cancelled and leaving; try again in a minute$"):
+        submit(config, site("pbs"), yes=True)
+
+
 def test_nothing_to_cancel(tmp_path: Path) -> None:
     with pytest.raises(SubmissionError, match="expected a submission, found none"):
         cancel(tmp_path)

@@ -1,7 +1,10 @@
-"""qsub, qstat and qdel with the manners of OpenPBS, before those of SLURM's look-alike, which run the jobs.
+"""qsub, qrls, qstat and qdel with the manners of OpenPBS, before those of SLURM's look-alike, which run the jobs.
 
 Stricter than the look-alike where OpenPBS is: every option is checked (`pbs_rules`), jobs begin in the home folder,
 their ids have the name of a server, arrays are `7[].sandbox`, qstat forgets what has ended and says H of what waits.
+As from OpenPBS without a history of jobs: qsub prints an id, with exit code 0, also of a job that is dropped at once,
+because the one that it is to begin after has ended; qdel takes arrays after the others, deletes with a job those that
+need its success, and exits with the error of any of them.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from tests.support.pbs_rules import check_command, check_script
 from tests.support.places import ROOT
 
 SERVER = "sandbox"
-_FINISHED = 35
+_FINISHED, _UNKNOWN, _UNKNOWN_QUEUE = 35, 153, 170
+_QUEUES = ("all", "low", "high")
 _SSH = """#!/bin/bash
 while [[ $1 == -* ]]; do shift; done
 host=$1
@@ -34,7 +38,7 @@ def install(folder: Path, home: Path) -> Path:
     """Put the three programs into a folder, and give a prolog that sets in jobs what OpenPBS sets."""
     folder.mkdir()
     home.mkdir(exist_ok=True)
-    for name in ("qsub", "qstat", "qdel"):
+    for name in ("qsub", "qrls", "qstat", "qdel"):
         head = f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
         call = f"from tests.support import pbs_front\nsys.exit(pbs_front.{name}(sys.argv[1:], {str(home)!r}))\n"
         (folder / name).write_text(head + call)
@@ -42,7 +46,7 @@ def install(folder: Path, home: Path) -> Path:
     (folder / "ssh").write_text(_SSH)
     (folder / "ssh").chmod(0o755)
     prolog = folder / "prolog.sh"
-    blas = {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")}
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("OPENBLAS_", "PYTHONPATH"))}
     prolog.write_text(
         "#!/bin/bash\n"
         'if [ -n "$SLURM_ARRAY_TASK_ID" ]; then\n'
@@ -54,7 +58,7 @@ def install(folder: Path, home: Path) -> Path:
         'echo "export PBS_NODEFILE=$nodes"\n'
         'echo "export PBS_O_WORKDIR=$SLURM_SUBMIT_DIR"\n'
         f'echo "export PATH={folder}:$PATH"\n'
-        + "".join(f'echo "export {name}={value}"\n' for name, value in blas.items())  # other kernels round otherwise
+        + "".join(f'echo "export {name}={value}"\n' for name, value in kept.items())  # other kernels round otherwise
         + "for name in ${!SLURM_@} ${!SBATCH_@}; do [ $name = SLURM_CONF ] || echo unset $name; done\n"
     )
     prolog.chmod(0o755)
@@ -75,6 +79,9 @@ def qsub(words: Sequence[str], home: str) -> int:
     if problems:
         print(f"qsub: {'; '.join(problems)}", file=sys.stderr)
         return 2
+    if "-q" in words and words[words.index("-q") + 1] not in _QUEUES:
+        print("qsub: Unknown queue", file=sys.stderr)
+        return _UNKNOWN_QUEUE
     plain = [re.sub(rf"(\d+)(\[\])?\.{SERVER}", r"\1", word) for word in words]
     output = output / "%j.OU" if output.is_dir() else output
     plain[plain.index("-o") + 1] = str(output).replace("^array_index^", "%a")
@@ -84,6 +91,9 @@ def qsub(words: Sequence[str], home: str) -> int:
         print(f"qsub: {result.stdout}{result.stderr}", file=sys.stderr)
         return 1
     print(f"{number}[].{SERVER}" if "-J" in words else f"{number}.{SERVER}")
+    after = re.findall(rf"(\d+)(?:\[\])?\.{SERVER}", " ".join(words))
+    if not all(map(_elements, after)):
+        subprocess.run(["scancel", number])
     return 0
 
 
@@ -98,18 +108,15 @@ def qstat(words: Sequence[str], _home: str) -> int:
     if words[0] != "-f":
         print(f"qstat: {words}", file=sys.stderr)
         return 2
-    listing = subprocess.run(["squeue", "-r", "-h", "-o", "%i %t %r %j"], capture_output=True, text=True).stdout
-    lines = [line.split() for line in listing.splitlines()]
     status = 0
     for job in words[1:]:
-        number = re.sub(r"\D.*", "", job)
-        elements = [line for line in lines if line[0].partition("_")[0] == number]
+        elements = _elements(job)
         if not elements:
             print(f"qstat: {job} Job has finished, use -x or -H to obtain historical job information", file=sys.stderr)
             status = _FINISHED
             continue
         running = Counter("Running" if line[1] in ("R", "CG") else "Queued" for line in elements)
-        state = "H" if elements[0][2] == "Dependency" else "Q"
+        state = "H" if elements[0][2] in ("Dependency", "JobHeldUser") else "Q"
         if running["Running"]:
             state = "B" if "[]" in job else "R"
         print(f"Job Id: {job}\n    Job_Name = {elements[0][3]}\n    job_state = {state}")
@@ -120,9 +127,37 @@ def qstat(words: Sequence[str], _home: str) -> int:
     return status
 
 
+def _elements(job: str) -> list[list[str]]:
+    """Id, state, reason and name of the elements of a job that has not ended."""
+    number = re.sub(r"\D.*", "", job)
+    listing = subprocess.run(["squeue", "-r", "-h", "-o", "%i %t %r %j"], capture_output=True, text=True).stdout
+    lines = [line.split() for line in listing.splitlines()]
+    return [line for line in lines if line[0].partition("_")[0] == number]
+
+
+def qrls(words: Sequence[str], _home: str) -> int:
+    """Release jobs that are held."""
+    return subprocess.run(["scontrol", "release", *(re.sub(r"\D.*", "", word) for word in words)]).returncode
+
+
 def qdel(words: Sequence[str], _home: str) -> int:
-    """Delete jobs by their whole ids."""
+    """Delete jobs by their whole ids, those of arrays last; with each those that need its success."""
     if wrong := [word for word in words if not word.endswith(f".{SERVER}")]:
         print(f"qdel: illegally formed job identifier: {wrong[0]}", file=sys.stderr)
         return 1
-    return subprocess.run(["scancel", *(re.sub(r"\D.*", "", word) for word in words)]).returncode
+    status = 0
+    for job in sorted(words, key=lambda word: "[]" in word):
+        if _elements(job):
+            _delete(re.sub(r"\D.*", "", job))
+        else:
+            print(f"qdel: Unknown Job Id {job}", file=sys.stderr)
+            status = _UNKNOWN
+    return status
+
+
+def _delete(number: str) -> None:
+    listing = subprocess.run(["squeue", "-h", "-t", "PD", "-o", "%A %E"], capture_output=True, text=True).stdout
+    subprocess.run(["scancel", number])
+    for other, dependency in map(str.split, listing.splitlines()):
+        if re.match(rf"afterok:{number}\b", dependency):
+            _delete(other)

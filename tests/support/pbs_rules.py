@@ -16,6 +16,8 @@ _CLOCK = r"\d{2,}:[0-5]\d:[0-5]\d"
 _CHUNK = {"ncpus": r"[1-9]\d*", "mem": _SIZE, "ngpus": r"[1-9]\d*", "mpiprocs": r"[1-9]\d*", "ompthreads": r"[1-9]\d*"}
 _PLACE = r"(free|pack|scatter|vscatter)(:(excl|exclhost|shared))?"
 _DEPENDENCIES = ("after", "afterok", "afternotok", "afterany")
+FLAGS = ("-h",)
+"""Options without a value."""
 LONGEST_NAME = 15
 """Of a job, in PBS before 13; OpenPBS takes 230."""
 
@@ -101,6 +103,8 @@ def check_options(words: Sequence[str], script: str | None = None) -> list[str]:
     problems, rest, given = [], list(words), list[str]()
     while rest and rest[0].startswith("-"):
         option = rest.pop(0)
+        if option in FLAGS:
+            continue
         if option not in OPTIONS or not rest:
             problems.append(f"{option}: unknown, or without a value")
             continue
@@ -114,7 +118,9 @@ def check_options(words: Sequence[str], script: str | None = None) -> list[str]:
 
 
 def check_command(command: Sequence[str]) -> list[str]:
-    """Problems of a whole command line, from `qsub` to the script, which takes no arguments."""
+    """Problems of a whole command line, from `qsub` to the script, which takes no arguments; or of one of qrls."""
+    if command[0] == "qrls":
+        return [] if len(command) == 2 and re.fullmatch(ID, command[1]) else [f"qrls: {shlex.join(command[1:])}"]
     if command[0] != "qsub" or not command[-1].endswith(".pbs"):
         return [f"expected qsub ... SCRIPT.pbs, found {shlex.join(command)}"]
     problems = check_options(command[1:], command[-1])
