@@ -363,7 +363,7 @@ class ExecutorConfig(Section):
     workers: PositiveInt | None = None
     """Worker processes: of `local` on this machine, of `allocation` on each node, of `elastic` at most in all. Default:
     cores / threads; elastic: those of array.jobs jobs of the site."""
-    site: Annotated[UserPath | None, Field(validate_default=True)] = None
+    site: UserPath | None = None
     """Site file: needed for `elastic`, whose jobs ask for what it says of `array`; for `allocation`, its network
     interface."""
     address: Annotated[str, Field(validate_default=True)] = ""
@@ -380,12 +380,11 @@ class ExecutorConfig(Section):
     """Dask's dashboard during a run, and its report afterwards beside the run record. Default: where workers are on
     other machines; it costs a run about 1.5 s and 2 MB."""
 
-    @field_validator("site", "address", "memory")
+    @field_validator("address", "memory")
     @classmethod
     def _is_given(cls, value: object, info: ValidationInfo) -> object:
-        kind = {"site": "elastic", "address": "scheduler", "memory": "scheduler"}[str(info.field_name)]
-        if not value and info.data.get("kind") == kind:
-            raise ValueError(f"expected executor.{info.field_name} with executor.kind: {kind}")
+        if not value and info.data.get("kind") == "scheduler":
+            raise ValueError(f"expected executor.{info.field_name} with executor.kind: scheduler")
         return value
 
     @property

@@ -78,6 +78,15 @@ def to_yaml(data: Mapping[str, Any]) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
+def absolute(value: Any) -> Any:
+    """The same, with every path made absolute: who reads it may be in another folder."""
+    if isinstance(value, Path):
+        return value.absolute()
+    if isinstance(value, dict):
+        return {key: absolute(one) for key, one in value.items()}
+    return tuple(map(absolute, value)) if isinstance(value, tuple) else value
+
+
 def load(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a config file and apply overrides.
 

@@ -28,6 +28,11 @@ class Archive:
         return self.root / "catalog.parquet"
 
     @property
+    def config_path(self) -> Path:
+        """The config of the last run or submission."""
+        return self.root / "runs" / "config.yaml"
+
+    @property
     def records_path(self) -> Path:
         return self.root / "journal" / "files.parquet"
 

@@ -18,8 +18,9 @@ from ainerd_hpc.archive.journal import entries_of, start
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.digests import digest
-from ainerd_hpc.publishing import write_json
-from ainerd_hpc.site.allocation import find_allocation
+from ainerd_hpc.loading import absolute, to_yaml
+from ainerd_hpc.publishing import write_json, write_text
+from ainerd_hpc.site.allocation import find_allocation, in_step
 from ainerd_hpc.types import StageReport
 from ainerd_hpc.versions import versions
 
@@ -55,7 +56,9 @@ class RunRecord:
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """Write it when the block begins, and when an error or a signal ends the block."""
+        """Write it when the block begins, beside the config, and when an error or a signal ends the block."""
+        if not in_step():
+            keep_config(self._config)
         start(self._config.archive, self.run_id, "client", self._config.executor.threads)
         self._since = self.write("running").stat().st_mtime
         try:
@@ -88,6 +91,12 @@ class RunRecord:
         }
         write_json(path, {**facts, **more})
         return path
+
+
+def keep_config(config: RunConfig) -> None:
+    """Leave the config with its archive: all of its values, its paths absolute."""
+    whole = RunConfig.model_validate(absolute(config.model_dump()))
+    write_text(Archive(config.archive).config_path, to_yaml(whole.model_dump(mode="json")))
 
 
 def _where_and_what(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:

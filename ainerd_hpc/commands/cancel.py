@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from ainerd_hpc.commands.options import add_archive, add_debug, archive_of
+from ainerd_hpc.commands.options import add_config, archive_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the archive."""
-    add_archive(parser)
-    add_debug(parser)
+    """Add the config: what was submitted is cancelled by the same words."""
+    add_config(parser)
 
 
 def run(options: argparse.Namespace) -> None:

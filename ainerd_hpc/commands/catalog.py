@@ -14,8 +14,9 @@ import pandas as pd
 
 from ainerd_hpc.archive.journal import note_published
 from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.archive.run_record import keep_config
 from ainerd_hpc.archive.tables import read_table, write_table
-from ainerd_hpc.commands.options import add_debug, archive_of, config_of, count
+from ainerd_hpc.commands.options import add_debug, archive_of, config_of, count, without_overrides
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_problems, print_rows, size_text
 from ainerd_hpc.errors import ConfigError, ProductError, QuarantinedError
@@ -31,13 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the folders or the condition, the archive, and where rows go."""
     parser.usage = "ainerd-hpc catalog (ROOT... | show | query CONDITION) [--archive DIR] [--config FILE] [options]"
     parser.add_argument("what", nargs="*", metavar="ROOT", help="folders of scans; default: those of the config")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file; not needed with --archive")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML file, or an archive; not needed with --archive"
+    )
     parser.add_argument("--archive", metavar="DIR", help="folder of the archive: the catalog goes there")
+    without_overrides(parser)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--limit", type=count, default=20, metavar="N", help="rows to show; default: 20")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the chosen rows as .csv or .parquet")
     add_debug(parser)
-    parser.set_defaults(source=None, executor=None)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -77,6 +80,8 @@ def make(config: RunConfig) -> None:
         table = catalog_table(scans, found.problems, found.sample_log_table)
         write_table(archive.catalog_path, table)
         note_published(archive.root, archive.catalog_path)
+        if not archive.config_path.exists():
+            keep_config(config)
     seconds = time.perf_counter() - began
     opened = sum(known.get(record.path) is not record for record in found.records)
     _print_summary(table)

@@ -18,23 +18,33 @@ if TYPE_CHECKING:
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """The config of a run, and what overrides it: for `config_of`."""
-    parser.add_argument(
-        "config", nargs="?", type=Path, metavar="CONFIG", help="YAML file; not needed with --source and --archive"
-    )
+    _add_place(parser)
     parser.add_argument("--source", metavar="FOLDER", help="folder of scans (source.path)")
-    parser.add_argument("--archive", metavar="DIR", help="folder of the archive, whatever the config says")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.epochs=5"
     )
     kinds = ("inline", "local", "elastic", "allocation", "scheduler")
     parser.add_argument("--executor", choices=kinds, help="where tasks run (executor.kind)")
+    site = "what is special about the machine: configs/sites/*.yaml (executor.site)"
+    parser.add_argument("--site", metavar="FILE", help=site)
     add_debug(parser)
 
 
 def add_archive(parser: argparse.ArgumentParser) -> None:
     """An archive alone: for `archive_of`."""
-    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="YAML file; not needed with --archive")
-    parser.add_argument("--archive", type=Path, metavar="DIR", help="folder of the archive, whatever the config says")
+    _add_place(parser)
+    without_overrides(parser)
+
+
+def without_overrides(parser: argparse.ArgumentParser) -> None:
+    """Nothing but its archive overrides the config: for `config_of`."""
+    parser.set_defaults(source=None, overrides=(), executor=None, site=None)
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    config = "YAML file, or an archive, which keeps the config that it was made with"
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help=config)
+    parser.add_argument("--archive", metavar="DIR", help="folder of the archive, whatever the config says")
 
 
 def add_debug(parser: argparse.ArgumentParser) -> None:
@@ -50,28 +60,51 @@ def add_retry(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retry-failed", action="store_true", help="take quarantined scans up again")
 
 
-def config_of(options: argparse.Namespace, site: Path | None = None) -> RunConfig:
-    """The config with what the options of `add_config` say, and with a site."""
+def config_of(options: argparse.Namespace) -> RunConfig:
+    """The config with what the options of `add_config` say.
+
+    CONFIG says all: a file, or an archive, whose kept config it is then. `--archive` says only where, if there is a
+    CONFIG or a `--source`; alone it is CONFIG, too.
+    """
     from ainerd_hpc.loading import load
 
+    path, archive = options.config, options.archive
+    if path is None and archive and not options.source and _kept(archive).exists():
+        path = Path(archive).expanduser()
+    if path is not None and path.is_dir():
+        path, archive = _kept(path), archive or path
+        if not path.exists():
+            expected = f"{options.config}: expected an archive that keeps its config"
+            raise ConfigError(f"{expected}, found no {path}; give the config file")
     given = {
         "source.path": options.source,
-        "archive": options.archive,
+        "archive": archive,
         "executor.kind": options.executor,
-        "executor.site": str(site) if site else None,
+        "executor.site": options.site,
     }
-    quoted = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items() if value)
-    return load(options.config, [*options.overrides, *quoted])
+    quoted = (f"{key}={json.dumps(str(value), ensure_ascii=False)}" for key, value in given.items() if value)
+    config = load(path, [*options.overrides, *quoted])
+    if config.executor.kind == "elastic" and not config.executor.site and _kept(config.archive).exists():
+        site = load(_kept(config.archive)).executor.site  # as it was submitted
+        config = config.model_copy(update={"executor": config.executor.model_copy(update={"site": site})})
+    return config
+
+
+def _kept(archive: str | Path) -> Path:
+    from ainerd_hpc.archive.layout import Archive
+
+    return Archive(Path(archive).expanduser()).config_path
 
 
 def archive_of(options: argparse.Namespace) -> Archive:
     """The archive that is meant, where nothing else of the config matters."""
     from ainerd_hpc.archive.layout import Archive
-    from ainerd_hpc.loading import load
 
     if not (options.config or options.archive):
         raise ConfigError(f"{options.verb}: expected a config or an archive, found neither; give --archive DIR")
-    return Archive(Path(options.archive).expanduser() if options.archive else load(options.config).archive)
+    is_folder = options.config is not None and options.config.is_dir()
+    folder = options.archive or (options.config if is_folder else None)
+    return Archive(Path(folder).expanduser() if folder else config_of(options).archive)
 
 
 def count(text: str) -> int:

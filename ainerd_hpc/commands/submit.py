@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ainerd_hpc.commands.options import add_config, add_part, add_retry, config_of
+from ainerd_hpc.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the config, the site and the part of the line."""
+    """Add the config and the part of the line."""
     add_config(parser)
-    site = "what is special about the machine: configs/sites/*.yaml"
-    parser.add_argument("--site", type=Path, required=True, metavar="FILE", help=site)
     add_part(parser)
     add_retry(parser)
     parser.add_argument("--dry-run", action="store_true", help="print every command line and script, submit nothing")
@@ -24,5 +22,8 @@ def run(options: argparse.Namespace) -> None:
     from ainerd_hpc.site.site_file import load_site
     from ainerd_hpc.submission.chain import submit
 
+    config = config_of(options)
+    if config.executor.site is None:
+        raise ConfigError("submit: expected a site file, found none; give --site FILE, or executor.site in the config")
     flags = {name: getattr(options, name) for name in ("dry_run", "yes", "retry_failed")}
-    submit(config_of(options, options.site), load_site(options.site), options.first, options.until, **flags)
+    submit(config, load_site(config.executor.site), options.first, options.until, **flags)

@@ -32,7 +32,7 @@ def main(what: str, *words: str) -> None:
     elif what == "rank":
         from ainerd_hpc.doctor.ranks import rank
 
-        rank(Path(words[0]), words[1])
+        rank(Path(words[0]), words[1], int(words[2]))
     else:
         raise SystemExit(f"{what}: no such part")
 

@@ -31,6 +31,7 @@ _SLOW = 100e6
 
 def answer(folder: Path) -> None:
     """Look at this node, and publish what is found as soon as it is."""
+    folder = folder.absolute()  # what starts processes on nodes may start them elsewhere
     asked = json.loads((folder / ASKED).read_text(encoding="utf-8"))
     findings: list[dict[str, Any]] = []
     told = {"host": socket.gethostname(), "findings": findings, "is_complete": False}
@@ -89,27 +90,29 @@ def _interface(asked: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _ranks(folder: Path, asked: Mapping[str, Any]) -> Iterator[Finding]:
-    """Two processes over the nodes of the job, as a training starts its ranks."""
+    """Two processes over the nodes of the job, as a training starts its ranks; one a node, as it starts torchrun."""
     found = find_allocation()
     nodes = min(2, max(1, len(found.nodes))) if found else 1
     if nodes < asked["nodes"]:
         yield Finding("ranks", "failed", f"expected {asked['nodes']} nodes, found {nodes}", "correct ddp.nodes")
         return
-    program, *words = _starting(nodes, asked["spread"], asked["launcher"])
-    status, said = said_by([program, *words, *role("rank", str(folder), asked["interface"])], _TO_RUN)
+    per_node = 1 if asked["spread"] and asked["launcher"] == "torchrun" else 2 // nodes
+    program, *words = _starting(nodes, per_node, asked["spread"], asked["launcher"])
+    part = role("rank", str(folder), asked["interface"], str(nodes * per_node))
+    status, said = said_by([program, *words, *part], _TO_RUN)
     told = _read_all(folder, "rank.*.json")
-    yield judged_ranks(told, nodes, program, asked["launcher"], said if status else "")
+    yield judged_ranks(told, nodes, per_node, program, asked["launcher"], said if status else "")
     yield judged_mpi([one["mpi"] for one in _read_all(folder, "mpi.*.json")], program, asked["launcher"] == "mpiexec")
     if nodes == 2:
         measured = [*_read_all(folder, "network.json"), {"error": "no answer"}]
         yield judged_network(measured[0], [one["host"] for one in told], asked["interface"])
 
 
-def _starting(nodes: int, spread: Sequence[str], launcher: str) -> list[str]:
-    """The words that start two processes on the nodes."""
+def _starting(nodes: int, per_node: int, spread: Sequence[str], launcher: str) -> list[str]:
+    """The words that start the processes on the nodes."""
     template = spread or (SPREAD["pbs"] if launcher == "mpiexec" else ())
     os.environ.pop("SRUN_CPUS_PER_TASK", None)  # of a process that has the node for itself
-    words = spread_command(template, nodes=nodes, per_node=2 // nodes, cores=max(1, cores_here() * nodes // 2))
+    words = spread_command(template, nodes=nodes, per_node=per_node, cores=max(1, cores_here() // per_node))
     return [own_mpiexec(), *words[1:]] if words[0] == "mpiexec" else words
 
 
@@ -117,14 +120,17 @@ def _read_all(folder: Path, pattern: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(pattern))]
 
 
-def judged_ranks(told: Sequence[Mapping[str, Any]], nodes: int, program: str, launcher: str, said: str) -> Finding:
+def judged_ranks(
+    told: Sequence[Mapping[str, Any]], nodes: int, per_node: int, program: str, launcher: str, said: str
+) -> Finding:
     """The finding from what the ranks told; `said` by the program that started them, where it failed."""
     name = Path(program).name
     hosts = sorted({one["host"] for one in told})
     found = f"{len(told)} by {name}, on {', '.join(hosts) or 'no node'}" + (f": {said}" if said else "")
     step = "correct environment.spread of the site: {nodes}, {ranks}, {per_node}, {cores} are filled in"
-    if (len(told), len(hosts)) != (2, nodes):
-        return Finding("ranks", "failed", f"expected 2 processes on {nodes} nodes, found {found}", step)
+    if (len(told), len(hosts)) != (nodes * per_node, nodes):
+        expected = f"expected {nodes * per_node} processes on {nodes} nodes"
+        return Finding("ranks", "failed", f"{expected}, found {found}", step)
     if launcher == "srun" and {one["srun"][1] if one["srun"] else 1 for one in told} != {2}:
         return Finding("ranks", "failed", f"{found}, each alone", "ddp.launcher: srun needs srun in environment.spread")
     return Finding("ranks", "ok", found)

@@ -1,4 +1,4 @@
-"""Two processes that a job starts on its nodes: they tell how they find each other, in files that all of them see."""
+"""What a job starts on its nodes, one or two processes: they tell how they find each other, in files that all see."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def address_of(interface: str) -> str:
     return next((one.address for one in own if one.family == socket.AF_INET), "")
 
 
-def rank(folder: Path, interface: str) -> None:
-    """Tell who this is, try the network to the other one, and last MPI, which may end the process."""
+def rank(folder: Path, interface: str, number: int) -> None:
+    """Tell who this is, try the network to the other one of two, and last MPI, which may end the process."""
     name = f"{socket.gethostname()}-{os.getpid()}"
     address = address_of(interface)
     with socket.create_server((address or "127.0.0.1", 0)) as server:
         server.settimeout(_TO_MEET)
         facts = {"host": socket.gethostname(), "address": address, "srun": place_by_srun()}
         write_json(folder / f"rank.{name}.json", {**facts, "port": server.getsockname()[1]})
-        paths = _both(folder)
+        paths = _all(folder, number)
         if len(paths) == 2:
             first, second = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
             if paths[0].name == f"rank.{name}.json":
@@ -55,10 +55,10 @@ def rank(folder: Path, interface: str) -> None:
     write_json(folder / f"mpi.{name}.json", {"mpi": _mpi()})
 
 
-def _both(folder: Path) -> list[Path]:
-    """What both ranks have told, as soon as they have."""
+def _all(folder: Path, number: int) -> list[Path]:
+    """What all ranks have told, as soon as they have."""
     deadline, pause = time.monotonic() + _TO_MEET, _PAUSES[0]
-    while len(found := sorted(folder.glob("rank.*.json"))) < 2 and time.monotonic() < deadline:
+    while len(found := sorted(folder.glob("rank.*.json"))) < number and time.monotonic() < deadline:
         time.sleep(pause)
         pause = min(2 * pause, _PAUSES[1])
     return found

@@ -52,6 +52,11 @@ def outside_environment(environment: Mapping[str, str] = os.environ) -> dict[str
     return given | {key: environment[key] for key in _OF_SYSTEMS if key in environment}
 
 
+def in_step(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process is of a job that `submit` submitted, with a config made for it."""
+    return "AINERD_STEP" in environment
+
+
 def find_allocation(environment: Mapping[str, str] = os.environ) -> Allocation | None:
     """The job of this process; None outside of any."""
     if job := environment.get("SLURM_JOB_ID"):

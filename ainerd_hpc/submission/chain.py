@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.archive.run_record import keep_config
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_rows, size_text
 from ainerd_hpc.errors import AinerdError, SubmissionError
@@ -85,6 +86,7 @@ def submit(
     with Archive(config.archive).locked():
         if found.records:  # none while the source is still to be simulated
             publish_shared(Archive(config.archive), found)
+        keep_config(config)
         if retry_failed:
             journal.forgive(names)
             for name in names:
@@ -136,7 +138,7 @@ def print_steps(line: Sequence[Step], site: SiteConfig) -> None:
 
 
 def command_lines(line: Sequence[Step], site: SiteConfig) -> list[list[str]]:
-    """The command line of every step, with `ID_OF_<step>` where an id will stand; last the one that starts the first."""
+    """The command line of every step, `ID_OF_<step>` where an id will stand; last the one that starts the first."""
     system, lines = batch_system(site.system), []
     for number, step in enumerate(line):
         before = f"ID_OF_{line[number - 1].name}" if number else ""

@@ -10,10 +10,10 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from ainerd_hpc.config import RunConfig
-from ainerd_hpc.loading import to_yaml
+from ainerd_hpc.loading import absolute, to_yaml
 from ainerd_hpc.site.site_file import KINDS, SiteConfig
 from ainerd_hpc.submission.batch import batch_system
-from ainerd_hpc.submission.steps import SITE_FILE, absolute, config_of
+from ainerd_hpc.submission.steps import SITE_FILE, config_of
 
 OWN_COMMAND = (sys.executable, "-m", "ainerd_hpc.cli")
 

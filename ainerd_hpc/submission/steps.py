@@ -10,6 +10,7 @@ from typing import Any
 
 from ainerd_hpc.config import ExecutorConfig, RunConfig
 from ainerd_hpc.errors import ConfigError
+from ainerd_hpc.loading import absolute
 from ainerd_hpc.site.site_file import KINDS, DdpConfig, Kind, SiteConfig
 from ainerd_hpc.types import Plan, Shape
 
@@ -141,12 +142,3 @@ def _executor(kind: Kind, executor: ExecutorConfig, site: SiteConfig) -> dict[st
 
 def _memory(of_node: int | None, num_workers: int) -> dict[str, int]:
     return {"memory": int(_OF_MEMORY * of_node / num_workers)} if of_node else {}
-
-
-def absolute(value: Any) -> Any:
-    """The same, with every path made absolute: jobs start in other folders."""
-    if isinstance(value, Path):
-        return value.absolute()
-    if isinstance(value, dict):
-        return {key: absolute(one) for key, one in value.items()}
-    return tuple(map(absolute, value)) if isinstance(value, tuple) else value

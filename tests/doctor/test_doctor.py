@@ -154,6 +154,20 @@ def test_a_job_through_qsub(tmp_path: Path) -> None:
     assert "lo is 127.0.0.1, which other nodes cannot reach" in found["interface, single job"].found
 
 
+@pytest.mark.pbs
+@pytest.mark.usefixtures("pbs")
+def test_what_starts_one_process_on_each_node_elsewhere(tmp_path: Path) -> None:
+    """As pbsdsh does, in the home folder: enough for torchrun."""
+    site = load_site(write_site(tmp_path, "pbs", environment={"spread": ["pbsdsh", "--"], "interface": "lo"}))
+    trials = (Trial("single", 1, False, "torchrun"), Trial("ddp", 2, False, "torchrun"))
+    findings = [one for trial in trials for one in tried(trial, site, tmp_path / trial.kind, Jobs(site), 60)]
+    found = {finding.check: finding for finding in findings}
+    assert found["ranks, single job"].state == found["ranks, ddp job"].state == "ok", findings
+    assert re.match(r"1 by pbsdsh, on n\d$", found["ranks, single job"].found)
+    assert re.match(r"2 by pbsdsh, on n1, n2$", found["ranks, ddp job"].found)
+    assert re.match(r"n1 to n2 over lo: ", found["network, ddp job"].found), findings
+
+
 def test_missing_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (finding,) = batch.commands(load_site(write_site(tmp_path, "slurm")))
@@ -299,9 +313,9 @@ def test_torch_and_gpus(built_for: str, gpus: list[dict[str, str]], num_devices:
 
 def test_ranks_that_are_alone_are_told() -> None:
     alone = [{"host": "n1", "srun": None}, {"host": "n2", "srun": None}]
-    assert judged_ranks(alone, 2, "mpiexec", "torchrun", "").state == "ok"
-    assert judged_ranks(alone, 2, "mpiexec", "srun", "").state == "failed"
-    assert judged_ranks(alone[:1], 2, "srun", "srun", "srun: error: no").state == "failed"
+    assert judged_ranks(alone, 2, 1, "mpiexec", "torchrun", "").state == "ok"
+    assert judged_ranks(alone, 2, 1, "mpiexec", "srun", "").state == "failed"
+    assert judged_ranks(alone[:1], 2, 1, "srun", "srun", "srun: error: no").state == "failed"
     size_one = [[0, 1, "MPICH 5"], [0, 1, "MPICH 5"]]
     assert judged_mpi(size_one, "srun", True).state == "failed"
     assert "each of size 1, 1" in judged_mpi(size_one, "srun", True).found

@@ -291,7 +291,7 @@ def test_sizings_of_jobs_keep_to_the_site(tmp_path: Path) -> None:
         worker_sizing(config)
 
 
-@pytest.mark.parametrize(("kind", "key"), [("elastic", "site"), ("scheduler", "address"), ("scheduler", "memory")])
+@pytest.mark.parametrize(("kind", "key"), [("scheduler", "address"), ("scheduler", "memory")])
 def test_keys_that_a_kind_needs(kind: str, key: str) -> None:
     given = {"site": "s.yaml", "address": "tls://here:1", "memory": "1 GB"}
     keys = [f"executor.{name}={value}" for name, value in given.items() if name != key]

@@ -32,6 +32,14 @@ job=${PBS_JOBID%%[!0-9]*}
 exec srun --jobid="$job" --overlap --mpi=none --nodes=1 --ntasks=1 --nodelist="$host" bash -c "$*"
 """
 """To another node of the job, by which mpiexec starts what it starts there."""
+_PBSDSH = """#!/bin/bash
+shift
+for host in $(cat "$PBS_NODEFILE"); do
+    ssh "$host" "cd; exec env -i HOME=~ PATH=/usr/bin:/bin PYTHONPATH=$PYTHONPATH $(printf '%q ' "$@")" &
+done
+wait
+"""
+"""`pbsdsh -- PROGRAM`: one process on each node, in the home folder, without the environment of the job."""
 
 
 def install(folder: Path, home: Path) -> Path:
@@ -43,8 +51,9 @@ def install(folder: Path, home: Path) -> Path:
         call = f"from tests.support import pbs_front\nsys.exit(pbs_front.{name}(sys.argv[1:], {str(home)!r}))\n"
         (folder / name).write_text(head + call)
         (folder / name).chmod(0o755)
-    (folder / "ssh").write_text(_SSH)
-    (folder / "ssh").chmod(0o755)
+    for name, text in (("ssh", _SSH), ("pbsdsh", _PBSDSH)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
     prolog = folder / "prolog.sh"
     kept = {name: value for name, value in os.environ.items() if name.startswith(("OPENBLAS_", "PYTHONPATH"))}
     prolog.write_text(
