@@ -21,7 +21,7 @@ from ainerd_hpc.errors import SubmissionError
 from ainerd_hpc.executors.protection import worker_options
 from ainerd_hpc.executors.through_dask import worker_environment
 from ainerd_hpc.site.allocation import outside_environment
-from ainerd_hpc.site.site_file import NodesConfig, SiteConfig, clock
+from ainerd_hpc.site.site_file import NodesConfig, SiteConfig, clock, memory_option
 from ainerd_hpc.site.workers import Sizing
 
 JOB_NAME = "ainerd-worker"
@@ -138,11 +138,12 @@ def worker_cluster(site: SiteConfig, sizing: Sizing, threads: int, folder: Path,
 
 def _slurm(nodes: NodesConfig, sizing: Sizing, folder: Path) -> dict[str, Any]:
     asked = {"qos": nodes.qos, "constraint": nodes.constraint, "gpus-per-node": nodes.gpus}
+    asked |= memory_option(nodes, _job_bytes(nodes, sizing))
     given = [f"--{name}={value}" for name, value in asked.items() if value]
     log = [f"--output={shlex.quote(str(folder))}/{JOB_NAME}.%j.log", "--open-mode=append", "--no-requeue", "--nodes=1"]
     return {
         "job_cpu": nodes.cores,
-        "job_mem": f"{_job_bytes(nodes, sizing) // 2**20}M",
+        "job_directives_skip": ["--mem="],
         "walltime": clock(60 * math.ceil(nodes.walltime / 60)),  # SLURM counts minutes
         "job_extra_directives": [*log, *given, *_more(nodes)],
     }

@@ -49,6 +49,8 @@ class NodesConfig(Section):
     """Cores of a node. On them run cores / executor.threads worker processes. Default: what the batch system gives."""
     memory: ByteSize | None = None
     """Memory of a node, shared by its workers. Default: what the batch system gives."""
+    memory_per_cpu: bool = False
+    """Ask for it by core (--mem-per-cpu), where a site refuses --mem; SLURM only."""
     gpus: Annotated[int, Field(ge=0)] = 0
     """GPUs of a node."""
     walltime: Walltime = 3600
@@ -108,6 +110,9 @@ class SiteConfig(Section):
     """A job is ended in order this long before its walltime, and goes on in another one."""
     restarts: Annotated[int, Field(ge=0)] = 10
     """How often a job may go on in another one before it is given up."""
+    most_jobs: PositiveInt | None = None
+    """Jobs that a user may have in the queue, elements of arrays each for itself (SLURM: MaxSubmitJobs of a QOS; PBS:
+    max_queued). The stages of a line are divided into fewer, larger shares until it fits. Default: no limit."""
     nodes: NodesConfig = NodesConfig()
     """What every job asks for, where its kind below does not say otherwise."""
     array: ArrayConfig = ArrayConfig()
@@ -132,7 +137,7 @@ class SiteConfig(Section):
     @field_validator("array", "ddp", "single", "nodes")
     @classmethod
     def _fits_the_system(cls, value: NodesConfig, info: ValidationInfo) -> NodesConfig:
-        slurm_only = {name for name in ("qos", "at_once") if getattr(value, name, None)}
+        slurm_only = {name for name in ("qos", "at_once", "memory_per_cpu") if getattr(value, name, None)}
         if slurm_only and info.data.get("system") == "pbs":
             raise ValueError(f"expected no {', '.join(sorted(slurm_only))}: PBS has none")
         return value
@@ -168,6 +173,15 @@ def load_site(path: Path) -> SiteConfig:
         if nodes.memory and not nodes.cores:
             raise ConfigError(f"{path}: {kind}.memory: expected {kind}.cores with it, found none; give both")
     return site
+
+
+def memory_option(nodes: NodesConfig, num_bytes: int) -> dict[str, str]:
+    """The option of sbatch that asks for the memory of a job on one node, with its value; none for 0 bytes."""
+    if not num_bytes:
+        return {}
+    if nodes.memory_per_cpu:
+        return {"mem-per-cpu": f"{num_bytes // (nodes.cores or 1) // 2**20}M"}
+    return {"mem": f"{num_bytes // 2**20}M"}
 
 
 def clock(seconds: float) -> str:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from ainerd_hpc.errors import SubmissionError
-from ainerd_hpc.site.site_file import SiteConfig, clock
+from ainerd_hpc.site.site_file import SiteConfig, clock, memory_option
 from ainerd_hpc.submission.batch import State, States, call, variables
 from ainerd_hpc.submission.steps import Step
 
@@ -48,7 +48,7 @@ def command(step: Step, site: SiteConfig) -> list[str]:
         "nodes": nodes.nodes,
         "ntasks": nodes.nodes,
         "cpus-per-task": nodes.cores,
-        "mem": f"{int(nodes.memory) // 2**20}M" if nodes.memory else "",
+        **memory_option(nodes, nodes.memory or 0),
         "gpus-per-node": nodes.gpus or "",
         "time": clock(60 * math.ceil(nodes.walltime / 60)),  # SLURM counts minutes
         "array": _array(step, site) if step.num_shares else "",

@@ -64,13 +64,34 @@ def check_nodes(config: RunConfig, site: SiteConfig) -> None:
 
 
 def steps(plans: Sequence[Plan], site: SiteConfig, executor: ExecutorConfig) -> list[Step]:
-    """The steps of a line of stages, each to begin after the one before; none where there is nothing to do."""
+    """The steps of a line of stages, each to begin after the one before; none where there is nothing to do.
+
+    Raises
+    ------
+    ConfigError
+        The line has more jobs than the site takes, however few shares its stages have.
+    """
+    for num_jobs in range(site.array.jobs, 0, -1):
+        line = _line(plans, site, executor, num_jobs)
+        if site.most_jobs is None or _jobs_queued(line, site) <= site.most_jobs:
+            return line
+    expected = f"{_jobs_queued(line, site)} or more for these stages"
+    raise ConfigError(f"site file: most_jobs: expected {expected}, found {site.most_jobs}; submit fewer with --until")
+
+
+def _jobs_queued(line: Sequence[Step], site: SiteConfig) -> int:
+    """Jobs that are in the queue at a time, at most: in PBS an array goes on in a new one before it has left."""
+    again = max((step.num_shares for step in line), default=0) if site.system == "pbs" else 0
+    return sum(step.num_jobs for step in line) + again
+
+
+def _line(plans: Sequence[Plan], site: SiteConfig, executor: ExecutorConfig, num_jobs: int) -> list[Step]:
     done = [planned.stage for planned in takewhile(lambda planned: not planned.tasks, plans)]
     if len(done) == len(plans) and done[-1] == "report":
         return []
     line = [Step(RESUME, "single", done[0], done[-1])] if done else []
     for planned in plans[len(done) :]:
-        line += _steps_of(planned, site, executor)
+        line += _steps_of(planned, executor, num_jobs)
     return line
 
 
@@ -79,12 +100,12 @@ def kind_of(planned: Plan) -> Kind:
     return _KINDS[planned.shape]
 
 
-def _steps_of(planned: Plan, site: SiteConfig, executor: ExecutorConfig) -> list[Step]:
+def _steps_of(planned: Plan, executor: ExecutorConfig, num_jobs: int) -> list[Step]:
     stage, kind = planned.stage, kind_of(planned)
     if kind == "array" and executor.kind in ("elastic", "scheduler"):  # its workers are elsewhere
-        num_jobs = site.array.jobs if executor.kind == "elastic" else 0
-        return [Step(stage, "single", stage, stage, config="array", worker_jobs=num_jobs)]
-    num_shares = min(site.array.jobs, len(planned.tasks)) if kind == "array" else 0
+        worker_jobs = num_jobs if executor.kind == "elastic" else 0
+        return [Step(stage, "single", stage, stage, config="array", worker_jobs=worker_jobs)]
+    num_shares = min(num_jobs, len(planned.tasks)) if kind == "array" else 0
     if num_shares < 2 or executor.kind == "allocation":
         return [Step(stage, kind, stage, stage)]
     shared = Step(stage, kind, stage, stage, num_shares)

@@ -317,9 +317,9 @@ SYSTEMS = {
 }
 
 
-def _job_script(system: str, folder: Path) -> str:
+def _job_script(system: str, folder: Path, **more: object) -> str:
     """Of a job of two workers, four threads each, with the address of its scheduler left out."""
-    site = SiteConfig.model_validate({"system": system, **SITE, "array": SYSTEMS[system]})
+    site = SiteConfig.model_validate({"system": system, **SITE, "array": {**SYSTEMS[system], **more}})
     sizing = Sizing(2, 7 * 10**9, 14 * 10**9)
     options = {"dashboard": False, "dashboard_address": ":0", "interface": None, "host": "127.0.0.1"}
     with (
@@ -340,6 +340,11 @@ def test_the_job_of_workers(system: str, tmp_path: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
     if system == "pbs":
         assert check_script(script) == []
+
+
+def test_workers_where_memory_is_asked_for_by_core(tmp_path: Path) -> None:
+    script = _job_script("slurm", tmp_path, memory_per_cpu=True)
+    assert re.findall(r"^#SBATCH (--mem.*)$", script, re.MULTILINE) == [f"--mem-per-cpu={16 * 10**9 // 8 // 2**20}M"]
 
 
 def test_the_python_of_a_site() -> None:

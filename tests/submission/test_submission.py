@@ -91,6 +91,7 @@ def _write(folder: Path, body: str) -> Path:
         ("system: lsf\n", "line 1: 'system': Input should be 'slurm' or 'pbs'"),
         ("system: pbs\nnodes: {qos: high}\n", "line 2: 'nodes': expected no qos: PBS has none"),
         ("system: pbs\narray: {jobs: 4, at_once: 2}\n", "line 2: 'array': expected no at_once: PBS has none"),
+        ("system: pbs\nnodes: {memory_per_cpu: true}\n", "line 2: 'nodes': expected no memory_per_cpu: PBS has none"),
         ("system: slurm\nnodes: {queue: a b}\n", "line 2: 'nodes.queue': String should match"),
         ("system: slurm\nnodes: {queue: 'a,b'}\n", "line 2: 'nodes.queue': String should match"),
         ("system: slurm\nlead: 1 h\n", "array.walltime: expected more than the lead, found 3600 s, the lead is 3600 s"),
@@ -162,6 +163,29 @@ def test_a_stage_of_many_tasks_is_an_array_and_a_job_that_finishes_it() -> None:
     assert [step.name for step in steps(plans(), site(), LOCAL)] == [
         "ingest", "correlate", "maps", "train", "embed", "cluster", "report",
     ]  # fmt: skip
+
+
+@given(st.integers(1, 60), st.integers(1, 12), st.sampled_from(["slurm", "pbs"]))
+@examples(max_examples=50)
+def test_a_line_fits_into_the_queue_with_as_many_shares_as_may_be(most: int, jobs: int, system: str) -> None:
+    def queued(num_jobs: int) -> int:
+        line = steps(plans(), site(system, array={"jobs": num_jobs}), LOCAL)
+        again = max(step.num_shares for step in line) if system == "pbs" else 0
+        return again + sum(max(1, step.num_shares) for step in line)
+
+    if most < queued(1):
+        with pytest.raises(ConfigError, match=f"most_jobs: expected 7 or more for these stages, found {most}; "):
+            steps(plans(), site(system, array={"jobs": jobs}, most_jobs=most), LOCAL)
+        return
+    fitting = max(number for number in range(1, jobs + 1) if queued(number) <= most)
+    line = steps(plans(), site(system, array={"jobs": jobs}, most_jobs=most), LOCAL)
+    assert line == steps(plans(), site(system, array={"jobs": fitting}), LOCAL)
+
+
+def test_memory_by_core() -> None:
+    found = site(nodes={"cores": 4, "memory": "8 GB", "walltime": "00:30:00", "memory_per_cpu": True})
+    words = slurm.command(_step("maps"), found)
+    assert [word for word in words if "mem" in word] == [f"--mem-per-cpu={8 * 10**9 // 2**20 // 4}M"]
 
 
 def test_what_is_done_is_finished_by_one_job() -> None:
