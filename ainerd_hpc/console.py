@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -147,7 +149,14 @@ def tell(line: str) -> None:
     console.print(line, markup=False)
 
 
-Advance = Callable[[str], None]
+class Advance(Protocol):
+    """Tells that a step is done, with a note; with `by` 0 only the note, where the last one is old."""
+
+    def __call__(self, note: str, by: int = 1) -> None: ...
+
+
+_SOON, _OFTEN = 30.0, 0.05
+"""Notes between steps are told so many seconds after the last line, or this share of the time so far."""
 
 
 @contextlib.contextmanager
@@ -167,17 +176,23 @@ def progress(title: str, total: int) -> Iterator[Advance]:
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=total, note="")
-        yield lambda note: bar.update(task, advance=1, note=note)
+
+        def advance(note: str, by: int = 1) -> None:
+            bar.update(task, advance=by, note=note)
+
+        yield advance
 
 
 def _line_progress(title: str, total: int) -> Advance:
-    done = 0
-    step = max(1, total // 10)
+    done, began = 0, time.monotonic()
+    step, told = max(1, total // 10), began - _SOON
 
-    def advance(note: str) -> None:
-        nonlocal done
-        done += 1
-        if done % step == 0 or done == total:
+    def advance(note: str, by: int = 1) -> None:
+        nonlocal done, told
+        done, now = done + by, time.monotonic()
+        is_due = now - told >= max(_SOON, _OFTEN * (now - began))
+        if (done % step == 0 or done == total) if by else is_due:
+            told = now
             console.print(f"{title}: {done} of {total} {note}".rstrip(), markup=False)
 
     return advance

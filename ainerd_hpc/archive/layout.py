@@ -70,6 +70,10 @@ class Archive:
     def model_folder(self, name: str) -> Path:
         return self.root / "models" / name
 
+    def checkpoints_folder(self, name: str) -> Path:
+        """Working state of a training; gone when the model is published."""
+        return self.model_folder(name) / "checkpoints"
+
     def weights_path(self, name: str) -> Path:
         return self.model_folder(name) / "weights.safetensors"
 

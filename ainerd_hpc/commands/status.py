@@ -16,6 +16,7 @@ def run(options: argparse.Namespace) -> None:
     """Print a table of the stages, with their jobs."""
     from ainerd_hpc.archive.layout import Archive
     from ainerd_hpc.archive.run_record import last_run
+    from ainerd_hpc.archive.standing import standing_text
     from ainerd_hpc.console import console, print_status
     from ainerd_hpc.pipeline import plan
     from ainerd_hpc.submission.status import stage_statuses
@@ -23,6 +24,8 @@ def run(options: argparse.Namespace) -> None:
     config = config_of(options)
     plans = plan(config)
     rows, notes = stage_statuses(config.archive, plans)
-    print_status(plans, last_run(Archive(config.archive)), rows)
-    for note in notes:
+    archive = Archive(config.archive)
+    print_status(plans, last_run(archive), rows)
+    training = standing_text(archive.checkpoints_folder(config.model.name))
+    for note in [training] * bool(training) + notes:
         console.print(note, markup=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import numpy as np
 
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.map_reader import MapReader
+from ainerd_hpc.archive.standing import read_standing
 from ainerd_hpc.archive.tables import read_table
 from ainerd_hpc.config import TRAIN_PLACE
-from ainerd_hpc.console import progress
+from ainerd_hpc.console import Advance, progress
 from ainerd_hpc.correlation.windows import count_maps
 from ainerd_hpc.digests import digest, sha256, weights_digest
 from ainerd_hpc.errors import AinerdError
@@ -25,6 +28,8 @@ from ainerd_hpc.types import MAP_SIZE, PROCESS_BYTES, Load, Scan, Shape, Task
 
 _CACHE_BYTES = 4 * 2**30
 """Maps stay in memory during training if all of them fit into this, in each rank."""
+_LOOK = 1.0
+"""Seconds between looks at how far the training is."""
 
 
 class Train(Stage):
@@ -43,8 +48,7 @@ class Train(Stage):
 
     @property
     def _checkpoints(self) -> Path:
-        """Working state of a training; gone when the model is published."""
-        return self.archive.model_folder(self.config.model.name) / "checkpoints"
+        return self.archive.checkpoints_folder(self.config.model.name)
 
     def digest(self, scans: Sequence[Scan], before: Before) -> str:
         """Digest of the given weights, or of the training maps and the options; ranks and memory do not count."""
@@ -90,7 +94,7 @@ class Train(Stage):
 
         config = self.config.train
         recipe = SourceRecipe("ainerd_hpc.stages.train:open_maps", {"root": str(self.archive.root.resolve())})
-        with progress("train", config.epochs) as advance:
+        with progress("train", config.epochs) as advance, _told_between_epochs(self._checkpoints, advance):
             result = fit(
                 recipe.build(),
                 self.config.model.variant,
@@ -125,6 +129,27 @@ class Train(Stage):
         head = {"digest": task.digest, "variant": self.config.model.variant, "parameters": parameters}
         whole = {"weights_sha256": sha256(self.archive.weights_path(task.key))}
         write_json(self.product(task.key), {**head, **whole, **facts})
+
+
+@contextlib.contextmanager
+def _told_between_epochs(folder: Path, advance: Advance) -> Iterator[None]:
+    """While the block lasts, hand on what the training tells in its folder; its ranks may be on other nodes."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        told = read_standing(folder)  # of an earlier process
+        while not is_over.wait(_LOOK):
+            if (standing := read_standing(folder)) and standing != told:
+                told = standing
+                advance(str(standing), 0)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def open_maps(root: str) -> MapReader:

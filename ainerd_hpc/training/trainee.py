@@ -6,6 +6,8 @@ import contextlib
 import math
 import os
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -16,6 +18,7 @@ from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from ainerd_hpc.archive.standing import Standing, write_standing
 from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.models.embedding import embed
 from ainerd_hpc.models.network import MAPS_PER_PASS
@@ -27,6 +30,8 @@ from ainerd_hpc.training.job import Job, Progress, Record
 
 _WARM_UP = 0.2
 """Share of the steps in which the learning rate rises."""
+_TELL_EVERY = 5.0
+"""Seconds between words about how far it is."""
 
 
 class Trainee(lightning.LightningModule):
@@ -49,6 +54,8 @@ class Trainee(lightning.LightningModule):
         """Steps of this epoch that are done."""
         self.seconds = 0.0
         """Time that these took before this process began."""
+        self.num_maps = 0
+        """That went into the sums of this rank in this epoch, since this process began; true of the first rank."""
         self.rank_sums = torch.zeros(1, 2, dtype=torch.float64)
         """Sums of the error of each rank, as loaded, over maps of this epoch so far, in training and validation."""
 
@@ -87,6 +94,8 @@ class Trainee(lightning.LightningModule):
             self.interruption.join_ranks()
         self.started = time.monotonic() - self.seconds
         self.sums = self.rank_sums[self.trainer.global_rank].to(self.device)
+        self.sum_before = self.sums[0].clone()
+        self.teller = Teller(self.job.folder, len(self.steps))
 
     def training_step(self, batch: ToTrain | ToValidate, _: int) -> None:
         if isinstance(batch, ToValidate):
@@ -107,6 +116,7 @@ class Trainee(lightning.LightningModule):
             with self._synchronised(number == len(parts) - 1):
                 self.manual_backward(error * batch.weight * self.trainer.world_size)  # DDP divides by the world size
             self.sums[0] += error.detach() * (batch.weight > 0)
+        self.num_maps += len(batch.maps)
         optimizer.step()
         schedule.step()
 
@@ -125,12 +135,20 @@ class Trainee(lightning.LightningModule):
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.step += 1
+        if self.trainer.is_global_zero:
+            self.teller.tell(self._standing)
         if self.step == self.steps.in_epoch:
             self._end_epoch()
         wish = self.interruption.agreed()
         if wish and self.step:
             self._save()
         self.trainer.should_stop = wish is Wish.STOP
+
+    def _standing(self, seconds_left: float) -> Standing:
+        train_l1 = float(self.sums[0] - self.sum_before) / max(1, self.num_maps)
+        valid_l1 = self.history[-1]["valid_l1"] if self.history else None
+        epoch, epochs = len(self.history) + 1, self.train_config.epochs
+        return Standing(epoch, epochs, self.step, self.steps.in_epoch, train_l1, valid_l1, seconds_left)
 
     def _end_epoch(self) -> None:
         train_sum, valid_sum = self.trainer.strategy.reduce(self.sums.clone(), reduce_op="sum").tolist()
@@ -147,6 +165,8 @@ class Trainee(lightning.LightningModule):
         )
         self.step, self.started = 0, time.monotonic()
         self.sums.zero_()
+        self.sum_before.zero_()
+        self.num_maps = 0
         self._save()
         if self.progress and self.trainer.is_global_zero:
             self.progress(epoch, epochs, train_l1, valid_l1)
@@ -175,6 +195,31 @@ class Trainee(lightning.LightningModule):
         self.best_weights, self.history = checkpoint["best_weights"], checkpoint["history"]
         self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
         self.rank_sums = checkpoint["rank_sums"]
+
+
+class Teller:
+    """Tells how far a training is: after the first step, then every few seconds.
+
+    Parameters
+    ----------
+    folder : Path
+    num_steps : int
+        Steps that are left when it begins.
+    """
+
+    def __init__(self, folder: Path, num_steps: int) -> None:
+        self._folder, self._left = folder, num_steps
+        self._began = self._told = time.monotonic()
+        self._done = 0
+
+    def tell(self, standing: Callable[[float], Standing]) -> None:
+        """Note that a step is done; where it is time, tell what `standing` gives, from the seconds left."""
+        self._done += 1
+        now = time.monotonic()
+        if self._done > 1 and now - self._told < _TELL_EVERY:
+            return
+        self._told = now
+        write_standing(self._folder, standing((now - self._began) / self._done * (self._left - self._done)))
 
 
 def learning_rate_factor(step: int, steps: int) -> float:

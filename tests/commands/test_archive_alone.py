@@ -8,6 +8,7 @@ import pytest
 
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.run_record import keep_config
+from ainerd_hpc.archive.standing import Standing, write_standing
 from ainerd_hpc.cli import main
 from ainerd_hpc.loading import load
 from tests.test_docs import flags_of
@@ -89,6 +90,16 @@ def test_a_job_leaves_the_config_of_its_submission(
 def test_a_catalog_is_where_an_archive_begins(simulated_source: Path, tmp_path: Path, capsys: Said) -> None:
     _said(capsys, "catalog", simulated_source, "--archive", tmp_path / "new")
     assert "ingest        0      6" in _said(capsys, "status", tmp_path / "new")
+
+
+def test_status_says_how_far_a_training_is(archive: Path, capsys: Said) -> None:
+    folder = Archive(archive).checkpoints_folder("default")
+    assert "train:" not in _said(capsys, "status", archive)
+    write_standing(folder, Standing(3, 40, 12, 80, 0.01234, 0.02, 754.0))
+    said = _said(capsys, "status", archive)
+    assert "\ntrain: 2 of 40 epochs; epoch 3, step 12 of 80, L1 0.0123, unseen 0.0200, 12.6 min left (told " in said
+    (folder / "standing.json").write_text("torn", encoding="utf-8")
+    assert "train:" not in _said(capsys, "status", archive)
 
 
 def test_a_folder_that_is_no_archive(tmp_path: Path, capsys: Said) -> None:

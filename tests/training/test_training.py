@@ -16,13 +16,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ainerd_hpc.archive.standing import read_standing
 from ainerd_hpc.config import TrainConfig
 from ainerd_hpc.errors import AinerdError, ArchiveError
 from ainerd_hpc.models.ainerd2024 import Ainerd2024
 from ainerd_hpc.models.embedding import embed
 from ainerd_hpc.models.registry import NETWORKS, network
 from ainerd_hpc.models.weights import build
-from ainerd_hpc.training import SourceRecipe, fit
+from ainerd_hpc.training import SourceRecipe, fit, trainee
 from ainerd_hpc.training.data import epoch_order, generator, validation_scans
 from ainerd_hpc.training.interruption import Interruption
 from ainerd_hpc.training.trainee import learning_rate_factor
@@ -162,7 +163,23 @@ def test_the_same_seed_gives_the_same_weights(undisturbed, tmp_path):
     again = fit(SimulatedMaps(), "ainerd2024", TRAIN, tmp_path, "maps", progress=lambda *x: calls.append(x))
     assert bytes_of(again.weights) == bytes_of(undisturbed.weights)
     assert calls == [(r["epoch"], 3, r["train_l1"], r["valid_l1"]) for r in undisturbed.history]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "standing.json"]
+
+
+def test_it_tells_how_far_it_is(tmp_path, monkeypatch):
+    """Stopped after its first step, and gone on with: of an epoch, the maps of this process."""
+    monkeypatch.setattr(trainee, "_TELL_EVERY", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(SimulatedMaps(die_at_read=7, die_by=signal.SIGTERM), "ainerd2024", TRAIN, tmp_path, "maps")
+    first, told = read_standing(tmp_path), []
+    look = lambda *_: told.append(read_standing(tmp_path))  # noqa: E731
+    history = fit(SimulatedMaps(), "ainerd2024", TRAIN, tmp_path, "maps", progress=look).history
+    assert [standing[:4] for standing in (first, *told)] == [(1, 3, 1, 3), *((epoch, 3, 3, 3) for epoch in (1, 2, 3))]
+    whole = (3 * first.train_l1 + 2 * told[0].train_l1) / 5  # 3 maps before the signal, 2 after it
+    errors = [whole, *(standing.train_l1 for standing in told[1:])]
+    assert errors == pytest.approx([record["train_l1"] for record in history], rel=1e-6)
+    assert [standing.valid_l1 for standing in told] == [None, *(record["valid_l1"] for record in history[:-1])]
+    assert [standing.seconds_left > 0 for standing in told] == [True, True, False]
 
 
 def test_a_cache_changes_the_reads_and_not_the_weights(undisturbed, tmp_path):
@@ -224,6 +241,23 @@ def test_signalled_in_its_last_step_it_still_stops_the_run(undisturbed, tmp_path
     result = fit(source, "ainerd2024", TRAIN, tmp_path, "maps")
     assert source.num_reads == 0
     assert bytes_of(result.weights) == bytes_of(undisturbed.weights)
+
+
+def test_a_signal_while_a_checkpoint_is_written_leaves_it_whole(tmp_path, monkeypatch):
+    """The handler notes that it is asked, and no more: one checkpoint is never written in the middle of another."""
+    sync = os.fsync
+
+    def signalled(file):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["last.part", "standing.json"]
+        sync(file)
+
+    monkeypatch.setattr(trainee.os, "fsync", signalled)
+    monkeypatch.setattr(trainee, "write_standing", lambda *_: (tmp_path / "standing.json").touch())
+    with pytest.raises(KeyboardInterrupt):
+        fit(SimulatedMaps(), "ainerd2024", TRAIN, tmp_path, "maps")
+    assert reached(tmp_path) == (1, 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "standing.json"]
 
 
 def test_a_second_ctrl_c_does_not_wait():
