@@ -74,6 +74,16 @@ attend() {
     child=''
 }
 
+# insist COMMAND...: again after a while where it fails: a batch system that does not answer now may do so soon.
+insist() {
+    local pause
+    for pause in 10 60; do
+        "$@" && return
+        sleep "$pause"
+    done
+    "$@"
+}
+
 # conclude COMMAND...: end the job; where its time was up, or its program was killed, COMMAND lets it go on.
 conclude() {
     local why=''
@@ -88,7 +98,7 @@ conclude() {
     if [ -n "$why" ]; then
         if [ "${restarted:-0}" -ge "$AINERD_RESTARTS" ]; then
             echo "ainerd-hpc: $why, after $AINERD_RESTARTS restarts; \`ainerd-hpc submit\` goes on where it stopped"
-        elif "$@"; then
+        elif insist "$@"; then
             echo "ainerd-hpc: $why; goes on in another job"
         else
             echo "ainerd-hpc: $why, and it cannot be submitted again; \`ainerd-hpc submit\` goes on where it stopped"

@@ -49,7 +49,12 @@ class Allocation:
 def outside_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment, without what the job of this process says: a command that submits would ask for it again."""
     given = {key: value for key, value in environment.items() if not key.startswith(_OF_JOBS)}
-    return given | {key: environment[key] for key in _OF_SYSTEMS if key in environment}
+    return given | system_environment(environment)
+
+
+def system_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What the environment says of where the batch system is; not all of them hand it on to their jobs."""
+    return {key: environment[key] for key in _OF_SYSTEMS if key in environment}
 
 
 def in_step(environment: Mapping[str, str] = os.environ) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.loading import absolute, to_yaml
+from ainerd_hpc.site.allocation import system_environment
 from ainerd_hpc.site.site_file import KINDS, SiteConfig
 from ainerd_hpc.submission.batch import batch_system
 from ainerd_hpc.submission.steps import SITE_FILE, config_of
@@ -45,7 +46,7 @@ def site_text(site: SiteConfig) -> str:
         "COMMAND": environment.command or OWN_COMMAND,
         "LAUNCHER": environment.launcher,
         "MODULES": environment.modules,
-        "VARIABLES": [f"{name}={value}" for name, value in environment.variables.items()],
+        "VARIABLES": [f"{name}={value}" for name, value in (system_environment() | environment.variables).items()],
     }
     activate = str(environment.activate.absolute()) if environment.activate else ""
     words = {"ACTIVATE": activate, "INTERFACE": environment.interface, "RESTARTS": str(site.restarts)}

@@ -131,3 +131,5 @@ def test_elastic_workers_have_the_site_that_was_submitted(archive: Path, tmp_pat
     assert "ingest        6      0" in _said(capsys, "status", config, *words, "--site", site)
     keep_config(load(config, [f"executor.site={site}", f"source.path={words[1]}"]))
     assert "ingest        6      0" in _said(capsys, "status", config, *words)
+    assert main(["cancel", str(config), *words]) == 1
+    assert "expected a submission, found none" in capsys.readouterr().err

@@ -32,6 +32,15 @@ exit "$(cat code)"
 """
 
 
+SCONTROL = """#!/bin/bash
+echo "scontrol $*" >> calls
+code=$(head -n 1 requeue 2>/dev/null)
+sed -i 1d requeue 2>/dev/null
+exit "${code:-0}"
+"""
+"""Ends as the next line of `requeue` says."""
+
+
 def test_there_are_three_kinds_for_each_batch_system() -> None:
     assert [path.name for path in SCRIPTS] == sorted(
         f"{kind}.{suffix}" for kind in KINDS for suffix in ("pbs", "sbatch")
@@ -117,7 +126,8 @@ class Stage:
         for path in JOBS.iterdir():
             shutil.copy(path, folder)
         self.program("ainerd-hpc", STUB)
-        self.program("scontrol", 'echo "scontrol $*" >> calls; exit "$(cat requeue 2>/dev/null || echo 0)"')
+        self.program("scontrol", SCONTROL)
+        self.program("sleep", 'case $1 in 10 | 60) echo "sleep $1" >> calls ;; *) exec /bin/sleep "$1" ;; esac')
         self.write("code", "0")
 
     def program(self, name: str, text: str) -> None:
@@ -255,13 +265,19 @@ def test_a_job_goes_on_only_so_often(stage: Stage) -> None:
     assert "time is up, after 2 restarts" in text
 
 
-def test_what_cannot_be_put_back_says_how_to_go_on(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    ("codes", "told"),
+    [("1\n1\n1", "`ainerd-hpc submit` goes on where it stopped"), ("1\n1", "time is up; goes on in another job")],
+)
+def test_what_cannot_be_put_back_now_is_tried_again(codes: str, told: str, stage: Stage) -> None:
     stage.write("sleep", "")
-    stage.write("requeue", "1")
+    stage.write("requeue", codes)
     process = stage.start("single.sbatch")
     _wait_for(stage.calls)
     process.send_signal(signal.SIGUSR1)
-    assert "`ainerd-hpc submit` goes on where it stopped" in process.communicate(timeout=20)[0]
+    assert told in process.communicate(timeout=20)[0]
+    tried = ["scontrol requeue 12", "sleep 10", "scontrol requeue 12", "sleep 60", "scontrol requeue 12"]
+    assert stage.calls()[1:] == ["ended in order", *tried]
 
 
 def test_the_site_says_what_a_job_finds(stage: Stage) -> None:

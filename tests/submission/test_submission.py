@@ -123,7 +123,9 @@ def test_what_a_kind_says_goes_before_what_all_nodes_say() -> None:
     assert [found.of(kind).walltime for kind in KINDS] == [1800, 1800, 3600]
 
 
-def test_what_is_special_about_a_site_is_plain_bash(tmp_path: Path) -> None:
+def test_what_is_special_about_a_site_is_plain_bash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    monkeypatch.setenv("PBS_CONF_FILE", "/etc/my pbs.conf")
     environment = {
         "modules": ["conda", "cuda/12"],
         "activate": "/a path/activate",
@@ -138,7 +140,8 @@ def test_what_is_special_about_a_site_is_plain_bash(tmp_path: Path) -> None:
     )
     found = subprocess.run(["bash", "-c", show], cwd=tmp_path, capture_output=True, text=True).stdout
     assert found.split("|")[:-1] == [
-        "/opt/it's/ainerd-hpc", "srun", "--ntasks=1", "conda", "cuda/12", "QUOTED=it's \"$HOME\"", "/a path/activate",
+        "/opt/it's/ainerd-hpc", "srun", "--ntasks=1", "conda", "cuda/12", "PBS_CONF_FILE=/etc/my pbs.conf",
+        "QUOTED=it's \"$HOME\"", "/a path/activate",
         "/scratch/me",
     ]  # fmt: skip
 
