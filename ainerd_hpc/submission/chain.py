@@ -241,16 +241,16 @@ def _take_back(submission: Submission, jobs: Sequence[str]) -> str:
     if not jobs:
         return "nothing is submitted"
     try:
-        _cancel(submission, jobs)
+        _cancel(submission, jobs, is_taken_back=True)
     except SubmissionError as error:
         return f"jobs {', '.join(jobs)} were submitted before it and are still there: {error}"
     return f"jobs {', '.join(jobs)}, submitted before it, are cancelled"
 
 
-def _cancel(submission: Submission, jobs: Sequence[str]) -> None:
+def _cancel(submission: Submission, jobs: Sequence[str], **more: bool) -> None:
     """Last ones first: none of them is to begin because one before it has ended."""
     batch_system(submission.system).cancel(list(reversed(jobs)))
-    submission.note("cancelled", jobs=list(jobs))
+    submission.note("cancelled", jobs=list(jobs), **more)
 
 
 def cancel(root: Path) -> None:
@@ -283,17 +283,19 @@ def requeue(folder: Path, job_id: str) -> None:
     """
     with Submission.locked(folder) as submission:
         number = job_id.partition(".")[0].partition("[")[0]
-        job = next((job for job in submission.all_jobs if job.number == number), None)
+        known = submission.without_taken_back  # by an attempt before this one
+        job = next((job for job in known if job.number == number), None)
         if job is None:
             raise SubmissionError(
                 f"{folder}: expected job {job_id} in jobs.jsonl, found no such job; submit it by hand"
             )
         name = job.step.name
-        line = list(dropwhile(lambda later: later.step.name != name, submission.jobs))
+        last = {job.step.name: job for job in known}.values()
+        line = list(dropwhile(lambda later: later.step.name != name, last))
         if line[0].id != job.id:
             console.print(f"{name}: goes on in job {line[0].id} already", markup=False)
             return
-        if sum(other.step.name == name for other in submission.all_jobs) > submission.restarts:
+        if sum(other.step.name == name for other in known) > submission.restarts:
             raise SubmissionError(f"{name}: went on {submission.restarts} times already (restarts of the site file)")
         if len(line) > 1:
             _cancel(submission, [later.id for later in line[1:]])

@@ -114,6 +114,12 @@ class Submission:
         """Ids of the jobs that were cancelled by `cancel`, or because the line was not submitted whole."""
         return frozenset(job for entry in self._entries if entry["event"] == "cancelled" for job in entry["jobs"])
 
+    @property
+    def without_taken_back(self) -> list[Job]:
+        """Every job, except those that were cancelled because one behind them was refused."""
+        taken_back = {job for entry in self._entries if entry.get("is_taken_back") for job in entry["jobs"]}
+        return [job for job in self.all_jobs if job.id not in taken_back]
+
     def logs(self, job: Job) -> list[Path]:
         """Logs of the elements of a job that have begun."""
         index = "_*" if job.step.num_shares else ""

@@ -453,22 +453,64 @@ def test_retrying_takes_scans_out_of_quarantine(
     assert [len(planned.tasks) for planned in plan(config, until="correlate")] == [0, 1]
 
 
+def _put_before(monkeypatch: pytest.MonkeyPatch, folder: Path, programs: dict[str, str]) -> None:
+    """Programs of bash, the first that are found."""
+    folder.mkdir()
+    for name, body in programs.items():
+        (folder / name).write_text(f"#!/bin/bash\n{body}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
 def test_a_second_submission_is_refused_with_what_to_do(
     simulated_source: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     config = make_config(simulated_source)
     submission = Submission.create(new_folder(config.archive), "pbs", 3, {})
     submission.note_job("7[].server-1", _step("ingest", num_shares=8), ["qsub"])
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "qstat").write_text(f"#!/bin/bash\ncat <<'END'\n{QSTAT}END\n")
-    (tmp_path / "bin" / "qstat").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    _put_before(monkeypatch, tmp_path / "bin", {"qstat": f"cat <<'END'\n{QSTAT}END"})
     found = r"^archive \S+: expected no jobs of it, found 7\[\]\.server-1"
     with pytest.raises(SubmissionError, match=f"{found}; wait, or `ainerd-hpc cancel` first$"):
         submit(config, site("pbs"), yes=True)
     submission.note("cancelled", jobs=["7[].server-1"])
     with pytest.raises(SubmissionError, match=f"{found}, cancelled and leaving; try again in a minute$"):
         submit(config, site("pbs"), yes=True)
+
+
+STUB_PBS = {
+    "qsub": """
+echo "qsub $*" >> calls
+number=$(grep -c ^qsub calls)
+if [ "$number" = 2 ]; then echo "qsub: cannot connect to server" >&2; exit 111; fi
+echo "$((20 + number)).server"
+""",
+    "qstat": 'for job in "${@:2}"; do printf "Job Id: %s\\n    job_state = H\\n" "$job"; done',
+    "qdel": 'echo "qdel $*" >> "$CALLS"; echo "qdel: Unknown Job Id $1" >&2; exit 153',
+    "qrls": 'echo "qrls $*" >> "$CALLS"',
+}
+
+
+def test_going_on_succeeds_where_it_failed_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All jobs behind it have ended meanwhile, and the server is away for a moment."""
+    submission = Submission.create(new_folder(tmp_path), "pbs", 1, {"site.yaml": "system: pbs\n"})
+    for number, name in enumerate(("maps", "maps-end", "train"), 7):
+        submission.note_job(f"{number}.server", _step(name), ["qsub", "-N", name])
+    _put_before(monkeypatch, tmp_path / "bin", STUB_PBS)
+    monkeypatch.setenv("CALLS", str(submission.folder / "calls"))
+    with pytest.raises(
+        SubmissionError, match=r"^maps-end: qsub refused \(exit 111\): .*; jobs 21\.server, .* cancelled$"
+    ):
+        requeue(submission.folder, "7.server")
+    requeue(submission.folder, "7.server")
+    calls = [line.split() for line in (submission.folder / "calls").read_text(encoding="utf-8").splitlines()]
+    assert [(words[0], words[2] if words[0] == "qsub" else words[1]) for words in calls] == [
+        ("qdel", "9.server"), ("qdel", "8.server"), ("qsub", "maps"), ("qsub", "maps-end"), ("qdel", "21.server"),
+        ("qdel", "9.server"), ("qdel", "8.server"), ("qsub", "maps"), ("qsub", "maps-end"), ("qsub", "train"),
+        ("qrls", "23.server"),
+    ]  # fmt: skip
+    assert [job.id for job in last_submission(tmp_path).jobs] == ["23.server", "24.server", "25.server"]
+    with pytest.raises(SubmissionError, match=r"^maps: went on 1 times already"):
+        requeue(submission.folder, "23.server")
 
 
 def test_nothing_to_cancel(tmp_path: Path) -> None:
