@@ -30,7 +30,7 @@ def compile_kernels(is_corrected: bool = False, has_events: bool = False) -> Non
         if is_corrected:
             take(frames, order, np.array([0, 8]), is_dead, [np.empty_like(frames)])
     corrected = [dense.astype(np.float64)] if is_corrected else []
-    every: tuple[Counts, ...] = (dense, events, to_dense(events, np.int32), *corrected)
+    every: tuple[Counts, ...] = (dense, events, to_dense(events, np.uint32), *corrected)
     for counts in every:
         select(counts, order)
         pixel_sums(counts, valid)

@@ -29,6 +29,8 @@ _PIXELS_PER_TILE = 192
 """Whose series the multi-tau kernel keeps in the cache, as integers and, for bright ones, as float64."""
 _PIXELS_PER_PRODUCT = 4096
 """That are multiplied as float64 at a time."""
+_ALLOWANCE = 2**26
+"""Bytes by which counts may exceed what the size of their file tells."""
 _BASE = 2**26
 
 
@@ -87,8 +89,19 @@ def peak_bytes(config: RunConfig, scan: Scan, tiles: Tiles, num_q_bins: int, num
     num_lags = len(delays(chosen.num_frames, config.correlate.lag_scheme, config.correlate.delays_per_level)[0])
     static_sums = 8 * scan.num_static_bins * (3 * chosen.num_frames + 8 * num_lags)
     lines = chosen.num_frames * (96 * num_q_bins + 200 * threads)
-    products = threads * 8 * _PIXELS_PER_PRODUCT * chosen.num_frames if scan.is_corrected else 0
+    products = _product_bytes(config, scan, tiles, min(num_pixels, scan.largest_bin), counts)
     return _BASE + reading + counts + rows + strips + blocks + static_sums + lines + products
+
+
+def _product_bytes(config: RunConfig, scan: Scan, tiles: Tiles, num_pixels: int, counts: int) -> int:
+    """Memory of the products of counts that one byte does not hold: some pixels as float64, the others once more as
+    int8."""
+    if scan.itemsize == 1 and not scan.is_corrected:
+        return 0
+    num_frames, threads = selection(config.correlate, scan.num_frames).num_frames, config.executor.threads
+    width = num_frames if scan.is_corrected else tiles.largest_row // tiles.edge
+    as_int8 = 0 if scan.is_corrected else min(counts // 2, threads * num_frames * num_pixels)
+    return threads * 8 * min(_PIXELS_PER_PRODUCT, num_pixels) * width + as_int8
 
 
 def reading_bytes(config: RunConfig, scan: Scan) -> int:
@@ -137,8 +150,8 @@ def counts_bytes(config: RunConfig, scan: Scan, num_pixels: int) -> int:
     if config.correlate.form == "dense":
         return dense
     if scan.num_events:
-        return min(dense, (12 if config.correlate.form == "events" else 40) * scan.num_events)
-    return min(dense, (30 if config.correlate.form == "events" else 4) * scan.stored_bytes)
+        return min(dense, (12 if config.correlate.form == "events" else 40) * scan.num_events + _ALLOWANCE)
+    return min(dense, (30 if config.correlate.form == "events" else 4) * scan.stored_bytes + _ALLOWANCE)
 
 
 def _copied_bytes(config: RunConfig, scan: Scan, num_counts: int) -> int:

@@ -22,6 +22,7 @@ from ainerd_hpc.console import size_text, tell
 from ainerd_hpc.correlation import memory
 from ainerd_hpc.correlation.bad_frames import FrameRules
 from ainerd_hpc.correlation.corrections import Corrections, load_corrections
+from ainerd_hpc.correlation.counts.gathering import Room
 from ainerd_hpc.correlation.counts.layout import Layout, read_layout, spans
 from ainerd_hpc.correlation.counts.pixels import (
     Pixels,
@@ -48,8 +49,6 @@ from ainerd_hpc.types import Scan, Task
 
 _NOTE_EVERY = 10.0
 """s between two lines about the progress of a long task."""
-_SLACK = 2**26
-"""Bytes by which the counts may exceed the plan: the sample of frames is an estimate."""
 
 
 def correlate_q_bins(config: RunConfig, archive: Archive, task: Task, tiles: Tiles, group: GroupWriter) -> Arrays:
@@ -132,26 +131,42 @@ class _Reading(NamedTuple):
     inputs: _Inputs
     forms: list[str]
     """The form of each q-bin."""
-    is_small: bool
-    """Whether all counts fit into int8, as far as is known."""
+    sample: Sample
     note: Note
 
     def pixels(self, layout: Layout) -> Pixels:
         """The counts of the pixels of this layout."""
         source, chosen, threads = self.inputs.source, self.inputs.chosen, self.inputs.config.executor.threads
-        return read_pixels(
-            source, layout, chosen, self.forms, self.is_small, threads, self.note, self.inputs.corrections
-        )
+        options = threads, self.note, self.inputs.corrections
+        return read_pixels(source, layout, chosen, self.forms, self.sample.largest, self._room(layout), *options)
+
+    def _room(self, layout: Layout) -> Room:
+        """The memory that was planned for the counts of this layout."""
+        config, scan, sizes = self.inputs.config, self.inputs.scan, np.diff(layout.bounds)
+        planned = memory.counts_bytes(config, scan, len(layout.order))
+
+        def room(forms: Sequence[str], types: Sequence[np.dtype[Any]], num_events: int = 0) -> int:
+            is_dense = np.array(forms) == choice.DENSE
+            itemsizes = np.array([one.itemsize for one in types])
+            dense = self.inputs.chosen.num_frames * int(sizes[is_dense] @ itemsizes[is_dense])
+            found = dense + memory.BYTES_PER_EVENT * num_events
+            if found > planned:
+                text = f"expected at most {size_text(planned)} of counts from the file's size, found {size_text(found)}"
+                raise ScanError(scan.source, text, "set correlate.form: dense, so that the plan counts every pixel")
+            return (planned - dense) // memory.BYTES_PER_EVENT
+
+        return room
 
 
 def _reading(inputs: _Inputs, first: int, stop: int) -> _Reading:
     """How the counts of the q-bins [first, stop) are read, by a look at a sample of all."""
     note = Note(f"{inputs.scan.scan_id}: frames read", inputs.chosen.num_frames)
     if inputs.corrections is not None:
-        return _Reading(inputs, [choice.DENSE] * (stop - first), False, note)
+        num = stop - first
+        return _Reading(inputs, [choice.DENSE] * num, Sample(np.ones(num), np.full(num, np.inf)), note)
     sample = sample_counts(inputs.source, inputs.layout, inputs.chosen).part(first, stop)
-    forms = _forms(inputs.config, inputs.scan, inputs.layout.part(first, stop), sample, inputs.tiles)
-    return _Reading(inputs, forms, sample.is_small, note)
+    forms = _forms(inputs.config, inputs.chosen, inputs.layout.part(first, stop), sample, inputs.tiles)
+    return _Reading(inputs, forms, sample, note)
 
 
 def _seen(inputs: _Inputs) -> Survey:
@@ -213,27 +228,14 @@ def _figures(inputs: _Inputs, seen: Survey, layout: Layout, found: Sequence[QBin
     return arrays | left_out(reasons, np.append(inputs.unusable, seen.dead), seen.hot, inputs.missing, monitor)
 
 
-def _forms(config: RunConfig, scan: Scan, layout: Layout, sample: Sample, tiles: Tiles) -> list[str]:
-    """The form of the counts of each q-bin: the faster one, unless one is asked for.
-
-    Raises
-    ------
-    ScanError
-        The memory that was planned from the size of the file would be exceeded.
-    """
+def _forms(config: RunConfig, chosen: Selection, layout: Layout, sample: Sample, tiles: Tiles) -> list[str]:
+    """The form of the counts of each q-bin: the faster one, unless one is asked for."""
     sizes, costs, forced = np.diff(layout.bounds), load_costs(), config.correlate.form
-    num_frames = selection(config.correlate, scan.num_frames).num_frames
     loads = [
-        choice.Load(int(size), num_frames, tiles.num_products, float(share), bool(most <= LARGEST_INT8))
+        choice.Load(int(size), chosen.num_frames, tiles.num_products, float(share), bool(most <= LARGEST_INT8))
         for size, share, most in zip(sizes, sample.density, sample.largest, strict=True)
     ]
-    forms = [choice.choose(load, costs) if forced == "auto" else forced for load in loads]
-    share = np.where(np.array(forms) == choice.EVENTS, memory.BYTES_PER_EVENT * sample.density, 1.0)
-    expected, planned = num_frames * float(sizes @ share), memory.counts_bytes(config, scan, len(layout.order))
-    if expected > planned + _SLACK:
-        problem = f"expected at most {size_text(planned)} of counts from the file's size, found {size_text(expected)}"
-        raise ScanError(scan.source, problem, "set correlate.form: dense, so that the plan counts every pixel")
-    return forms
+    return [choice.choose(load, costs) if forced == "auto" else forced for load in loads]
 
 
 class Note:

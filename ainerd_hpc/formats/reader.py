@@ -23,8 +23,22 @@ if TYPE_CHECKING:
     from ainerd_hpc.kernels.gather import FrameEvents
 
 
+COUNT_KINDS = "uifb"
+"""Kinds of NumPy types that frames may be stored in."""
+
+
+def frame_type(stored: np.dtype[Any]) -> np.dtype[Any]:
+    """The type in which frames of a stored one are given: in native byte order, and one that kernels are made for.
+
+    Those of 16-bit floats are float32, those of more than 64 bits float64, and single bits are uint8.
+    """
+    if stored.kind == "f":
+        return np.dtype(np.float32 if stored.itemsize <= 4 else np.float64)
+    return np.dtype(np.uint8) if stored.kind == "b" else stored.newbyteorder("=")
+
+
 class Frames(Protocol):
-    """Frames in native byte order that are read block by block, by any number of threads at once."""
+    """Frames of a type that `frame_type` gives, read block by block, by any number of threads at once."""
 
     @property
     def shape(self) -> tuple[int, ...]:

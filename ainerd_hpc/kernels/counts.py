@@ -16,6 +16,9 @@ LARGEST_INT8 = 127
 """Count up to which dense products are made of int8."""
 LARGEST_COUNT = 255
 """Largest count of one event: more photons of a pixel in a frame make several events."""
+NO_COUNT = 2**53
+"""From here on an integer is no count, but a mark as the largest value of its type is: no detector counts so far, and
+float64, in which products of large counts are added up, does not hold every integer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +44,11 @@ class Events:
 
 
 Counts = Dense | Events
+
+
+def largest_count(dtype: np.dtype[Any]) -> int:
+    """The largest count that a type of dense counts holds."""
+    return int(np.iinfo(dtype).max) if dtype.kind in "ui" else NO_COUNT - 1
 
 
 def pixels(counts: Counts, start: int, stop: int) -> Counts:

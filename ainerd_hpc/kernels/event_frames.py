@@ -16,6 +16,9 @@ from ainerd_hpc.kernels.gather import FrameEvents
 DEAD = 2**32 - 1
 """Mark of a dead pixel, in place of its count. Sums of counts stop one below."""
 
+_MOST_PIECES, _SOME_PIECES = 4, 2**16
+"""Events that are made of one of a file, in the mean, which in memory are as large as all else that is read of it; and
+how many it may be at any rate."""
 _RIGAKU_ROWS, _RIGAKU_COLUMNS = 512, 1024
 """Shape of a module, pixels."""
 _RIGAKU_UNUSED = np.uint64(0b111 << 37 | 0b1111 << 12)
@@ -55,18 +58,18 @@ def to_frames(block: EventBlock, num_pixels: int, step: int = 1) -> NDArray[np.u
     return frames
 
 
-def find(block: EventBlock, position: NDArray[np.int32], is_dead: NDArray[np.bool_]) -> FrameEvents:
+def find(block: EventBlock, position: NDArray[np.int32], is_dead: NDArray[np.bool_]) -> FrameEvents | None:
     """Events on the pixels with a position in 0..p-1 (-1: not wanted), as `gather.find_events` gives them for frames.
+
+    None where large counts make several times as many events: then frames take less memory.
 
     Raises
     ------
     BadEventError
         A pixel is not in 0..len(position)-1.
-    OverflowError
-        The photons of an event are more than two bytes hold, in the mean over all events: no detector counts so.
     """
     stops = np.empty(len(block.stops), dtype=np.int64)
-    room, most = len(block.pixel), len(block.pixel) * (2**16 // LARGEST_COUNT)
+    room, most = len(block.pixel), len(block.pixel) * _MOST_PIECES + _SOME_PIECES
     while room <= most:
         pixel, count = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.uint8)
         size = _find(block.pixel, block.count, block.stops, position, is_dead, pixel, count, stops)
@@ -74,7 +77,7 @@ def find(block: EventBlock, position: NDArray[np.int32], is_dead: NDArray[np.boo
         if size <= room:
             return FrameEvents(pixel[:size].copy(), count[:size].copy(), stops)
         room = int(size)  # large counts make several events each: once more, with room for all
-    raise OverflowError
+    return None
 
 
 def join(blocks: Sequence[EventBlock]) -> EventBlock:

@@ -21,7 +21,7 @@ each its own part of the room of every pixel, so that the order does not depend 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +30,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ainerd_hpc.kernels.counts import LARGEST_COUNT, Counts, Dense, Events
+from ainerd_hpc.kernels.counts import LARGEST_COUNT, NO_COUNT, Counts, Dense, Events, largest_count
+
+_TOO_LARGE = 2**32
+"""Count that no events are made of."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,13 +49,14 @@ class FrameEvents:
 
 
 def sentinel(dtype: np.dtype[Any]) -> int:
-    """The value that detectors give dead pixels: the largest of the type (255, 65535, 2^32 - 1); -1 for floats."""
-    return int(np.iinfo(dtype).max) if dtype.kind in "ui" else -1
+    """The value that detectors give dead pixels: the largest of the type (255, 65535, 2^32 - 1), but no more than
+    `NO_COUNT`; -1 for floats. From it on, nothing is a count."""
+    return min(int(np.iinfo(dtype).max), NO_COUNT) if dtype.kind in "ui" else -1
 
 
 def dead_values(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Which values are no counts: those of dead pixels, negative, infinite or NaN; an array of the same shape."""
-    return np.asarray((values == sentinel(values.dtype)) | ~((values >= 0) & (values < np.inf)))
+    return np.asarray(~((values >= 0) & (values < (sentinel(values.dtype) if values.dtype.kind in "ui" else np.inf))))
 
 
 def take(
@@ -79,7 +83,7 @@ def take(
 def _take(frames: Dense, order: NDArray[np.int32], is_dead: NDArray[np.bool_], rows: Dense) -> bool:
     if frames.dtype.kind == "f":
         return bool(_copy_checked(frames, order, np.nan, np.inf, is_dead, rows))
-    dead, largest = sentinel(frames.dtype), np.iinfo(rows.dtype).max
+    dead, largest = sentinel(frames.dtype), largest_count(rows.dtype)
     if _all_bits(frames, order, rows) <= min(largest, dead - 1):
         return True
     return bool(_copy_checked(frames, order, dead, largest, is_dead, rows))
@@ -101,10 +105,21 @@ def survey(frames: Dense, order: NDArray[np.int32], is_dead: NDArray[np.bool_]) 
     return total
 
 
-def find_events(frames: Dense, position: NDArray[np.int32], is_dead: NDArray[np.bool_]) -> FrameEvents:
+def find_events(
+    frames: Dense,
+    position: NDArray[np.int32],
+    is_dead: NDArray[np.bool_],
+    reserve: Callable[[int], None] = lambda num_events: None,
+) -> FrameEvents:
     """Events of frames (t, y x) of integers, on the pixels with a position in 0..p-1 (-1: not wanted).
 
     Pixels with a sentinel or a negative value in any frame are marked in is_dead (p,); these values make no events.
+    `reserve` is told the number of events before there is memory for them; large counts make many each.
+
+    Raises
+    ------
+    OverflowError
+        A count is 2^32 or more; or what `reserve` raises.
     """
     per_word, area = 8 // frames.itemsize, frames.shape[1]
     if frames.shape[1] % per_word:
@@ -115,9 +130,14 @@ def find_events(frames: Dense, position: NDArray[np.int32], is_dead: NDArray[np.
     stops = np.empty(len(frames), dtype=np.int64)
     # What is not written takes no memory: room for one event a pixel, and for the one that is written ahead.
     pixel, count = np.empty(frames.size + 1, dtype=np.int32), np.empty(frames.size + 1, dtype=np.uint8)
-    size = _find_small(words, frames, lanes, position, pixel, count, stops)
-    if size < 0:
+    size = _find_small(words, frames, lanes, position, min(LARGEST_COUNT, dead), pixel, count, stops)
+    if size >= 0:
+        reserve(size)
+    else:
         size = _count_events(words, frames, position, dead)
+        if size < 0:
+            raise OverflowError
+        reserve(size)
         pixel, count = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.uint8)
         _find_any(words, frames, area, position, dead, is_dead, pixel, count, stops)
     return FrameEvents(pixel[:size].copy(), count[:size].copy(), stops)
@@ -156,7 +176,7 @@ def by_pixel(blocks: Sequence[FrameEvents], num_pixels: int, threads: int = 1) -
 @numba.njit(nogil=True, cache=True)
 def _is_dead(value: Any, dead: Any) -> Any:
     """Whether a value is no count: that of dead pixels, negative, infinite or NaN."""
-    return value == dead or not 0 <= value < np.inf
+    return value >= dead or not 0 <= value < np.inf
 
 
 @numba.njit(nogil=True, cache=True)
@@ -213,9 +233,9 @@ def _survey(frames: Any, order: Any, dead: Any, is_dead: Any, total: Any) -> Non
 
 @numba.njit(nogil=True, cache=True)
 def _find_small(
-    words: Any, frames: Any, lanes: Any, position: Any, event_pixel: Any, event_count: Any, stops: Any
+    words: Any, frames: Any, lanes: Any, position: Any, limit: int, event_pixel: Any, event_count: Any, stops: Any
 ) -> int:
-    """Events of frames whose values are all below `LARGEST_COUNT`, their number; -1 where one is not.
+    """Events of frames whose values are all below a limit, their number; -1 where one is not, or may be.
 
     Most words hold no photon; within the others there is no branch, which the processor would guess wrong. `lanes`
     numbers the pixels of a word; a tuple, so that the loop over it is unrolled.
@@ -233,7 +253,7 @@ def _find_small(
                     event_pixel[num] = place
                     event_count[num] = value
                     num += (value != 0) & is_wanted
-        if bits >= LARGEST_COUNT:
+        if bits >= limit:
             return -1
         stops[frame] = num
     return num
@@ -241,6 +261,7 @@ def _find_small(
 
 @numba.njit(nogil=True, cache=True)
 def _count_events(words: Any, frames: Any, position: Any, dead: Any) -> Any:
+    """The number of events; -1 where a count is too large for any."""
     num, per_word = np.int64(0), frames.shape[1] // words.shape[1]
     for frame in range(frames.shape[0]):
         for word in range(words.shape[1]):
@@ -248,6 +269,8 @@ def _count_events(words: Any, frames: Any, position: Any, dead: Any) -> Any:
                 for pixel in range(word * per_word, (word + 1) * per_word):
                     value = frames[frame, pixel]
                     if position[pixel] >= 0 and not _is_dead(value, dead):
+                        if value >= _TOO_LARGE:
+                            return -1
                         num += (np.int64(value) + LARGEST_COUNT - 1) // LARGEST_COUNT
     return num
 

@@ -220,8 +220,10 @@ def _pair_products(events: Events) -> _Products:
     """Products by pairs of events; to be called for ascending rows, since each pixel remembers how far it has come."""
     pointer, time, count = _merged(events)
     cursor, stops = pointer[:-1].copy(), pointer[1:]
-    brightest = int(count.max(initial=0))
-    dtype = np.int32 if brightest**2 * max(1, events.shape[1]) < 2**31 else np.int64  # of a sum over all pixels
+    most = int(count.max(initial=0)) ** 2 * max(1, events.shape[1])  # in a sum over all pixels
+    dtype = np.dtype(np.int32 if most < 2**31 else np.int64 if most < 2**63 else np.float64)
+    if dtype == np.float64:
+        count = count.astype(dtype)
 
     def products(rows: tuple[int, int], columns: tuple[int, int], part: slice) -> NDArray[Any]:
         out = np.zeros((rows[1] - rows[0], columns[1] - columns[0]), dtype=dtype)
@@ -249,22 +251,27 @@ def _dense_products(counts: Dense, device: str) -> _Products:
     bright = _needs_float64(counts)
     if bright.all():
         return lambda rows, columns, part: _float_products(counts[slice(*columns), part], rows[1] - rows[0])
-    dim = counts if counts.dtype == np.int8 else np.where(bright, 0, counts).astype(np.int8)
+    dim = counts if counts.dtype == np.int8 else np.zeros(counts.shape, dtype=np.int8)
+    if dim is not counts:
+        np.copyto(dim, counts, casting="unsafe", where=~bright)
     tensor = torch.from_numpy(dim if dim.flags.writeable else dim.copy()).to(device)
 
     def products(rows: tuple[int, int], columns: tuple[int, int], part: slice) -> NDArray[Any]:
         frames, height, is_bright = slice(*columns), rows[1] - rows[0], bright[part]
         total = _int8_products(tensor[frames, part], height)
-        return total + _float_products(counts[frames, part][:, is_bright], height) if is_bright.any() else total
+        return total + _float_products(counts[frames, part], height, is_bright) if is_bright.any() else total
 
     return products
 
 
-def _float_products(counts: Dense, height: int) -> NDArray[np.float64]:
-    """Products of the first `height` frames with all: float64, where sums of integers below 2^53 are exact."""
+def _float_products(counts: Dense, height: int, chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """Products of the first `height` frames with all, of the chosen pixels: float64, where sums of integers below 2^53
+    are exact."""
     products = np.zeros((height, len(counts)))
-    for start in range(0, counts.shape[1], _PIXELS_PER_FLOAT_BLOCK):
-        block = np.ascontiguousarray(counts[:, start : start + _PIXELS_PER_FLOAT_BLOCK], dtype=np.float64)
+    pixels = None if chosen is None else np.flatnonzero(chosen)
+    for start in range(0, counts.shape[1] if pixels is None else len(pixels), _PIXELS_PER_FLOAT_BLOCK):
+        some = slice(start, start + _PIXELS_PER_FLOAT_BLOCK)
+        block = np.ascontiguousarray(counts[:, some if pixels is None else pixels[some]], dtype=np.float64)
         products += block[:height] @ block.T
     return products
 

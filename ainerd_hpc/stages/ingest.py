@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -18,8 +18,13 @@ from ainerd_hpc.types import Content, Scan, Task
 
 if TYPE_CHECKING:
     from ainerd_hpc.formats.reader import Frames
+    from ainerd_hpc.kernels.counts import Events
 
 _EVENTS_PER_CHUNK, _CHUNKS_PER_SHARD = 2**16, 64
+_BASE = 2**26
+"""Bytes of a task, whatever it copies."""
+_EVENTS_IN_BASE = 2**21
+"""Events that fit into these: those of a small scan may be some more than its size tells."""
 
 
 class Ingest(Stage):
@@ -58,14 +63,17 @@ class Ingest(Stage):
         frame = scan.height * scan.width * scan.itemsize
         shard = min(self.config.ingest.frames_per_shard, scan.num_frames) * frame
         # A block as read, its copy in Zarr, its compressed chunks, and the shard put together from them.
-        as_frames = 4 * shard + 2**26 if self._may_be_frames(scan) else 0
+        as_frames = 4 * shard + _BASE if self._may_be_frames(scan) else 0
         if self.config.ingest.form == "frames":
             return as_frames
+        as_events = _BASE + BYTES_PER_EVENT * self._most_events(scan) + reading_bytes(self.config, scan) + 50 * frame
+        return int(max(as_frames, as_events))
+
+    def _most_events(self, scan: Scan) -> float:
+        """Events of a scan that there is memory for."""
         num_counts = scan.num_frames * scan.height * scan.width
         share = 1.0 if self.config.ingest.form == "events" else SPARSE
-        num_events = min(share * num_counts, most_events(scan))
-        as_events = 2**26 + 1.2 * BYTES_PER_EVENT * num_events + reading_bytes(self.config, scan) + 50 * frame
-        return int(max(as_frames, as_events))
+        return 1.2 * min(share * num_counts, most_events(scan))
 
     def _may_be_frames(self, scan: Scan) -> bool:
         """Not where the file is known to hold few events, by their sample too."""
@@ -93,13 +101,14 @@ class Ingest(Stage):
         with open_source(scan) as frames:
             counts, missing = marked(frames, self.config.correct), missing_of(frames)
             chosen = Selection(0, scan.num_frames, bad=tuple(missing.frames.tolist()))
-            form = self._form(counts, scan, chosen)
+            found = self._find(counts, scan, chosen) if self._form(counts, scan, chosen) == "events" else None
+            form = "events" if found else "frames"
             with writing_group(self.product(task.key), {**attributes, "form": form}) as group:
                 for name, numbers in zip(MISSING, missing, strict=True) if str(missing) else ():
                     group.add(name, numbers, (name,))
-                if form == "events":
-                    return self._write_events(counts, scan, chosen, group)
-                return self._write_frames(frames, scan, group)
+                if found:
+                    return self._write_events(*found, scan, group)
+                return self._write_frames(frames, task, group)
 
     def _form(self, frames: Frames, scan: Scan, chosen: Selection) -> str:
         from ainerd_hpc.correlation.counts.pixels import sample_counts
@@ -111,14 +120,17 @@ class Ingest(Stage):
         sample = sample_counts(frames, _all_pixels(scan), chosen)
         return "events" if sample.density[0] < SPARSE else "frames"
 
-    def _write_events(self, frames: Frames, scan: Scan, chosen: Selection, group: GroupWriter) -> Mapping[str, float]:
+    def _find(self, frames: Frames, scan: Scan, chosen: Selection) -> tuple[Events, np.ndarray] | None:
+        """All events, and which pixels are dead (y x,); None where large counts make more than there is memory for."""
         from ainerd_hpc.correlation.counts.gathering import Gathering
         from ainerd_hpc.kernels.choice import EVENTS
-        from ainerd_hpc.kernels.counts import Events
 
         gathering = Gathering(frames, _all_pixels(scan), chosen, self.config.executor.threads)
-        (events,), is_dead = gathering.run([EVENTS], is_small=True)
-        assert isinstance(events, Events)
+        most = int(self._most_events(scan)) + _EVENTS_IN_BASE
+        (events,) = gathering.gather([0], [EVENTS], [frames.dtype], most)
+        return (cast("Events", events), gathering.is_dead) if events is not None else None
+
+    def _write_events(self, events: Events, is_dead: np.ndarray, scan: Scan, group: GroupWriter) -> Mapping[str, float]:
         time_type = np.uint16 if scan.num_frames <= 2**16 else np.uint32
         group.add("pixel_pointer", events.pointer, ("pixel_edge",), meaning="first event of each pixel, row by row")
         group.add("dead_pixels", np.flatnonzero(is_dead), ("dead_pixel",))
@@ -134,8 +146,10 @@ class Ingest(Stage):
                 group.flush()
         return {"counts": float(events.count.sum(dtype=np.int64))}
 
-    def _write_frames(self, frames: Frames, scan: Scan, group: GroupWriter) -> Mapping[str, float]:
-        per_shard = min(self.config.ingest.frames_per_shard, scan.num_frames)
+    def _write_frames(self, frames: Frames, task: Task, group: GroupWriter) -> Mapping[str, float]:
+        scan: Scan = task.args["scan"]
+        fitting = (task.peak_bytes - _BASE) // (4 * scan.height * scan.width * frames.dtype.itemsize)
+        per_shard = min(self.config.ingest.frames_per_shard, scan.num_frames, max(1, fitting))
         per_chunk = int(np.gcd(per_shard, self.config.ingest.frames_per_chunk))
         shape, frame = (scan.num_frames, scan.height, scan.width), (scan.height, scan.width)
         chunks, shards = (per_chunk, *frame), (per_shard, *frame)

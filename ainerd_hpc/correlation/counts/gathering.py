@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-from typing import Any
+from functools import partial
+from itertools import islice, pairwise
+from threading import Lock
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,8 +18,21 @@ from ainerd_hpc.correlation.memory import BLOCK_BYTES
 from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.formats.reader import Frames, SearchableFrames
 from ainerd_hpc.kernels.choice import DENSE
-from ainerd_hpc.kernels.counts import Counts, Dense, Events, pixels
+from ainerd_hpc.kernels.counts import Counts, Dense, largest_count, pixels
 from ainerd_hpc.kernels.gather import FrameEvents, by_pixel, dead_values, find_events, sentinel, survey, take
+
+
+class Room(Protocol):
+    """The memory that there is for counts."""
+
+    def __call__(self, forms: Sequence[str], types: Sequence[np.dtype[Any]], num_events: int = 0) -> int:
+        """Events that there is room for beside the dense counts, by form and type of each q-bin.
+
+        Raises
+        ------
+        ScanError
+            There is none for the dense counts and so many events.
+        """
 
 
 class Gathering:
@@ -40,22 +55,36 @@ class Gathering:
         self.per_block = -(-chunks * frames.per_chunk // selection.span)
         self.is_dead = np.zeros(len(layout.order), dtype=bool)
 
-    def run(self, forms: Sequence[str], is_small: bool) -> tuple[list[Counts], np.ndarray]:
-        """Counts of each q-bin in the form given for it, and which pixels are dead (p,); dense, where corrected."""
+    def run(self, forms: Sequence[str], largest: np.ndarray, room: Room) -> tuple[list[Counts], np.ndarray]:
+        """Counts of each q-bin in the form given for it, and which pixels are dead (p,); dense, where corrected.
+
+        Dense counts have the smallest type that holds those of their q-bin, of which `largest` (q_bin,) tells the
+        largest as far as it is known: where one is larger than that, the q-bin is read once more. Where large counts
+        make more events than there is room for, their q-bins are dense.
+        """
         if self.corrections is not None:
             return self._gather_corrected(), self.is_dead
-        if self.frames.dtype.kind == "f":
-            forms, is_small = [DENSE] * len(forms), False
-        counts = self._gather(forms, np.dtype(np.int8)) if is_small else None
-        if counts is None:  # counts above 127, known or seen only now
-            counts = self._gather(forms, self._wide())
-        assert counts is not None
-        return counts, self.is_dead
+        types = self._types()
+        forms = [DENSE] * len(forms) if types[0].kind == "f" else list(forms)
+        holds = np.array([largest_count(one) for one in types[:-1]])
+        level = np.searchsorted(holds, largest)
+        counts: list[Counts | None] = [None] * len(forms)
+        while missing := [q_bin for q_bin, one in enumerate(counts) if one is None]:
+            chosen = [types[number] for number in level]
+            found = self.gather(missing, forms, chosen, room(forms, chosen))
+            for q_bin, one in zip(missing, found, strict=True):
+                counts[q_bin] = one
+                level[q_bin] += one is None and forms[q_bin] == DENSE
+            forms = [DENSE if one is None else form for one, form in zip(counts, forms, strict=True)]
+        return [one for one in counts if one is not None], self.is_dead
 
-    def _wide(self) -> np.dtype[Any]:
-        if self.selection.average == 1:
-            return self.frames.dtype
-        return _sum_type(self.frames.dtype)
+    def _types(self) -> list[np.dtype[Any]]:
+        """The types of dense counts, from the smallest; beyond 2^32 they are float64, whose sums have no end."""
+        own = self.frames.dtype if self.selection.average == 1 else _sum_type(self.frames.dtype)
+        if own.kind == "f":
+            return [own]
+        wide = [own] if own.itemsize <= 4 else [np.dtype(np.uint32), np.dtype(np.float64)]
+        return [np.dtype(np.int8), *wide]
 
     def block(self, start: int, stop: int) -> Dense:
         """Frames [start, stop) of the selection, (n, y x)."""
@@ -88,15 +117,29 @@ class Gathering:
         counts[np.array(lost, dtype=int) // self.selection.average] = 0
         return counts
 
-    def events(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents:
-        """Events of frames [start, stop) of the selection on the pixels with a position."""
+    def events(
+        self,
+        start: int,
+        stop: int,
+        position: np.ndarray,
+        is_dead: np.ndarray,
+        reserve: Callable[[int], None],
+    ) -> FrameEvents:
+        """Events of frames [start, stop) of the selection on the pixels with a position.
+
+        Raises
+        ------
+        OverflowError
+            There is no room for them, as `reserve` tells, or a count is too large for events.
+        """
         chosen = self.selection
         is_plain = chosen.span == 1 and not chosen.bad_within(start, stop)
         if is_plain and isinstance(self.frames, SearchableFrames):
             found = self.frames.find(*chosen.raw(start, stop), position, is_dead)
             if found is not None:
+                reserve(len(found.pixel))
                 return found
-        return find_events(self.block(start, stop), position, is_dead)
+        return find_events(self.block(start, stop), position, is_dead, reserve)
 
     def blocks(self, work: Callable[[int, int], Any]) -> list[Any]:
         """What `work` makes of each block of frames [start, stop), in the order of the frames."""
@@ -163,44 +206,105 @@ class Gathering:
         self.blocks(fill)
         return list(dense)
 
-    def _gather(self, forms: Sequence[str], dtype: np.dtype[Any]) -> list[Counts] | None:
-        """Counts of each q-bin; None where one does not fit into dtype."""
-        num_frames, sizes = self.selection.num_frames, np.diff(self.layout.bounds)
-        is_dense = np.array([form == DENSE for form in forms])
-        dense = [np.empty((num_frames, size), dtype=dtype) for size in sizes[is_dense]]
-        in_dense = np.repeat(is_dense, sizes)
-        bounds = np.append(0, np.cumsum(sizes[is_dense]))
-        order = self.layout.order[in_dense]
-        dead_dense, dead_sparse = np.zeros(len(order), bool), np.zeros(int((~in_dense).sum()), bool)
-        position = np.full(self._area, -1, dtype=np.int32)
-        position[self.layout.order[~in_dense]] = np.arange(len(dead_sparse))
+    def gather(
+        self, q_bins: Sequence[int], forms: Sequence[str], types: Sequence[np.dtype[Any]], most_events: int
+    ) -> list[Counts | None]:
+        """Counts of some q-bins, by the form and the type of each of all; None where they do not fit into these, or
+        have more events."""
+        dense = [q_bin for q_bin in q_bins if forms[q_bin] == DENSE]
+        columns = [
+            _Columns(self.layout, [q_bin for q_bin in dense if types[q_bin] == one], self.selection.num_frames, one)
+            for one in dict.fromkeys(types[q_bin] for q_bin in dense)
+        ]
+        events = _Found(self.layout, [q_bin for q_bin in q_bins if forms[q_bin] != DENSE], self._area, most_events)
 
         def take_or_find(start: int, stop: int) -> FrameEvents | None:
-            if not dense:
-                return self.events(start, stop, position, dead_sparse)
-            block = self.block(start, stop)
-            if not take(block, order, bounds, dead_dense, [one[start:stop] for one in dense]):
-                raise OverflowError
-            return None if is_dense.all() else find_events(block, position, dead_sparse)
+            if columns:
+                block = self.block(start, stop)
+                for one in columns:
+                    one.fill(block, start, stop)
+            if not events.is_wanted:
+                return None
+            find = partial(find_events, block) if columns else partial(self.events, start, stop)
+            return events.of(find)
 
+        blocks = [block for block in self.blocks(take_or_find) if block]
+        found = events.by_q_bin(blocks, self.threads)
+        self.is_dead[events.places] |= events.is_dead
+        for one in columns:
+            self.is_dead[one.places] |= one.is_dead
+            found |= one.by_q_bin()
+        return [found[q_bin] for q_bin in q_bins]
+
+
+class _Columns:
+    """Dense counts of some q-bins, in one type."""
+
+    def __init__(self, layout: Layout, q_bins: Sequence[int], num_frames: int, dtype: np.dtype[Any]) -> None:
+        self._q_bins, self.places = q_bins, _places(layout, q_bins)
+        self._order, self.is_dead = layout.order[self.places], np.zeros(len(self.places), dtype=bool)
+        sizes = np.diff(layout.bounds)[list(q_bins)]
+        self._bounds = np.append(0, np.cumsum(sizes))
+        self._counts = [np.empty((num_frames, size), dtype=dtype) for size in sizes]
+        self._fits = np.ones(len(q_bins), dtype=bool)
+
+    def fill(self, block: Dense, start: int, stop: int) -> None:
+        """Take the counts of frames [start, stop) out of a block of them."""
+        rows = [one[start:stop] for one in self._counts]
+        if self._fits.all() and take(block, self._order, self._bounds, self.is_dead, rows):
+            return
+        for number, (first, last) in enumerate(pairwise(self._bounds)):  # which of them are too large?
+            here, bounds = slice(first, last), np.array([0, last - first])
+            self._fits[number] &= take(block, self._order[here], bounds, self.is_dead[here], rows[number : number + 1])
+
+    def by_q_bin(self) -> dict[int, Counts | None]:
+        """The counts of each q-bin; None where they do not fit."""
+        every = zip(self._q_bins, self._counts, self._fits, strict=True)
+        return {q_bin: counts if fits else None for q_bin, counts, fits in every}
+
+
+class _Found:
+    """Events of some q-bins, as long as there is room for them."""
+
+    def __init__(self, layout: Layout, q_bins: Sequence[int], area: int, most: int) -> None:
+        self._q_bins, self.places = q_bins, _places(layout, q_bins)
+        self.is_dead = np.zeros(len(self.places), dtype=bool)
+        self._stops = np.cumsum(np.diff(layout.bounds)[list(q_bins)])
+        self._position = np.full(area, -1, dtype=np.int32)
+        self._position[layout.order[self.places]] = np.arange(len(self.places))
+        self._left, self._lock, self._fits = most, Lock(), True
+
+    @property
+    def is_wanted(self) -> bool:
+        return bool(self._q_bins) and self._fits
+
+    def of(self, find: Callable[[np.ndarray, np.ndarray, Callable[[int], None]], FrameEvents]) -> FrameEvents | None:
+        """What is found of a block; None where there is no room for it."""
         try:
-            found = self.blocks(take_or_find)
+            return find(self._position, self.is_dead, self._reserve)
         except OverflowError:
+            self._fits = False
             return None
-        self.is_dead[in_dense], self.is_dead[~in_dense] = dead_dense, dead_sparse
-        blocks = [block for block in found if block]
-        events = None if is_dense.all() else by_pixel(blocks, len(dead_sparse), self.threads)
-        return self._in_order(dense, events, is_dense, sizes)
 
-    def _in_order(
-        self, dense: list[Dense], events: Events | None, is_dense: np.ndarray, sizes: np.ndarray
-    ) -> list[Counts]:
-        stops = np.cumsum(np.where(is_dense, 0, sizes))
-        left = iter(dense)
-        return [
-            next(left) if is_dense[q_bin] else pixels(events, int(stop - sizes[q_bin]), int(stop))  # type: ignore[arg-type]
-            for q_bin, stop in enumerate(stops)
-        ]
+    def _reserve(self, num: int) -> None:
+        with self._lock:
+            self._left -= num
+            if self._left < 0:
+                raise OverflowError
+
+    def by_q_bin(self, blocks: list[FrameEvents], threads: int) -> dict[int, Counts | None]:
+        """The events of each q-bin; None where there was no room for all."""
+        if not self.is_wanted:
+            return dict.fromkeys(self._q_bins)
+        events = by_pixel(blocks, len(self.places), threads)
+        spans = pairwise([0, *self._stops.tolist()])
+        return {q_bin: pixels(events, *span) for q_bin, span in zip(self._q_bins, spans, strict=True)}
+
+
+def _places(layout: Layout, q_bins: Sequence[int]) -> np.ndarray:
+    """Places in the layout of the pixels of some q-bins."""
+    every = [np.arange(layout.bounds[q_bin], layout.bounds[q_bin + 1]) for q_bin in q_bins]
+    return np.concatenate([np.empty(0, dtype=np.int64), *every])
 
 
 def _sum_type(dtype: np.dtype[Any]) -> np.dtype[Any]:

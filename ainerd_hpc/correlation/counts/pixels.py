@@ -15,7 +15,7 @@ from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.correlation.corrections import Corrections
 from ainerd_hpc.correlation.counts.dead_values import marked
-from ainerd_hpc.correlation.counts.gathering import Gathering
+from ainerd_hpc.correlation.counts.gathering import Gathering, Room
 from ainerd_hpc.correlation.counts.layout import Layout, spans
 from ainerd_hpc.correlation.memory import BLOCK_BYTES, SAMPLE_FRAMES, SAMPLES
 from ainerd_hpc.correlation.selection import Selection
@@ -24,7 +24,8 @@ from ainerd_hpc.formats.missing import MISSING, NOTHING, Missing
 from ainerd_hpc.formats.reader import Frames
 from ainerd_hpc.formats.registry import reader
 from ainerd_hpc.kernels.choice import DENSE, EVENTS
-from ainerd_hpc.kernels.counts import LARGEST_INT8, Counts, Events, pixels, select, to_dense
+from ainerd_hpc.kernels.counts import LARGEST_COUNT, LARGEST_INT8, Counts, Events, pixels, select, to_dense
+from ainerd_hpc.kernels.gather import dead_values
 from ainerd_hpc.types import Content, Scan
 
 _PIXELS_AT_A_TIME = 2**16
@@ -140,18 +141,13 @@ class Sample(NamedTuple):
     """A look at the counts, to choose their forms."""
 
     density: np.ndarray
-    """(q_bin,) share of pixels with a photon in a frame."""
+    """(q_bin,) events a pixel and frame: the share of pixels with a photon, where counts are small."""
     largest: np.ndarray
     """(q_bin,) count; 0 where nothing is known."""
 
     def part(self, start: int, stop: int) -> Sample:
         """The sample of the q-bins [start, stop)."""
         return Sample(self.density[start:stop], self.largest[start:stop])
-
-    @property
-    def is_small(self) -> bool:
-        """Whether all counts fit into int8, as far as is known."""
-        return bool(self.largest.max(initial=0) <= LARGEST_INT8)
 
 
 def sample_counts(source: Frames | StoredEvents, layout: Layout, selection: Selection) -> Sample:
@@ -166,12 +162,32 @@ def sample_counts(source: Frames | StoredEvents, layout: Layout, selection: Sele
     starts = np.unique(np.linspace(0, selection.num_frames - num, SAMPLES).astype(int)).tolist()
     gathering, is_dead = Gathering(source, layout, selection, 1), np.zeros(len(layout.order), dtype=bool)
     position = layout.position(source.shape)
-    found = [gathering.events(start, start + num, position, is_dead) for start in starts]
-    q_bin = np.searchsorted(layout.bounds, np.concatenate([one.pixel for one in found]), side="right") - 1
-    density = np.bincount(q_bin, minlength=len(sizes)) / np.maximum(1, len(starts) * num * sizes)
+    found = [_look(gathering, start, start + num, position, is_dead) for start in starts]
+    pixel, count = (np.concatenate(some) for some in zip(*found, strict=True))
+    q_bin = np.searchsorted(layout.bounds, pixel, side="right") - 1
+    num_events = np.bincount(q_bin, -(-count // LARGEST_COUNT), minlength=len(sizes))
     largest = np.zeros(len(sizes))
-    np.maximum.at(largest, q_bin, np.concatenate([one.count for one in found]))
-    return Sample(density, largest)
+    np.maximum.at(largest, q_bin, count)
+    return Sample(num_events / np.maximum(1, len(starts) * num * sizes), largest)
+
+
+def _look(
+    gathering: Gathering, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel and count of the events of some frames; where counts are large, each in one piece."""
+    most = len(is_dead) * (stop - start)
+
+    def reserve(num_events: int) -> None:
+        if num_events > most:
+            raise OverflowError
+
+    try:
+        found = gathering.events(start, stop, position, is_dead, reserve)
+        return found.pixel, found.count.astype(np.int64)
+    except OverflowError:
+        counts = gathering.block(start, stop)[:, gathering.layout.order]
+        frame, pixel = np.nonzero((counts != 0) & ~dead_values(counts))
+        return pixel, counts[frame, pixel].astype(np.int64)
 
 
 def read_pixels(
@@ -179,20 +195,23 @@ def read_pixels(
     layout: Layout,
     selection: Selection,
     forms: Sequence[str],
-    is_small: bool,
+    largest: np.ndarray,
+    room: Room,
     threads: int,
     note: Callable[[int], None] = lambda frames: None,
     corrections: Corrections | None = None,
 ) -> Pixels:
     """The counts of the layout's pixels in the selected frames, in the given forms; dense float64 where corrected.
 
-    `is_small` says that all counts may fit into int8; where one does not, they are read again as they are. `note` is
-    told of frames that are done.
+    `largest` (q_bin,) and `room` are as of `Gathering.run`. `note` is told of frames that are done.
     """
     if isinstance(source, StoredEvents):
+        num_events = int(source.densities(layout) @ np.diff(layout.bounds) * source.num_frames)
+        room(forms, [np.dtype(np.int8)] * len(forms), num_events)
         counts, is_dead = _from_events(source, layout, selection, forms, corrections)
     else:
-        counts, is_dead = Gathering(source, layout, selection, threads, note, corrections).run(forms, is_small)
+        gathering = Gathering(source, layout, selection, threads, note, corrections)
+        counts, is_dead = gathering.run(forms, largest, room)
     for q_bin, (start, stop) in enumerate(spans(layout)):
         if is_dead[start:stop].any():  # one q-bin after the other: a copy of all would be twice the memory
             counts[q_bin] = select(counts[q_bin], np.flatnonzero(~is_dead[start:stop]))
@@ -239,7 +258,7 @@ def _from_events(
     for (start, stop), form in zip(spans(layout), forms, strict=True):
         one = pixels(events, start, stop)
         if form == DENSE:
-            wide = to_dense(one, np.int32)  # type: ignore[arg-type]
+            wide = to_dense(one, np.uint32)  # type: ignore[arg-type]
             one = wide.astype(np.int8) if wide.max(initial=0) <= LARGEST_INT8 else wide
         counts.append(one)
     return counts, is_dead
@@ -262,7 +281,7 @@ def measured_counts(events: Events, selection: Selection) -> Iterator[tuple[slic
     per_block = max(1, BLOCK_BYTES // (8 * max(1, single.num_frames)))
     for start in range(0, events.shape[1], per_block):
         some = slice(start, min(start + per_block, events.shape[1]))
-        dense = to_dense(pixels(single, some.start, some.stop), np.int32)  # type: ignore[arg-type]
+        dense = to_dense(pixels(single, some.start, some.stop), np.uint32)  # type: ignore[arg-type]
         yield some, dense.reshape(selection.num_frames, selection.average, -1)
 
 

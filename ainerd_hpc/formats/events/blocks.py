@@ -70,7 +70,8 @@ class EventFrames(ABC):
             self._refuse(block, error.index, start)
         return frames.reshape(-1, *self.shape[1:])
 
-    def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents:
+    def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
+        """None where counts are so large that frames take less memory."""
         from ainerd_hpc.kernels.event_frames import BadEventError, find
 
         block = self._events(start, stop)
@@ -78,9 +79,6 @@ class EventFrames(ABC):
             return find(block, position, is_dead)
         except BadEventError as error:
             self._refuse(block, error.index, start)
-        except OverflowError:
-            problem = f"expected photons, found counts above 65535 in the mean of {len(block.pixel)} events"
-            raise ScanError(self._frames(start, start + len(block.stops)), problem, NEXT_STEP) from None
 
     def _events(self, start: int, stop: int) -> EventBlock:
         stop = max(start, min(stop, self.shape[0]))

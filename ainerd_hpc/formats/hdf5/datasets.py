@@ -17,6 +17,7 @@ from ainerd_hpc.formats.hdf5.frames import Hdf5Frames
 from ainerd_hpc.formats.hdf5.locating import GAP, Located, Place, Run, dataset_at, locate, resolve
 from ainerd_hpc.formats.hdf5.reading import open_hdf5, reading
 from ainerd_hpc.formats.opening import READ_ERRORS
+from ainerd_hpc.formats.reader import COUNT_KINDS
 from ainerd_hpc.formats.source_file import SourceFile
 
 if TYPE_CHECKING:
@@ -139,4 +140,4 @@ def holds_frames(file: SourceFile, name: str) -> bool:
 
 
 def _is_of_frames(found: object) -> bool:
-    return isinstance(found, h5py.Dataset) and found.ndim in (3, 4) and found.dtype.kind in "uif"
+    return isinstance(found, h5py.Dataset) and found.ndim in (3, 4) and found.dtype.kind in COUNT_KINDS

@@ -12,6 +12,7 @@ import numpy as np
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.hdf5.chunks import BITSHUFFLE, Chunks
 from ainerd_hpc.formats.hdf5.reading import reading
+from ainerd_hpc.formats.reader import COUNT_KINDS, frame_type
 
 if TYPE_CHECKING:
     from ainerd_hpc.kernels.gather import FrameEvents
@@ -27,7 +28,7 @@ FrameShape = tuple[int, int, int]
 
 
 class Hdf5Frames:
-    """Frames (t, y, x) of a dataset (t, y, x), (t, threshold, y, x) or (y, x), in native byte order.
+    """Frames (t, y, x) of a dataset (t, y, x), (t, threshold, y, x) or (y, x).
 
     Chunks of one frame in bitshuffle/LZ4, as detectors write them, are read as they are and decoded outside of HDF5,
     which lets one thread at a time decode. Anything else HDF5 decodes itself.
@@ -44,7 +45,7 @@ class Hdf5Frames:
         self._dataset, self._where = dataset, where
         self.shape = frame_shape(dataset.shape)
         self._plane = (threshold - 1,) * (len(dataset.shape) == 4)
-        self.dtype: np.dtype[Any] = dataset.dtype.newbyteorder("=")
+        self.dtype = frame_type(dataset.dtype)
         self.per_chunk = dataset.chunks[0] if dataset.chunks and self._has_time else 1
         self._is_direct = dataset.dtype == self.dtype and _is_frame_a_chunk(dataset)
         self._chunks = Chunks(dataset, is_size_checked=self._is_direct)
@@ -113,7 +114,7 @@ class Hdf5Frames:
 
 
 def check_frames(dataset: h5py.Dataset, where: str, threshold: int = 1) -> tuple[FrameShape, np.dtype[Any]]:
-    """Shape (t, y, x) and native dtype of the frames of a dataset.
+    """Shape (t, y, x) and type of the frames that a dataset gives.
 
     Raises
     ------
@@ -123,7 +124,7 @@ def check_frames(dataset: h5py.Dataset, where: str, threshold: int = 1) -> tuple
     with reading(where):
         shape: tuple[int, ...] = dataset.shape or ()
         dtype: np.dtype[Any] = dataset.dtype
-    kinds = "ui" if len(shape) == 2 else "uif"  # an image with a fraction may be anything
+    kinds = "ui" if len(shape) == 2 else COUNT_KINDS  # an image with a fraction may be anything
     if len(shape) not in (2, 3, 4) or 0 in shape or dtype.kind not in kinds or num_thresholds(shape) > _MOST_THRESHOLDS:
         raise ScanError(where, f"expected counts (t, y, x), found {dtype} {shape}", NO_FRAMES)
     if shape[-2] * shape[-1] * dtype.itemsize > _LARGEST_FRAME:
@@ -131,7 +132,7 @@ def check_frames(dataset: h5py.Dataset, where: str, threshold: int = 1) -> tuple
     if len(shape) == 4 and threshold > shape[1]:
         problem = f"expected threshold {threshold}, found {shape[1]} in (t, threshold, y, x) of {shape}"
         raise ScanError(where, problem, "correct source.threshold")
-    return frame_shape(shape), dtype.newbyteorder("=")
+    return frame_shape(shape), frame_type(dtype)
 
 
 def frame_shape(shape: tuple[int, ...]) -> FrameShape:

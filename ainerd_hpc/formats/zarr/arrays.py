@@ -14,6 +14,7 @@ from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.events.blocks import EventFrames
 from ainerd_hpc.formats.missing import MISSING, NOTHING, TAKE, Box, Missing, Presence, check_written
 from ainerd_hpc.formats.opening import is_refused
+from ainerd_hpc.formats.reader import COUNT_KINDS, frame_type
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.formats.units import factor
 from ainerd_hpc.formats.zarr.absent import frames_present
@@ -58,7 +59,7 @@ class ZarrArray:
                 return False
             with open_documents(file.path) as documents:
                 shape, dtype = shape_and_dtype(documents, self.dataset)
-                return len(shape) == 3 and dtype.kind in "uif"
+                return len(shape) == 3 and dtype.kind in COUNT_KINDS
         except Exception as error:  # whatever a document holds that is no metadata; what is shut, `describe` tells
             return is_refused(error)
 
@@ -71,7 +72,7 @@ class ZarrArray:
         _, height, width = layout.shape
         return Description(
             found.num_frames,
-            layout.dtype.itemsize,
+            frame_type(layout.dtype).itemsize,
             height,
             width,
             companions=metadata,
@@ -104,7 +105,7 @@ class ZarrFrames:
         with reading_store(self._where):
             layout = read_layout(documents, dataset, 3)
             self._array = open_array(store, dataset, layout)
-        self.dtype, self.missing = layout.dtype.newbyteorder("="), NOTHING
+        self.dtype, self.missing = frame_type(layout.dtype), NOTHING
         self.shape, self.per_chunk = layout.shape, layout.chunk[0]
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
@@ -139,7 +140,7 @@ class AinerdFrames:
                 events = event_sizes(documents, (num_frames, height, width))
             else:
                 layout = read_layout(documents, "frames", 3)
-                (num_frames, height, width), itemsize = layout.shape, layout.dtype.itemsize
+                (num_frames, height, width), itemsize = layout.shape, frame_type(layout.dtype).itemsize
             missing = str(_stored_missing(documents, file.path))
         return Description(
             num_frames,

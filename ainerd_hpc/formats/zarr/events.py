@@ -63,7 +63,7 @@ class ZarrEvents(EventsByPixel):
         frames.reshape(-1, self._num_pixels)[:, self._dead] = np.iinfo(np.uint32).max
         return frames
 
-    def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents:
+    def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
         wanted = position[self._dead]
         is_dead[wanted[wanted >= 0]] = True
         return super().find(start, stop, position, is_dead)

@@ -20,6 +20,7 @@ import numpy as np
 from ainerd_hpc.errors import AinerdError, ScanError
 from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, unreadable
 from ainerd_hpc.formats.opening import is_refused, opened
+from ainerd_hpc.formats.reader import COUNT_KINDS
 
 ZIP_MAGIC = b"PK\x03\x04"
 _LARGEST_DOCUMENT = 2**20
@@ -136,7 +137,7 @@ def read_layout(documents: Documents, dataset: str, dimensions: int) -> Layout:
     if unknown:
         raise ValueError(f"expected codecs that are safe, found {', '.join(sorted(unknown))}")
     inner = next((codec["configuration"]["chunk_shape"] for codec in codecs if _is_sharding(codec)), outer)
-    if len(shape) != dimensions or dtype.kind not in "uif" or not len(shape) == len(inner) == len(outer):
+    if len(shape) != dimensions or dtype.kind not in COUNT_KINDS or not len(shape) == len(inner) == len(outer):
         raise ValueError(f"expected numbers in {dimensions} dimensions, found {dtype} {shape} in chunks of {inner}")
     if (dimensions == 3 and 0 in shape) or min(*inner, *outer) < 1:
         raise ValueError(f"expected frames, found {shape} in chunks of {inner}")
