@@ -20,12 +20,14 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WithJsonSchema,
     WrapValidator,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -215,6 +217,10 @@ class CorrectConfig(Section):
     """Leave out frames whose counts differ from the running median (of 101 frames) by more than this many robust
     standard deviations, and more than chance gives. 6 is a fair value. Default: only those of correlate.bad_frames, and
     dark ones."""
+    damaged_frames: Literal["leave_out", "refuse"] | None = None
+    """Frames that cannot be read, since a chunk or an image of the source is damaged. leave_out: they are bad frames,
+    however many there are; refuse: the scan is set aside. Default: leave_out where they are one in a hundred or less,
+    else refuse."""
     monitor: str | None = None
     """Beam monitor, one value for each frame of the file: path of a dataset in the raw file or its metadata file, or
     name of a file beside it, .csv (one column, or one called `monitor`) or .npy; {stem}: name of the raw file without
@@ -232,10 +238,17 @@ class CorrectConfig(Section):
             raise ValueError("expected correct.dark with it")
         return value
 
+    @model_serializer(mode="wrap")
+    def _without_defaults_of_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys that came later are told where they are set: digests and products of before stay as they are."""
+        found = dict(dump(self))
+        return {key: value for key, value in found.items() if key != "damaged_frames" or value is not None}
+
     @property
     def marks(self) -> list[str]:
-        """What tells dead pixels by their values: of these alone it depends how counts are copied."""
-        return [*map(str, sorted(self.sentinels)), f"saturation {self.saturation}"]
+        """What tells dead pixels by their values, and lost frames: of these alone it depends how counts are copied."""
+        damaged = [f"damaged {self.damaged_frames}"] if self.damaged_frames else []
+        return [*map(str, sorted(self.sentinels)), f"saturation {self.saturation}", *damaged]
 
 
 class CorrelateConfig(Section):

@@ -10,10 +10,11 @@ import numpy as np
 from ainerd_hpc.correlation.inputs import Monitor
 from ainerd_hpc.kernels.corrections import outlying_frames
 
-REASONS = ("good", "listed", "monitor", "dark", "outlier", "missing")
+REASONS = ("good", "listed", "monitor", "dark", "outlier", "missing", "damaged")
 """Why a frame is bad, by number: named in correlate.bad_frames; no beam by its monitor; without a photon, which is no
-chance; by its counts (correct.bad_frames); in no file, as a whole or in part."""
-_LISTED, _MONITOR, _DARK, _OUTLIER, _MISSING = range(1, 6)
+chance; by its counts (correct.bad_frames); in no file, as a whole or in part; it cannot be read
+(correct.damaged_frames)."""
+_LISTED, _MONITOR, _DARK, _OUTLIER, _MISSING, DAMAGED = range(1, 7)
 _ALWAYS_NAMED = 5
 """Reasons that every product names; others only where they occur, so that products of sound scans stay as they were."""
 _BY_CHANCE = 1e-3
@@ -29,6 +30,7 @@ class FrameRules(NamedTuple):
     threshold: float | None = None
     """The threshold of `kernels.corrections.outlying_frames`."""
     missing: Sequence[int] = ()
+    damaged: Sequence[int] = ()
 
     def reasons(self, photons: np.ndarray) -> np.ndarray:
         """(t,) uint8, index into `REASONS`, from the counts of each frame on all living pixels.
@@ -40,6 +42,7 @@ class FrameRules(NamedTuple):
             reason[~self.monitor.is_usable] = _MONITOR
         reason[list(self.listed)] = _LISTED
         reason[list(self.missing)] = _MISSING
+        reason[list(self.damaged)] = DAMAGED
         lit = photons[reason == 0]
         if len(lit) and len(lit) * np.exp(-float(lit.mean())) < _BY_CHANCE:
             reason[(reason == 0) & ~(photons > 0)] = _DARK

@@ -29,7 +29,7 @@ _PIXELS_PER_TILE = 192
 """Whose series the multi-tau kernel keeps in the cache, as integers and, for bright ones, as float64."""
 _PIXELS_PER_PRODUCT = 4096
 """That are multiplied as float64 at a time."""
-_ALLOWANCE = 2**26
+ALLOWANCE = 2**26
 """Bytes by which counts may exceed what the size of their file tells."""
 _BASE = 2**26
 
@@ -150,8 +150,8 @@ def counts_bytes(config: RunConfig, scan: Scan, num_pixels: int) -> int:
     if config.correlate.form == "dense":
         return dense
     if scan.num_events:
-        return min(dense, (12 if config.correlate.form == "events" else 40) * scan.num_events + _ALLOWANCE)
-    return min(dense, (30 if config.correlate.form == "events" else 4) * scan.stored_bytes + _ALLOWANCE)
+        return min(dense, (12 if config.correlate.form == "events" else 40) * scan.num_events + ALLOWANCE)
+    return min(dense, (30 if config.correlate.form == "events" else 4) * scan.stored_bytes + ALLOWANCE)
 
 
 def _copied_bytes(config: RunConfig, scan: Scan, num_counts: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -38,6 +38,12 @@ class Selection(NamedTuple):
         found = self.bad[bisect_left(self.bad, start) : bisect_left(self.bad, stop)]
         return tuple(number - start for number in found)
 
+    def places(self, frames: Iterable[int]) -> tuple[int, ...]:
+        """Numbers in the selection of what these frames of the file are part of."""
+        offsets = [frame - self.first for frame in frames if frame >= self.first]
+        used = {offset // self.span for offset in offsets if offset % self.stride == 0}
+        return tuple(sorted(place for place in used if place < self.num_frames))
+
     def raw(self, start: int, stop: int) -> tuple[int, int]:
         """Frames of the file [start, stop) that make frames [start, stop) of the selection."""
         last = self.first + (stop - 1) * self.span + (self.average - 1) * self.stride
@@ -52,14 +58,9 @@ def selection(config: CorrelateConfig, num_frames: int, missing: Sequence[int] =
     first, stop, _ = slice(config.begin_frame, config.end_frame).indices(num_frames)
     span = config.stride_frames * config.average_frames
     num = max(0, stop - first) // span
-
-    def chosen(frames: Sequence[int]) -> set[int]:
-        offsets = [frame - first for frame in frames if frame >= first]
-        return {offset // span for offset in offsets if offset % config.stride_frames == 0 and offset // span < num}
-
-    lost = chosen(missing)
-    bad = sorted(chosen(config.bad_frames) | lost)
-    return Selection(first, num, config.stride_frames, config.average_frames, tuple(bad), tuple(sorted(lost)))
+    chosen = Selection(first, num, config.stride_frames, config.average_frames)
+    lost = chosen.places(missing)
+    return chosen._replace(bad=tuple(sorted({*chosen.places(config.bad_frames), *lost})), missing=lost)
 
 
 def as_correlated(config: CorrelateConfig, scan: Scan) -> Scan:

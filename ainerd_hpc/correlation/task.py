@@ -22,6 +22,7 @@ from ainerd_hpc.console import size_text, tell
 from ainerd_hpc.correlation import memory
 from ainerd_hpc.correlation.bad_frames import FrameRules
 from ainerd_hpc.correlation.corrections import Corrections, load_corrections
+from ainerd_hpc.correlation.counts.damaged_frames import KnownFrames
 from ainerd_hpc.correlation.counts.gathering import Room
 from ainerd_hpc.correlation.counts.layout import Layout, read_layout, spans
 from ainerd_hpc.correlation.counts.pixels import (
@@ -41,7 +42,6 @@ from ainerd_hpc.correlation.selection import Selection, as_correlated, selection
 from ainerd_hpc.correlation.tiles import Tiles
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.missing import missing_of
-from ainerd_hpc.formats.reader import Frames
 from ainerd_hpc.kernels import choice
 from ainerd_hpc.kernels.counts import LARGEST_INT8, Events
 from ainerd_hpc.site.calibration import load_costs
@@ -80,7 +80,7 @@ class _Inputs(NamedTuple):
     config: RunConfig
     scan: Scan
     tiles: Tiles
-    source: Frames | StoredEvents
+    source: KnownFrames | StoredEvents
     chosen: Selection
     corrections: Corrections | None
     monitor: Monitor | None
@@ -98,8 +98,9 @@ class _Inputs(NamedTuple):
 
     def reasons(self, photons: np.ndarray) -> np.ndarray:
         """Why frames are bad, (t,) as of `FrameRules`, by their counts."""
-        threshold = self.config.correct.bad_frames
-        return FrameRules(self.chosen.bad, self.divisor, threshold, self.chosen.missing).reasons(photons)
+        damaged = self.chosen.places(self.source.damaged.tolist())
+        rules = FrameRules(self.chosen.bad, self.divisor, self.config.correct.bad_frames, self.chosen.missing, damaged)
+        return rules.reasons(photons)
 
     def correlator(self, photons: np.ndarray) -> Correlator:
         """What correlates the q-bins of a scan with these counts of its frames, (t,)."""
@@ -111,7 +112,7 @@ class _Inputs(NamedTuple):
         return Correlator(config, self.tiles, valid, scale, _device(config.device))
 
 
-def _inputs(config: RunConfig, scan: Scan, tiles: Tiles, source: Frames | StoredEvents, layout: Layout) -> _Inputs:
+def _inputs(config: RunConfig, scan: Scan, tiles: Tiles, source: KnownFrames | StoredEvents, layout: Layout) -> _Inputs:
     missing = missing_of(source)
     chosen = selection(config.correlate, scan.num_frames, missing.frames.tolist())
     is_missing = np.isin(layout.order, missing.pixels)
@@ -143,14 +144,14 @@ class _Reading(NamedTuple):
     def _room(self, layout: Layout) -> Room:
         """The memory that was planned for the counts of this layout."""
         config, scan, sizes = self.inputs.config, self.inputs.scan, np.diff(layout.bounds)
-        planned = memory.counts_bytes(config, scan, len(layout.order))
+        planned = max(memory.counts_bytes(config, scan, len(layout.order)), memory.ALLOWANCE)
 
         def room(forms: Sequence[str], types: Sequence[np.dtype[Any]], num_events: int = 0) -> int:
             is_dense = np.array(forms) == choice.DENSE
             itemsizes = np.array([one.itemsize for one in types])
             dense = self.inputs.chosen.num_frames * int(sizes[is_dense] @ itemsizes[is_dense])
             found = dense + memory.BYTES_PER_EVENT * num_events
-            if found > planned:
+            if found > planned + (memory.ALLOWANCE if num_events else 0):
                 text = f"expected at most {size_text(planned)} of counts from the file's size, found {size_text(found)}"
                 raise ScanError(scan.source, text, "set correlate.form: dense, so that the plan counts every pixel")
             return (planned - dense) // memory.BYTES_PER_EVENT

@@ -16,6 +16,7 @@ from ainerd_hpc.archive.journal import record
 from ainerd_hpc.archive.layout import recorded_digest
 from ainerd_hpc.console import tell
 from ainerd_hpc.correlation.adopted import adopt, adopted_bytes
+from ainerd_hpc.correlation.bad_frames import DAMAGED
 from ainerd_hpc.correlation.belief import num_beyond, told
 from ainerd_hpc.correlation.inputs import described, images_digest, monitor_digest
 from ainerd_hpc.correlation.memory import fewest_parts
@@ -243,6 +244,7 @@ def _found(arrays: Arrays, is_first: bool) -> dict[str, float]:
         "hot pixels": is_first * len(arrays["hot_pixels"][0]),
         "missing pixels": is_first * (len(arrays["missing_pixels"][0]) if "missing_pixels" in arrays else 0),
         "bad frames": is_first * int(arrays["is_bad_frame"][0].sum()),
+        "damaged frames": is_first * int((arrays["bad_frame_reason"][0] == DAMAGED).sum()),
         "empty q-bins": int(np.isnan(arrays["c2_scale"][0]).all(axis=1).sum()),
     }
     return {name: float(number) for name, number in numbers.items() if number} | num_beyond(arrays)

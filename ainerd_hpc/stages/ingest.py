@@ -98,7 +98,7 @@ class Ingest(Stage):
             "simulated": scan.simulated,
             "frame_time_units": "s",
         }
-        with open_source(scan) as frames:
+        with open_source(scan, self.config.correct) as frames:
             counts, missing = marked(frames, self.config.correct), missing_of(frames)
             chosen = Selection(0, scan.num_frames, bad=tuple(missing.frames.tolist()))
             found = self._find(counts, scan, chosen) if self._form(counts, scan, chosen) == "events" else None
@@ -106,9 +106,10 @@ class Ingest(Stage):
             with writing_group(self.product(task.key), {**attributes, "form": form}) as group:
                 for name, numbers in zip(MISSING, missing, strict=True) if str(missing) else ():
                     group.add(name, numbers, (name,))
-                if found:
-                    return self._write_events(*found, scan, group)
-                return self._write_frames(frames, task, group)
+                figures = self._write_events(*found, scan, group) if found else self._write_frames(frames, task, group)
+                if len(frames.damaged):
+                    group.add("damaged_frames", frames.damaged, ("damaged_frame",))
+                return figures
 
     def _form(self, frames: Frames, scan: Scan, chosen: Selection) -> str:
         from ainerd_hpc.correlation.counts.pixels import sample_counts

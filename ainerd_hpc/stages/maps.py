@@ -15,6 +15,7 @@ from ainerd_hpc.archive.journal import note_published
 from ainerd_hpc.archive.layout import recorded_digest
 from ainerd_hpc.archive.tables import write_table
 from ainerd_hpc.console import tell
+from ainerd_hpc.correlation.bad_frames import DAMAGED
 from ainerd_hpc.correlation.belief import BEYOND_SPECKLE
 from ainerd_hpc.correlation.selection import as_correlated
 from ainerd_hpc.correlation.tiles import window_lengths
@@ -61,7 +62,7 @@ class Maps(Stage):
             problem = f"expected at least one window within {scan.num_frames} frames, found {self.config.maps.windows}"
             raise ScanError(f"scan {scan.scan_id}", problem, "add a shorter length, or `full`, to maps.windows")
         with reading_group(self.archive.correlation_path(scan.scan_id)) as source:
-            c2, q = StoredC2(source), array(source, "dynamic_q_list")[...]
+            c2, q, lost = StoredC2(source), array(source, "dynamic_q_list")[...], _damaged(source)
             beyond = array(source, BEYOND_SPECKLE)[...] if BEYOND_SPECKLE in source else None
             with writing_group(self.product(task.key), self._attributes(task, scan)) as group:
                 maps = group.create(
@@ -73,7 +74,7 @@ class Maps(Stage):
                     if one := self._one(c2[window.q_bin, inside, inside], window, scan):
                         maps[len(rows)], entry = one
                         doubt = {} if beyond is None else {BEYOND_SPECKLE: float(beyond[window.q_bin])}
-                        rows.append({**entry, "row": len(rows), "q": float(q[window.q_bin]), **doubt})
+                        rows.append({**entry, "row": len(rows), "q": float(q[window.q_bin]), **doubt, **lost})
                         group.flush()
                 self._check(scan, cut, rows)
                 maps.resize((len(rows), *maps.shape[1:]))
@@ -145,3 +146,10 @@ class Maps(Stage):
         index.insert(0, "map_id", map_ids(index))
         write_table(self.archive.map_index_path, index, index_digest)
         note_published(self.archive.root, self.archive.map_index_path)
+
+
+def _damaged(correlation: Any) -> dict[str, int]:
+    """How many frames of a scan could not be read, where there are any."""
+    known = "bad_frame_reason" in correlation
+    num = int((array(correlation, "bad_frame_reason")[...] == DAMAGED).sum()) if known else 0
+    return {"damaged_frames": num} if num else {}

@@ -77,7 +77,7 @@ class Report(Stage):
             curves={label: [self._curve(table.iloc[i]) for i in rows] for label, rows in typical.items()},
             quarantine=task.args["problems"],
             doubts=doubts(table, scans),
-            facts=self._facts() | _tied(table, self._sample_columns(table)),
+            facts=self._facts() | _damaged(table) | _tied(table, self._sample_columns(table)),
             sample_columns=self._sample_columns(table),
             whole=table,
             thinned=thinned,
@@ -131,6 +131,14 @@ def _in_turn(lists: Iterable[Sequence[int]]) -> list[int]:
     """The first of each, then the second of each, and so on."""
     rounds = itertools.zip_longest(*lists)
     return [row for one in rounds for row in one if row is not None]
+
+
+def _damaged(table: pd.DataFrame) -> dict[str, str]:
+    """How many frames were left out because they cannot be read, where there are any."""
+    if "damaged_frames" not in table:
+        return {}
+    num = table.drop_duplicates("scan_id")["damaged_frames"].dropna()
+    return {"damaged frames": f"{num.sum():.0f}, left out of {len(num)} scans"} if len(num) else {}
 
 
 def _tied(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, str]:

@@ -12,8 +12,9 @@ import numpy as np
 
 from ainerd_hpc.archive.groups import array, reading_group
 from ainerd_hpc.archive.layout import Archive
-from ainerd_hpc.config import RunConfig
+from ainerd_hpc.config import CorrectConfig, RunConfig
 from ainerd_hpc.correlation.corrections import Corrections
+from ainerd_hpc.correlation.counts.damaged_frames import KnownFrames, ReadableFrames
 from ainerd_hpc.correlation.counts.dead_values import marked
 from ainerd_hpc.correlation.counts.gathering import Gathering, Room
 from ainerd_hpc.correlation.counts.layout import Layout, spans
@@ -34,8 +35,8 @@ _MOST_DEAD = 0.1
 
 
 @contextlib.contextmanager
-def open_source(scan: Scan) -> Iterator[Frames]:
-    """The frames of a scan's source file.
+def open_source(scan: Scan, config: CorrectConfig) -> Iterator[ReadableFrames]:
+    """The frames of a scan's source file; what is damaged among them is left out, unless the config says otherwise.
 
     Raises
     ------
@@ -49,14 +50,14 @@ def open_source(scan: Scan) -> Iterator[Frames]:
         if tuple(frames.shape) != expected:
             problem = f"expected frames (t, y, x) of {expected}, found {tuple(frames.shape)}"
             raise ScanError(scan.source, problem, "copy the file again from its origin")
-        yield frames
+        yield ReadableFrames(frames, config)
 
 
 @contextlib.contextmanager
-def open_counts(archive: Archive, scan: Scan, config: RunConfig) -> Iterator[Frames | StoredEvents]:
+def open_counts(archive: Archive, scan: Scan, config: RunConfig) -> Iterator[KnownFrames | StoredEvents]:
     """The counts of a scan as they are stored: in the archive where they were copied, else in the source."""
     if config.ingest.form == "none":
-        with open_source(scan) as frames:
+        with open_source(scan, config.correct) as frames:
             yield marked(frames, config.correct)
         return
     with reading_group(archive.frames_path(scan.scan_id)) as group:
@@ -69,9 +70,14 @@ def _stored_missing(group: Any) -> Missing:
     return Missing(*(array(group, name)[...] for name in MISSING)) if MISSING[0] in group else NOTHING
 
 
+def _damaged(group: Any) -> np.ndarray:
+    """Numbers of the frames that could not be read when the counts were copied."""
+    return np.asarray(array(group, "damaged_frames")[...]) if "damaged_frames" in group else np.empty(0, np.int64)
+
+
 class _StoredFrames:
     def __init__(self, group: Any) -> None:
-        self._frames, self.missing = array(group, "frames"), _stored_missing(group)
+        self._frames, self.missing, self.damaged = array(group, "frames"), _stored_missing(group), _damaged(group)
         self.shape, self.dtype, self.per_chunk = self._frames.shape, self._frames.dtype, self._frames.chunks[0]
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
@@ -85,7 +91,7 @@ class StoredEvents:
         self._time, self._count = array(group, "time"), array(group, "count")
         self._pointer = array(group, "pixel_pointer")[...]
         self.dead_pixels: np.ndarray = array(group, "dead_pixels")[...]
-        self.missing = _stored_missing(group)
+        self.missing, self.damaged = _stored_missing(group), _damaged(group)
         self.num_frames = int(group.attrs["num_frames"])
 
     def read(self, order: np.ndarray) -> Events:
