@@ -67,6 +67,7 @@ def test_the_product_is_the_truth(reference: tuple[Arrays, Partition]) -> None:
 def test_types_and_places_in_the_file_give_the_same_bits(reference: tuple[Arrays, Partition], tmp_path: Path) -> None:
     stored = [*(("u2", place) for place in PLACES), ("u1", "bitshuffle"), ("u4", "bitshuffle")]
     stored += [("i4", "gzip"), (">u2", "contiguous"), (">u4", "bitshuffle"), ("f4", "gzip"), ("f8", "bitshuffle")]
+    stored += [("f2", "gzip"), (">f2", "bitshuffle"), (">i8", "gzip"), ("u8", "bitshuffle")]
     for dtype, place in stored:
         write_source(tmp_path / "source", bright_photons().astype(dtype), place, scan_id=f"{dtype} {place}")
     correlated(tmp_path / "source", tmp_path / "archive", scan_id="u2 gzip", **forms("none", "auto"))

@@ -17,6 +17,8 @@ from ainerd_hpc.errors import PlanError
 from ainerd_hpc.formats.partitions.partition import Partition
 from ainerd_hpc.pipeline import Run
 from tests.correlation.test_correlate import EACH_WAY, forms
+from tests.formats import test_imm as imm
+from tests.formats.test_image_series import edf
 from tests.support.correlation_truth import (
     SHAPE,
     assert_same,
@@ -70,7 +72,7 @@ def test_damaged_frames_are_left_out_like_other_bad_ones(ingest: str, form: str,
         assert group["bad_frame_reason"].attrs["meanings"] == list(REASONS)
     write_source(tmp_path / "sound", frames)
     named = correlated(tmp_path / "sound", tmp_path / "listed", **forms(ingest, form, bad_frames=[17, 130]))
-    assert_same(found, named, but=["bad_frame_reason", "method"])
+    assert_same(found, named, but=["bad_frame_reason", "method", "c2_unnormalized"])
 
 
 def test_chunks_of_several_frames_lose_just_these_and_parts_agree(tmp_path: Path) -> None:
@@ -121,17 +123,43 @@ def as_zarr(folder: Path, frames: np.ndarray, bad: int) -> None:
     (folder / "scan.zarr" / "data" / f"{bad}.0.0").write_bytes(b"\xff" * 40)
 
 
-@pytest.mark.parametrize("write", [as_zarr])
+def as_imm(folder: Path, frames: np.ndarray, bad: int) -> None:
+    """A header of a dense file that makes no sense."""
+    header = imm.header(frames[0].size, False, rows=SHAPE[0], columns=SHAPE[1])
+    (folder / "scan.imm").write_bytes(b"".join(header + frame.astype("<u2").tobytes() for frame in frames))
+    spoil(folder / "scan.imm", bad * (len(header) + 2 * frames[0].size), 200)
+
+
+def as_sparse_imm(folder: Path, frames: np.ndarray, bad: int) -> None:
+    """Events on pixels that the detector does not have."""
+    content, place = b"", 0
+    for number, frame in enumerate(frames.reshape(len(frames), -1)):
+        pixel = np.flatnonzero(frame).astype("<u4")
+        header = imm.header(len(pixel), True, rows=SHAPE[0], columns=SHAPE[1])
+        place = len(content) + len(header) if number == bad else place
+        content += header + pixel.tobytes() + frame[pixel].astype("<u2").tobytes()
+    (folder / "scan.imm").write_bytes(content)
+    spoil(folder / "scan.imm", place, 40)
+
+
+def as_images(folder: Path, frames: np.ndarray, bad: int) -> None:
+    for number, frame in enumerate(frames):
+        (folder / f"scan_{number:05d}.edf").write_bytes(b"gone" if number == bad else edf(frame))
+
+
+@pytest.mark.parametrize("write", [as_zarr, as_imm, as_sparse_imm, as_images])
 def test_every_format_leaves_out_what_it_cannot_read(
     write: Callable[[Path, np.ndarray, int], None], tmp_path: Path
 ) -> None:
-    frames = photons(NUM_FRAMES)
+    frames = photons(NUM_FRAMES).astype(np.uint16)
     partition = write_source(tmp_path / "source", frames)
     (tmp_path / "source" / "scan.h5").unlink()
     write(tmp_path / "source", frames, 33)
     source = {"path": tmp_path / "source", "dataset": "data", "frame_time": 0.01}
     config = configure(tmp_path / "source", tmp_path / "archive", **forms("none", "auto"))
-    Run(config.model_copy(update={"source": SourceConfig(**source)}), until="correlate").execute()
-    found = read_arrays(tmp_path / "archive")
+    Run(config.model_copy(update={"source": SourceConfig.model_validate(source)}), until="correlate").execute()
+    (product,) = (tmp_path / "archive" / "correlation").glob("*.zarr.zip")
+    found = read_arrays(tmp_path / "archive", product.name.removesuffix(".zarr.zip"))
     assert np.flatnonzero(found["bad_frame_reason"]).tolist() == [33]
+    assert found["bad_frame_reason"][33] == DAMAGED
     assert_true(found, truth(frames, partition, bad=[33]))

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from ainerd_hpc.correlation.counts.gathering import Gathering
 from ainerd_hpc.correlation.counts.layout import Layout
 from ainerd_hpc.correlation.selection import Selection
-from ainerd_hpc.errors import ScanError
+from ainerd_hpc.errors import PlanError, ScanError
+from ainerd_hpc.formats.frames.aps import ApsHdf5
+from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.kernels import twotime
 from ainerd_hpc.kernels.choice import DENSE, EVENTS
-from ainerd_hpc.kernels.counts import Counts, Events, to_dense
+from ainerd_hpc.kernels.counts import Counts, Events, to_dense, to_events
 from tests.correlation.test_correlate import EACH_WAY, forms
 from tests.support.correlation_truth import (
     assert_same,
@@ -147,3 +149,33 @@ def test_from_two_to_the_53_on_there_are_no_counts(ingest: str, tmp_path: Path) 
     correlated(tmp_path / "source", tmp_path / "archive", scan_id="u8 9007199254740992", **forms(ingest, "auto"))
     for scan_id, arrays in expected.items():
         assert_true(read_arrays(tmp_path / "archive", scan_id), arrays)
+
+
+def test_sums_of_products_have_no_end() -> None:
+    """More than int64 holds, of events of some of a million pixels."""
+    num_pixels, count = 2**20, 4 * 10**6
+    pieces = to_events(np.full((3, 1), count))
+    pointer = np.append(0, np.full(num_pixels, len(pieces.time)))
+    found = twotime.c2(Events(pointer, pieces.time, pieces.count, 3))
+    np.testing.assert_allclose(found, np.full((3, 3), num_pixels), rtol=1e-6)
+
+
+def test_frames_of_single_bits_are_counts_of_one(tmp_path: Path) -> None:
+    frames = photons(60) > 0
+    partition = write_source(tmp_path / "source", frames, "gzip")
+    for ingest, form in EACH_WAY:
+        assert_true(correlated(tmp_path / "source", tmp_path / ingest, **forms(ingest, form)), truth(frames, partition))
+
+
+@pytest.mark.parametrize("dtype", [[("a", "u2"), ("b", "u2")], "c8", "S2"])
+def test_what_is_no_number_is_refused_in_one_line(dtype: Any, tmp_path: Path) -> None:
+    write_source(tmp_path / "source", np.zeros((9, *SHAPE), dtype), "gzip")
+    with pytest.raises(PlanError, match=r"expected counts \(t, y, x\), found [^\n]*$"):
+        correlated(tmp_path / "source", tmp_path / "archive")
+
+
+def test_the_plan_counts_floats_as_they_are_read(tmp_path: Path) -> None:
+    for dtype, itemsize in (("f2", 4), ("f4", 4), ("f8", 8), ("?", 1)):
+        write_source(tmp_path / "source", photons(4).astype(dtype), "gzip")
+        with SourceFile(tmp_path / "source" / "scan.h5") as file:
+            assert ApsHdf5.describe(file).itemsize == itemsize

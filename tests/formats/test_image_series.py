@@ -446,8 +446,6 @@ def empty_first(folder: Path) -> None:
         (renumber, r"sample_00010\.edf: expected number 5 after sample_00004\.edf, found 9"),
         (widen, r"sample_00003\.edf: expected .*uint16 \(9, 13\).*found uint16 \(9, 14\)"),
         (retype, r"sample_00003\.edf: .*found uint32 \(9, 13\)"),
-        (cut, r"sample_00003\.edf: .*expected 234 bytes of pixels at 512, found 233"),
-        (empty, r"sample_00003\.edf: .*found none of them"),
         (twice, r"sample_3\.edf: expected number 4 after sample_00003\.edf, found 3"),
         (empty_first, r"sample_00001\.edf: .*found none of them"),
     ],
@@ -480,6 +478,27 @@ def test_files_that_are_not_there_are_missing_frames(tmp_path, per_file):
     assert [path.name for path in found.companions] == [f"sample_0000{number}.edf" for number in (2, 4, 5)]
     with ImageSeries.open(first) as source:
         assert source.missing.frames.tolist() == list(range(2 * per_file, 3 * per_file))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (cut, r"sample_00003\.edf.*expected 234 bytes of pixels at 512, found 233"),
+        (empty, r"sample_00003\.edf.*found none of them"),
+    ],
+)
+def test_a_damaged_image_is_told_when_it_is_read(tmp_path, damage, reason):
+    """The others are what they are: it may be left out."""
+    images = some_images()
+    first = write_series(tmp_path, images)
+    damage(tmp_path)
+    assert describe(first).num_frames == len(images)
+    with ImageSeries.open(first) as source:
+        np.testing.assert_array_equal(source.read(0, 2), images[:2])
+        np.testing.assert_array_equal(source.read(3, 5), images[3:5])
+        with pytest.raises(ScanError, match=reason) as error:
+            source.read(0, 5)
+    assert "\n" not in str(error.value)
 
 
 def test_a_file_that_changed_since_is_named(tmp_path):

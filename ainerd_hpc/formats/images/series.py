@@ -123,8 +123,9 @@ class _Series:
         """None stands for those that are missing side by side."""
         before = path.name
         for number, name in names[place + 1 :]:
-            first, following, ticks = _ends(path.with_name(name))
-            if _begins_anew(first, len(ticks), last) or (self.first.number is None and self.starts[1] > 1):
+            first, following, ticks = self._ends_of(path.with_name(name), last)
+            is_other = first is not None and _begins_anew(first, len(ticks), last)
+            if is_other or (self.first.number is None and self.starts[1] > 1):
                 break
             self._leave_room(path.with_name(name), number, before, len(names))
             self._check_next(path.with_name(name), first)
@@ -145,7 +146,18 @@ class _Series:
             self.files.append(None)
             self.starts.append(self.starts[-1] + lost * self.starts[1])
 
-    def _check_next(self, path: Path, first: Image) -> None:
+    def _ends_of(self, path: Path, last: Image) -> tuple[Image | None, Image, list[tuple[float, ...]]]:
+        """As `_ends`; of a damaged file, where each has a single image, none and the last one before: reading tells."""
+        try:
+            return _ends(path)
+        except ScanError:
+            if self.starts[1] > 1:
+                raise
+            return None, last, [(nan,) * len(self._ticks[0])]
+
+    def _check_next(self, path: Path, first: Image | None) -> None:
+        if first is None:
+            return
         self.check(first, str(path))
 
     def numbering(self, count_time: float = nan) -> Numbering:
