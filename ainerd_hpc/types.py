@@ -80,6 +80,8 @@ class Scan:
     beam_center_y: float = float("nan")
     """Row of the direct beam, pixels."""
     detector: str = ""
+    pixels: str = ""
+    """What its file says of its own pixels (masks, limits of counts), and what of it is not used; empty: nothing."""
     metadata_file: str = ""
     """Path of the metadata file that it is paired with; empty where its own file says all, or nothing does."""
     partition_file: str = ""

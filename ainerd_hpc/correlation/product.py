@@ -15,6 +15,7 @@ from ainerd_hpc.correlation.bad_frames import meanings
 from ainerd_hpc.correlation.counts.layout import Layout, spans
 from ainerd_hpc.correlation.q_bin import QBin
 from ainerd_hpc.correlation.tiles import Tiles
+from ainerd_hpc.formats.detector_pixels import BITS
 from ainerd_hpc.kernels import lags, twotime
 from ainerd_hpc.kernels.fitting import kww, power_law
 from ainerd_hpc.types import Scan
@@ -113,18 +114,31 @@ def figures(
 
 
 def left_out(
-    reasons: np.ndarray, dead: np.ndarray, hot: np.ndarray, missing: np.ndarray, monitor: np.ndarray | None
+    reasons: np.ndarray,
+    dead: np.ndarray,
+    hot: np.ndarray,
+    missing: np.ndarray,
+    monitor: np.ndarray | None,
+    mask: np.ndarray | None,
 ) -> Arrays:
-    """What was left out of the whole scan: why frames (t,) are bad, the numbers of dead and of hot pixels, and of those
-    that are missing, if some are; and the beam monitor (t,), if there is one."""
+    """What was left out of the whole scan: why frames (t,) are bad, the numbers of dead and of hot pixels.
+
+    With the numbers of those that are missing, with the beam monitor (t,), and with what the mask of the scan's own
+    file (y, x) says of the dead ones, if there are such.
+    """
     number = {"meaning": "number in the frame, row by row"}
+    dead = np.sort(dead).astype(np.int32)
     arrays: Arrays = {
         "bad_frame_reason": (reasons, ("t1",), {"meanings": meanings(reasons)}),
-        "dead_pixels": (np.sort(dead).astype(np.int32), ("dead_pixel",), number),
+        "dead_pixels": (dead, ("dead_pixel",), number),
         "hot_pixels": (np.sort(hot).astype(np.int32), ("hot_pixel",), number),
     }
     if len(missing):
         arrays["missing_pixels"] = np.sort(missing).astype(np.int32), ("missing_pixel",), number
+    if mask is not None:
+        bits = {str(bit): meaning for bit, meaning in BITS.items()}
+        told = {"meaning": "bits of pixel_mask; 0: known by a count that is none", "bits": bits}
+        arrays["dead_pixel_mask"] = mask.ravel()[dead], ("dead_pixel",), told
     if monitor is not None:
         arrays["monitor"] = monitor, ("t1",), {"meaning": "beam monitor, mean of the frames that make this one"}
     return arrays

@@ -41,6 +41,7 @@ from ainerd_hpc.correlation.q_bin import Block, Correlator, Piece, QBin, piece_o
 from ainerd_hpc.correlation.selection import Selection, as_correlated, selection
 from ainerd_hpc.correlation.tiles import Tiles
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.detector_pixels import pixels_of
 from ainerd_hpc.formats.missing import missing_of
 from ainerd_hpc.kernels import choice
 from ainerd_hpc.kernels.counts import LARGEST_INT8, Events
@@ -85,9 +86,9 @@ class _Inputs(NamedTuple):
     corrections: Corrections | None
     monitor: Monitor | None
     layout: Layout
-    """The layout of the whole scan, without the pixels that cannot be corrected, or are missing."""
+    """The layout of the whole scan, without the pixels that are masked, cannot be corrected, or are missing."""
     unusable: np.ndarray
-    """(n,) numbers in the frame of those."""
+    """(n,) numbers in the frame of those, and of pixels that the file of the scan masks."""
     missing: np.ndarray
     """(m,) the same of pixels that no file holds; they are not in the layout either."""
 
@@ -113,17 +114,46 @@ class _Inputs(NamedTuple):
 
 
 def _inputs(config: RunConfig, scan: Scan, tiles: Tiles, source: KnownFrames | StoredEvents, layout: Layout) -> _Inputs:
-    missing = missing_of(source)
-    chosen = selection(config.correlate, scan.num_frames, missing.frames.tolist())
-    is_missing = np.isin(layout.order, missing.pixels)
+    lost = missing_of(source)
+    chosen = selection(config.correlate, scan.num_frames, lost.frames.tolist())
+    there, missing = _without_missing(scan, lost.pixels, layout)
+    good, masked = _without_masked(scan, source, there)
+    corrections, is_unusable = load_corrections(config.correct, scan, good)
+    monitor = load_monitor(config, scan, chosen)
+    usable, unusable = good.without(is_unusable), np.append(masked, good.order[is_unusable])
+    return _Inputs(config, scan, tiles, source, chosen, corrections, monitor, usable, unusable, missing)
+
+
+def _without_missing(scan: Scan, pixels: np.ndarray, layout: Layout) -> tuple[Layout, np.ndarray]:
+    """The layout without pixels that no file holds, and which of its own these are, (n,).
+
+    Raises
+    ------
+    ScanError
+        None is left.
+    """
+    is_missing = np.isin(layout.order, pixels)
     if is_missing.all():
         problem = "expected frames of pixels of the partition, found none of them in any file"
         raise ScanError(scan.source, problem, "give the partition file of this detector")
-    missing_pixels, layout = layout.order[is_missing], layout.without(is_missing)
-    corrections, is_unusable = load_corrections(config.correct, scan, layout)
-    monitor = load_monitor(config, scan, chosen)
-    usable, unusable = layout.without(is_unusable), layout.order[is_unusable]
-    return _Inputs(config, scan, tiles, source, chosen, corrections, monitor, usable, unusable, missing_pixels)
+    return layout.without(is_missing), layout.order[is_missing]
+
+
+def _without_masked(scan: Scan, source: KnownFrames | StoredEvents, layout: Layout) -> tuple[Layout, np.ndarray]:
+    """The layout without the pixels that the file of a scan masks, and their numbers in the frame, (n,).
+
+    Raises
+    ------
+    ScanError
+        It masks all.
+    """
+    if (everywhere := pixels_of(source).is_masked) is None:
+        return layout, layout.order[:0]
+    is_masked = everywhere[layout.order]
+    if is_masked.all():
+        problem = f"expected good pixels in the partition, found all {len(is_masked)} in the pixel_mask of the file"
+        raise ScanError(scan.source, problem, "give the partition file of this detector, or correct the mask")
+    return layout.without(is_masked), layout.order[is_masked]
 
 
 class _Reading(NamedTuple):
@@ -226,7 +256,8 @@ def _figures(inputs: _Inputs, seen: Survey, layout: Layout, found: Sequence[QBin
     scan = as_correlated(config, inputs.scan)
     arrays = figures(scan, config, layout, found, reasons == 0, inputs.chosen.average)
     monitor = None if inputs.monitor is None else inputs.monitor.values
-    return arrays | left_out(reasons, np.append(inputs.unusable, seen.dead), seen.hot, inputs.missing, monitor)
+    dead, mask = np.append(inputs.unusable, seen.dead), pixels_of(inputs.source).mask
+    return arrays | left_out(reasons, dead, seen.hot, inputs.missing, monitor, mask)
 
 
 def _forms(config: RunConfig, chosen: Selection, layout: Layout, sample: Sample, tiles: Tiles) -> list[str]:

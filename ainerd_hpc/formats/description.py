@@ -8,6 +8,8 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
+from ainerd_hpc.formats.detector_pixels import PixelFacts
+
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
@@ -62,6 +64,7 @@ class Description:
     reader_bytes: int = 0
     """Memory that its reader takes, besides what is asked of it."""
     metadata: Metadata = Metadata()
+    pixels: PixelFacts = PixelFacts()
     simulated: bool = False
     stem: str = ""
     """What the names of its other files begin with; empty: the name of the file without suffix."""

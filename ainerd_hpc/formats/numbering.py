@@ -17,6 +17,7 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
+from ainerd_hpc.formats.detector_pixels import pixels_of
 from ainerd_hpc.formats.missing import Missing, missing_of
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ class PlacedFrames:
         self._frames, self._stored = frames, stored
         self.shape, self.dtype = (len(stored), *frames.shape[1:]), frames.dtype
         self.per_chunk = frames.per_chunk
-        inner = missing_of(frames)
+        inner, self.pixels = missing_of(frames), pixels_of(frames)
         is_missing = (stored < 0) | np.isin(stored, inner.frames)
         self.missing = Missing(np.flatnonzero(is_missing), inner.pixels)
 

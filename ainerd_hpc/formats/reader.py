@@ -38,7 +38,11 @@ def frame_type(stored: np.dtype[Any]) -> np.dtype[Any]:
 
 
 class Frames(Protocol):
-    """Frames of a type that `frame_type` gives, read block by block, by any number of threads at once."""
+    """Frames of a type that `frame_type` gives, read block by block, by any number of threads at once.
+
+    They may have an attribute `pixels`, what their file says of its own pixels (`formats.detector_pixels`); the
+    description of the scan tells of it, too.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -42,24 +42,30 @@ def correct(
     return corrected
 
 
-def mark(frames: Dense, sentinels: Collection[int], saturation: int | None) -> Dense:
-    """Frames with the dead value of their type (NaN for floats) in place of the sentinels and of saturated counts."""
+Span = tuple[float, float]
+"""First and last of values side by side."""
+
+
+def mark(frames: Dense, no_counts: Collection[Span]) -> Dense:
+    """Frames with the dead value of their type (NaN for floats) in place of the values in spans that are no counts."""
     is_marked = np.zeros(frames.shape, dtype=np.bool_)
-    if saturation is not None:
-        is_marked |= frames >= saturation
-    for value in sentinels:
-        is_marked |= frames == value
+    for first, last in no_counts:
+        if last == np.inf:
+            is_marked |= frames >= first
+        elif first == -np.inf:
+            is_marked |= frames <= last
+        else:
+            is_marked |= frames == first if first == last else (frames >= first) & (frames <= last)
     if not is_marked.any():
         return frames
     dead = np.nan if frames.dtype.kind == "f" else sentinel(frames.dtype)
     return np.where(is_marked, frames.dtype.type(dead), frames)
 
 
-def has_marked(events: FrameEvents, num_pixels: int, sentinels: Collection[int], saturation: int | None) -> bool:
+def has_marked(events: FrameEvents, num_pixels: int, no_counts: Collection[Span]) -> bool:
     """Whether `mark` would mark any of the counts that these events are of."""
-    most = np.iinfo(np.int64).max if saturation is None else saturation
-    values, total = np.array(sorted(sentinels), dtype=np.int64), np.zeros(num_pixels, dtype=np.int64)
-    return bool(_has_marked(events.pixel, events.count, events.stops, total, values, most))
+    spans, total = np.array(sorted(no_counts), dtype=np.float64), np.zeros(num_pixels, dtype=np.int64)
+    return bool(_has_marked(events.pixel, events.count, events.stops, total, spans))
 
 
 def hot_pixels(
@@ -137,7 +143,7 @@ def _chance(median: Any, threshold: float) -> Any:
 
 
 @numba.njit(nogil=True, cache=True)
-def _has_marked(pixel: Any, count: Any, stops: Any, total: Any, sentinels: Any, saturation: Any) -> bool:
+def _has_marked(pixel: Any, count: Any, stops: Any, total: Any, spans: Any) -> bool:
     """total (p,) is 0; events of one pixel in one frame add up."""
     first = 0
     for stop in stops:
@@ -145,10 +151,8 @@ def _has_marked(pixel: Any, count: Any, stops: Any, total: Any, sentinels: Any, 
             total[pixel[event]] += count[event]
         for event in range(first, stop):
             value = total[pixel[event]]
-            if value >= saturation:
-                return True
-            for one in sentinels:
-                if value == one:
+            for span in range(len(spans)):
+                if spans[span, 0] <= value <= spans[span, 1]:
                     return True
         for event in range(first, stop):
             total[pixel[event]] = 0

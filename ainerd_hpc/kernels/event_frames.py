@@ -14,7 +14,7 @@ from ainerd_hpc.kernels.counts import LARGEST_COUNT
 from ainerd_hpc.kernels.gather import FrameEvents
 
 DEAD = 2**32 - 1
-"""Mark of a dead pixel, in place of its count. Sums of counts stop one below."""
+"""Mark of a dead pixel, in place of its count. Sums of counts stop one below, which no count reaches either."""
 
 _MOST_PIECES, _SOME_PIECES = 4, 2**16
 """Events that are made of one of a file, in the mean, which in memory are as large as all else that is read of it; and
@@ -124,7 +124,7 @@ def unpack_rigaku(
 
 
 def unpack_imm(halves: NDArray[np.uint16], starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> EventBlock:
-    """Events of some frames of an IMM file; 65535 photons are those of a dead pixel.
+    """Events of some frames of an IMM file; 65534 and 65535 photons are those of a dead pixel.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def _find(
                 if num < out_pixel.size:
                     out_pixel[num], out_count[num] = place, left
                 num += (place >= 0) & (left > 0)
-            elif place >= 0 and left == DEAD:
+            elif place >= 0 and left >= DEAD - 1:
                 is_dead[place] = is_dead[place] or not is_lost
             elif place >= 0:
                 pieces = (left + LARGEST_COUNT - 1) // LARGEST_COUNT
@@ -234,7 +234,7 @@ def _find(
 def _is_lost(count: Any) -> bool:
     """Whether no event of a frame is a count, as of a frame that the detector lost: no pixel's fault."""
     for value in count:  # noqa: SIM110  Numba compiles no generators
-        if value != DEAD:
+        if value < DEAD - 1:
             return False
     return True
 
@@ -283,7 +283,7 @@ def _unpack_imm(halves: Any, starts: Any, sizes: Any, pixel: Any, count: Any) ->
             low, high = np.uint32(halves[place + 2 * number]), np.uint32(halves[place + 2 * number + 1])
             pixel[event] = np.int32(low | high << np.uint32(16))
             value = halves[values + number]
-            count[event] = DEAD if value == 65535 else value
+            count[event] = DEAD if value >= 65534 else value
             event += 1
 
 

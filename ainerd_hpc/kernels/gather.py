@@ -54,9 +54,20 @@ def sentinel(dtype: np.dtype[Any]) -> int:
     return min(int(np.iinfo(dtype).max), NO_COUNT) if dtype.kind in "ui" else -1
 
 
+def first_dead(dtype: np.dtype[Any]) -> float:
+    """The smallest value that is no count: infinity for floats, the largest for integers.
+
+    Unsigned ones of two bytes or more have one below it, which DECTRIS detectors give pixels that are defective: no
+    count comes as near to the largest but one that is saturated. A byte may count so far.
+    """
+    if dtype.kind == "f":
+        return np.inf
+    return sentinel(dtype) - int(dtype.kind == "u" and dtype.itemsize > 1)
+
+
 def dead_values(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Which values are no counts: those of dead pixels, negative, infinite or NaN; an array of the same shape."""
-    return np.asarray(~((values >= 0) & (values < (sentinel(values.dtype) if values.dtype.kind in "ui" else np.inf))))
+    return np.asarray(~((values >= 0) & (values < first_dead(values.dtype))))
 
 
 def take(
@@ -82,8 +93,8 @@ def take(
 
 def _take(frames: Dense, order: NDArray[np.int32], is_dead: NDArray[np.bool_], rows: Dense) -> bool:
     if frames.dtype.kind == "f":
-        return bool(_copy_checked(frames, order, np.nan, np.inf, is_dead, rows))
-    dead, largest = sentinel(frames.dtype), largest_count(rows.dtype)
+        return bool(_copy_checked(frames, order, np.inf, np.inf, is_dead, rows))
+    dead, largest = first_dead(frames.dtype), largest_count(rows.dtype)
     if _all_bits(frames, order, rows) <= min(largest, dead - 1):
         return True
     return bool(_copy_checked(frames, order, dead, largest, is_dead, rows))
@@ -100,8 +111,7 @@ def _all_bits(frames: Dense, order: NDArray[np.int32], rows: Dense) -> int:
 def survey(frames: Dense, order: NDArray[np.int32], is_dead: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Counts (t,) of frames (t, y x) on the pixels `order`; marks the dead ones among them as `take` does."""
     total = np.zeros(len(frames))
-    dead = np.nan if frames.dtype.kind == "f" else sentinel(frames.dtype)
-    _survey(np.ascontiguousarray(frames), order, dead, is_dead, total)
+    _survey(np.ascontiguousarray(frames), order, first_dead(frames.dtype), is_dead, total)
     return total
 
 
@@ -126,7 +136,7 @@ def find_events(
         frames = np.pad(frames, ((0, 0), (0, per_word - frames.shape[1] % per_word)))
         position = np.pad(position, (0, frames.shape[1] - len(position)), constant_values=-1)
     frames = np.ascontiguousarray(frames)
-    words, dead, lanes = frames.view(np.uint64), sentinel(frames.dtype), tuple(range(per_word))
+    words, dead, lanes = frames.view(np.uint64), int(first_dead(frames.dtype)), tuple(range(per_word))
     stops = np.empty(len(frames), dtype=np.int64)
     # What is not written takes no memory: room for one event a pixel, and for the one that is written ahead.
     pixel, count = np.empty(frames.size + 1, dtype=np.int32), np.empty(frames.size + 1, dtype=np.uint8)
@@ -175,8 +185,8 @@ def by_pixel(blocks: Sequence[FrameEvents], num_pixels: int, threads: int = 1) -
 
 @numba.njit(nogil=True, cache=True)
 def _is_dead(value: Any, dead: Any) -> Any:
-    """Whether a value is no count: that of dead pixels, negative, infinite or NaN."""
-    return value >= dead or not 0 <= value < np.inf
+    """Whether a value is no count: negative, NaN, or not below the first that is none."""
+    return not 0 <= value < dead
 
 
 @numba.njit(nogil=True, cache=True)

@@ -57,8 +57,8 @@ class Discovery:
     """What it says, as `formats.beside.sample_log` gives it; without a log, no row and only the column `time`."""
     notes: tuple[str, ...] = ()
     """A line for each registered reader that is of no use, for everything in the sample log that was not taken, for
-    scans that it does not cover, for scans of which something is missing, for those of several thresholds, and for what
-    else is to be said of scans."""
+    scans that it does not cover, for scans of which something is missing, for those of several thresholds, for each
+    thing that files say of their pixels and that is not acted on, and for what else is to be said of scans."""
     ignored: tuple[tuple[Path, str], ...] = ()
     """(file, one-line reason): HDF5 files in good order that hold no scan."""
     records: tuple[FileRecord, ...] = ()
@@ -370,7 +370,9 @@ class _Examination:
         files = (self.item.path, *described.companions)
         array = [path] if (path := self.item.format.partition(":")[2]) else []  # of several in a file
         at = f"@{self.source.threshold}" if 1 < self.source.threshold <= described.num_thresholds else ""
-        choices = [*array, *filter(None, (at, described.missing, "placed" if described.is_placed else ""))]
+        choices = filter(None, (at, described.missing, "placed" if described.is_placed else ""))
+        known = *array, *choices, *described.pixels.key
+        unused = [f"the file has {line}" for line in described.pixels.unused]
         return Scan(
             scan_id=scan_id,
             source=where,
@@ -389,8 +391,9 @@ class _Examination:
             stored_bytes=sum(_size(path) for path in files),
             **{name: getattr(metadata, name) for name in _MEASURED},
             missing=described.missing,
-            notes=one_line("; ".join([*described.notes, *_oddities(metadata, frame_time)])),
-            digest=fingerprint(files, scan_id, repr(frame_time), repr(metadata.start_time), *choices),
+            notes=one_line("; ".join([*described.notes, *unused, *_oddities(metadata, frame_time)])),
+            pixels=described.pixels.text,
+            digest=fingerprint(files, scan_id, repr(frame_time), repr(metadata.start_time), *known),
         )
 
     def _with_partition(self, scan: Scan, partitions: Partitions) -> tuple[Scan, Path | None]:

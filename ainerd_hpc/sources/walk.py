@@ -17,6 +17,7 @@ import numpy as np
 from ainerd_hpc.digests import stats
 from ainerd_hpc.errors import ScanError, UnavailableError
 from ainerd_hpc.formats.description import Description, Metadata
+from ainerd_hpc.formats.detector_pixels import PixelFacts
 from ainerd_hpc.formats.hdf5.reading import NEXT_STEP
 from ainerd_hpc.formats.hdf5.writers import is_written
 from ainerd_hpc.formats.opening import OpenFile, is_refused, keeping_open, opened
@@ -224,9 +225,9 @@ def _scan_from(known: dict[str, Any]) -> FoundScan:
     if described is None:
         return FoundScan(**known)
     companions = tuple(Path(path) for path in described.pop("companions"))
-    metadata, notes = Metadata(**described.pop("metadata")), tuple(described.pop("notes"))
-    description = Description(**described, metadata=metadata, companions=companions, notes=notes)
-    return FoundScan(**known, description=description)
+    metadata, pixels = Metadata(**described.pop("metadata")), PixelFacts.from_json(described.pop("pixels"))
+    described |= {"metadata": metadata, "pixels": pixels, "companions": companions}
+    return FoundScan(**known, description=Description(**described | {"notes": tuple(described["notes"])}))
 
 
 def _plain(value: object) -> object:

@@ -175,6 +175,7 @@ class Correlate(Stage):
             "options": self.config.correlate.model_dump(mode="json"),
             "corrections": described(self.config.correct, scan),
             "partition": scan.partition,
+            **({"detector_pixels": scan.pixels} if scan.pixels else {}),
             "simulated": scan.simulated,
             "frame_time": as_correlated(self.config.correlate, scan).frame_time,
             "ainerd_hpc_version": __version__,
@@ -239,8 +240,10 @@ class Correlate(Stage):
 
 def _found(arrays: Arrays, is_first: bool) -> dict[str, float]:
     """How much of a scan was left out, where there is something; of pixels and frames told once of a scan."""
+    masked = int(np.count_nonzero(arrays["dead_pixel_mask"][0])) if "dead_pixel_mask" in arrays else 0
     numbers = {
-        "dead pixels": is_first * len(arrays["dead_pixels"][0]),
+        "masked pixels": is_first * masked,
+        "dead pixels": is_first * (len(arrays["dead_pixels"][0]) - masked),
         "hot pixels": is_first * len(arrays["hot_pixels"][0]),
         "missing pixels": is_first * (len(arrays["missing_pixels"][0]) if "missing_pixels" in arrays else 0),
         "bad frames": is_first * int(arrays["is_bad_frame"][0].sum()),

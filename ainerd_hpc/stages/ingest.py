@@ -84,6 +84,7 @@ class Ingest(Stage):
     def work(self, task: Task) -> Mapping[str, float]:
         from ainerd_hpc.correlation.counts.dead_values import marked
         from ainerd_hpc.correlation.counts.pixels import open_source
+        from ainerd_hpc.formats.detector_pixels import PIXEL_MASK, pixels_of
         from ainerd_hpc.formats.missing import MISSING, missing_of
 
         scan: Scan = task.args["scan"]
@@ -99,13 +100,15 @@ class Ingest(Stage):
             "frame_time_units": "s",
         }
         with open_source(scan, self.config.correct) as frames:
-            counts, missing = marked(frames, self.config.correct), missing_of(frames)
-            chosen = Selection(0, scan.num_frames, bad=tuple(missing.frames.tolist()))
+            counts, missing = marked(frames, self.config.correct, with_mask=True), missing_of(frames)
+            chosen, pixels = Selection(0, scan.num_frames, bad=tuple(missing.frames.tolist())), pixels_of(frames)
             found = self._find(counts, scan, chosen) if self._form(counts, scan, chosen) == "events" else None
-            form = "events" if found else "frames"
-            with writing_group(self.product(task.key), {**attributes, "form": form}) as group:
+            attributes |= {"form": "events" if found else "frames", **pixels.attributes}
+            with writing_group(self.product(task.key), attributes) as group:
                 for name, numbers in zip(MISSING, missing, strict=True) if str(missing) else ():
                     group.add(name, numbers, (name,))
+                if pixels.mask is not None:
+                    group.add(PIXEL_MASK, pixels.mask, ("y", "x"), meaning="bits of NXdetector; 0: a good pixel")
                 figures = self._write_events(*found, scan, group) if found else self._write_frames(frames, task, group)
                 if len(frames.damaged):
                     group.add("damaged_frames", frames.damaged, ("damaged_frame",))

@@ -62,13 +62,14 @@ def test_marked_values_are_dead_in_frames_and_seen_in_events(
     def is_dead(value: int) -> bool:
         return value in sentinels or (saturation is not None and value >= saturation)
 
-    found, largest = mark(frames, sentinels, saturation), np.iinfo(frames.dtype).max
+    no_counts = [(value, value) for value in sentinels] + ([] if saturation is None else [(saturation, np.inf)])
+    found, largest = mark(frames, no_counts), np.iinfo(frames.dtype).max
     for place, value in np.ndenumerate(frames):
         assert found[place] == (largest if is_dead(int(value)) else value)
     assert found.dtype == frames.dtype
     events = find_events(frames, np.arange(7, dtype=np.int32), np.zeros(7, bool))
-    assert has_marked(events, 7, sentinels, saturation) == bool((found != frames).any())
-    floats = mark(frames.astype(np.float32), sentinels, saturation)
+    assert has_marked(events, 7, no_counts) == bool((found != frames).any())
+    floats = mark(frames.astype(np.float32), no_counts)
     np.testing.assert_array_equal(np.isnan(floats), found != frames)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ainerd_hpc.kernels.counts import Events, pixels, select, to_dense, to_events
-from ainerd_hpc.kernels.gather import by_pixel, find_events, pixel_sums, sentinel, take
+from ainerd_hpc.kernels.gather import by_pixel, dead_values, find_events, first_dead, pixel_sums, sentinel, take
 
 DTYPES = [np.uint8, np.uint16, np.uint32, np.int32]
 
@@ -20,7 +20,9 @@ def values(dtype: Any) -> st.SearchStrategy[int]:
     """Mostly nothing or a few photons; some bright, dead or negative."""
     largest = int(np.iinfo(dtype).max)
     odd = [1, 127, 128, 254, 255, 256, 510, 511, 70000, largest - 1, largest, -1, int(np.iinfo(dtype).min)]
-    known = [value for value in odd if np.iinfo(dtype).min <= value <= min(largest, 70000) or value == largest]
+    known = [
+        value for value in odd if np.iinfo(dtype).min <= value <= min(largest, 70000) or value in (largest - 1, largest)
+    ]
     return st.one_of(st.just(0), st.integers(0, 3), st.sampled_from(known))
 
 
@@ -41,7 +43,9 @@ def frames_and_order(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_no_count(frames: np.ndarray) -> np.ndarray:
-    return (frames == np.iinfo(frames.dtype).max) | (frames < 0)
+    largest = int(np.iinfo(frames.dtype).max)
+    defective = largest - 1 if frames.dtype in (np.uint16, np.uint32, np.uint64) else largest
+    return (frames == largest) | (frames == defective) | (frames < 0)
 
 
 def are_dead(frames: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -101,7 +105,7 @@ def test_dense_counts_are_those_of_the_frames(
 
 
 def test_marks_of_dead_pixels_are_kept_from_block_to_block() -> None:
-    frames = np.array([[65535, 0, 3], [2, 0, 0]], dtype=np.uint16)
+    frames = np.array([[65534, 0, 3], [2, 0, 0]], dtype=np.uint16)
     order, bounds = np.arange(3, dtype=np.int32), np.array([0, 3])
     by_take, by_find = np.zeros(3, dtype=bool), np.zeros(3, dtype=bool)
     for block in (frames[:1], frames[1:]):
@@ -137,6 +141,18 @@ def test_float_frames_are_copied_as_they_are(dtype: Any) -> None:
 )
 def test_the_value_of_dead_pixels(dtype: str, expected: int) -> None:
     assert sentinel(np.dtype(dtype)) == expected
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [("u1", 255), ("u2", 65534), ("u4", 2**32 - 2), ("u8", 2**64 - 2), ("i4", 2**31 - 1), ("f4", np.inf)],
+)
+def test_the_first_value_that_is_no_count(dtype: str, expected: float) -> None:
+    """DECTRIS detectors give 2^n - 1 to gaps and 2^n - 2 to defective pixels; a byte may count to 254."""
+    assert first_dead(np.dtype(dtype)) == expected
+    around = np.array([expected - 1, expected], dtype=dtype)
+    if dtype != "f4":
+        assert dead_values(around).tolist() == [False, True]
 
 
 @given(frames_of(odd=False), st.data())

@@ -9,6 +9,7 @@ import numpy as np
 
 from ainerd_hpc.config import CorrectConfig
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.detector_pixels import pixels_of
 from ainerd_hpc.formats.missing import missing_of
 from ainerd_hpc.formats.reader import Frames, SearchableFrames
 from ainerd_hpc.kernels.gather import FrameEvents, sentinel
@@ -32,7 +33,7 @@ class ReadableFrames:
     def __init__(self, frames: Frames, config: CorrectConfig) -> None:
         self._frames, self._config, self._damaged = frames, config, set[int]()
         self.shape, self.dtype, self.per_chunk = frames.shape, frames.dtype, frames.per_chunk
-        self.missing = missing_of(frames)
+        self.missing, self.pixels = missing_of(frames), pixels_of(frames)
 
     @property
     def damaged(self) -> np.ndarray:

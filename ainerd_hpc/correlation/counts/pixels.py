@@ -21,6 +21,7 @@ from ainerd_hpc.correlation.counts.layout import Layout, spans
 from ainerd_hpc.correlation.memory import BLOCK_BYTES, SAMPLE_FRAMES, SAMPLES
 from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.detector_pixels import PIXEL_MASK, DetectorPixels
 from ainerd_hpc.formats.missing import MISSING, NOTHING, Missing
 from ainerd_hpc.formats.reader import Frames
 from ainerd_hpc.formats.registry import reader
@@ -75,9 +76,16 @@ def _damaged(group: Any) -> np.ndarray:
     return np.asarray(array(group, "damaged_frames")[...]) if "damaged_frames" in group else np.empty(0, np.int64)
 
 
+def _stored_pixels(group: Any) -> DetectorPixels:
+    """What the source file said of its pixels when the counts were copied."""
+    mask = array(group, PIXEL_MASK)[...] if PIXEL_MASK in group else None
+    return DetectorPixels.of_store(group.attrs, mask)
+
+
 class _StoredFrames:
     def __init__(self, group: Any) -> None:
-        self._frames, self.missing, self.damaged = array(group, "frames"), _stored_missing(group), _damaged(group)
+        self._frames, self.pixels = array(group, "frames"), _stored_pixels(group)
+        self.missing, self.damaged = _stored_missing(group), _damaged(group)
         self.shape, self.dtype, self.per_chunk = self._frames.shape, self._frames.dtype, self._frames.chunks[0]
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
@@ -91,7 +99,7 @@ class StoredEvents:
         self._time, self._count = array(group, "time"), array(group, "count")
         self._pointer = array(group, "pixel_pointer")[...]
         self.dead_pixels: np.ndarray = array(group, "dead_pixels")[...]
-        self.missing, self.damaged = _stored_missing(group), _damaged(group)
+        self.missing, self.damaged, self.pixels = _stored_missing(group), _damaged(group), _stored_pixels(group)
         self.num_frames = int(group.attrs["num_frames"])
 
     def read(self, order: np.ndarray) -> Events:

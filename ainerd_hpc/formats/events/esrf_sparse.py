@@ -139,11 +139,11 @@ class _Arrays(NamedTuple):
     def read_count(self, first: int, last: int) -> np.ndarray:
         """Intensities of events [first, last) as uint32; those that are none as the value of dead pixels."""
         from ainerd_hpc.kernels.event_frames import DEAD
-        from ainerd_hpc.kernels.gather import sentinel
+        from ainerd_hpc.kernels.gather import first_dead
 
         values = read_rows(self.intensity, first, last)
         count = np.asarray(values.astype(np.uint32))
-        count[(values < 0) | (values >= min(sentinel(values.dtype), DEAD))] = DEAD
+        count[(values < 0) | (values >= min(first_dead(values.dtype), DEAD))] = DEAD
         return count
 
     def read_index(self, first: int, last: int) -> np.ndarray:

@@ -41,10 +41,15 @@ class Hdf5Array:
         return holds_frames(file, self.dataset)
 
     def describe(self, file: SourceFile) -> Description:
-        return describe_numbered(file.path, self.dataset, Metadata())
+        return describe_numbered(file.path, self.dataset, Metadata(), _beside(self.dataset))
 
     def open(self, path: Path, threshold: int = 1) -> AbstractContextManager[Frames]:
-        return open_numbered(path, [self.dataset], threshold)
+        return open_numbered(path, [self.dataset], _beside(self.dataset), threshold)
+
+
+def _beside(dataset: str) -> list[str]:
+    """The group in which an array lies."""
+    return [dataset.rpartition("/")[0] or "/"]
 
 
 _LIMA, _BLISS = re.compile(r"entry_\d{4}"), re.compile(r"\d+\.1")
@@ -70,13 +75,14 @@ class EsrfHdf5:
         if metadata.has_frame_time and not 0.0 < metadata.frame_time < float("inf"):
             problem = f"expected exposure and latency above 0 s together, found {metadata.frame_time}"
             raise ScanError(str(path), problem, "correct them, or name the array in the config")
-        return describe_numbered(path, name, metadata)
+        return describe_numbered(path, name, metadata, _said_in(file.need_hdf5(), name))
 
     @staticmethod
     def open(path: Path, threshold: int = 1) -> AbstractContextManager[Frames]:
         with SourceFile(path) as file:
             name = _only_array(file)
-        return open_numbered(path, [name], threshold)
+            groups = _said_in(file.need_hdf5(), name)
+        return open_numbered(path, [name], groups, threshold)
 
 
 def _only_array(file: SourceFile) -> str:
@@ -125,6 +131,13 @@ def _esrf_metadata(file: h5py.File, name: str) -> Metadata:
     for group in _detectors(file, entry) if is_lima else [f"{entry}/instrument/{detector}"]:
         known = known.or_else(_detector_metadata(file, group))
     return known
+
+
+def _said_in(file: h5py.File, name: str) -> list[str]:
+    """Groups that may say something of the pixels of an array: its own, and those of its detector."""
+    entry, detector = name.split("/")[0], name.split("/")[-1]
+    is_lima = _LIMA.fullmatch(entry)
+    return [*_beside(name), *(_detectors(file, entry) if is_lima else [f"{entry}/instrument/{detector}"])]
 
 
 def _detector_metadata(file: h5py.File, group: str) -> Metadata:

@@ -14,7 +14,8 @@ import h5py
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import check_period, epoch
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5.datasets import holds_frames
+from ainerd_hpc.formats.hdf5.datasets import detector_of, holds_frames
+from ainerd_hpc.formats.hdf5.detector import with_pixels
 from ainerd_hpc.formats.hdf5.frame_numbers import numbering_of, open_numbered
 from ainerd_hpc.formats.hdf5.locating import Located, locate
 from ainerd_hpc.formats.hdf5.quantities import beam_center, quantity
@@ -28,6 +29,8 @@ from ainerd_hpc.types import Content
 
 _FRAMES, _DETECTOR = "entry/data/data", "entry/instrument/detector"
 _SPECIFIC = f"{_DETECTOR}/detectorSpecific"
+_PIXELS = (_DETECTOR, _SPECIFIC, f"{_DETECTOR}/threshold_1_channel")
+"""Where something is said of the pixels."""
 _LINK, _THRESHOLD = re.compile(r"data_(\d{6})"), re.compile(r"threshold_(\d+)")
 
 
@@ -59,23 +62,25 @@ class EigerHdf5:
             located = locate(file.path, names)
             others = [locate(file.path, _names(hdf5, more)) for more in range(2, len(_thresholds(hdf5)) + 1)]
             metadata, expected = _metadata(hdf5), _expected_frames(hdf5)
+            detector = detector_of(located, hdf5, _PIXELS)
         numbering = numbering_of(file.path, names, located.num_frames, metadata.count_time)
         if located.num_frames + len(numbering.missing.frames) != expected:
             located = _of_expected_length(located, expected, str(file.path))
         if metadata.has_frame_time:
             check_period(metadata.frame_time, f"{file.path}:/{_DETECTOR}/frame_time")
         stored = located.description(file.path, metadata, stem=file.path.stem.removesuffix("_master"))
-        found = numbered(stored, numbering)
+        found = with_pixels(numbered(stored, numbering), detector)
         if not others:
             return found
         files = dict.fromkeys(path for one in (located, *others) for path in one.files if path != file.path)
-        return replace(found, companions=tuple(files), num_thresholds=1 + len(others))
+        companions = tuple(dict.fromkeys([*files, *found.companions]))
+        return replace(found, companions=companions, num_thresholds=1 + len(others))
 
     @staticmethod
     def open(path: Path, threshold: int = 1) -> AbstractContextManager[Frames]:
         with open_hdf5(path) as file, reading(str(path)):
             names = _names(file, threshold)
-        return open_numbered(path, names, threshold)
+        return open_numbered(path, names, _PIXELS, threshold)
 
 
 def _of_expected_length(located: Located, expected: float, where: str) -> Located:

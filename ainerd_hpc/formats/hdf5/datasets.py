@@ -13,6 +13,8 @@ import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.detector_pixels import DetectorPixels
+from ainerd_hpc.formats.hdf5.detector import Detector
 from ainerd_hpc.formats.hdf5.frames import Hdf5Frames
 from ainerd_hpc.formats.hdf5.locating import GAP, Located, Place, Run, dataset_at, locate, resolve
 from ainerd_hpc.formats.hdf5.reading import open_hdf5, reading
@@ -27,9 +29,18 @@ _MOST_OPEN = 128
 """Files kept open for a scan; HDF5 needs a descriptor for each."""
 
 
+def detector_of(located: Located, file: h5py.File, groups: Sequence[str]) -> Detector:
+    """What the groups of a file say of the pixels of these frames."""
+    return Detector(file, groups, (located.height, located.width), located.dtype)
+
+
 @contextmanager
-def open_located(path: Path, names: Sequence[str], threshold: int = 1) -> Iterator[LocatedFrames]:
+def open_located(
+    path: Path, names: Sequence[str], groups: Sequence[str], threshold: int = 1
+) -> Iterator[LocatedFrames]:
     """The frames of a scan that lie in datasets of these names, to be read block by block.
+
+    `groups`: those that say something of the pixels.
 
     Raises
     ------
@@ -37,15 +48,17 @@ def open_located(path: Path, names: Sequence[str], threshold: int = 1) -> Iterat
         As for `locate`.
     """
     located = locate(path, names, threshold)
+    with open_hdf5(path) as file, reading(str(path)):
+        pixels = detector_of(located, file, groups).pixels()
     with ExitStack() as files:
-        yield LocatedFrames(located, files)
+        yield LocatedFrames(located, files, pixels)
 
 
 class LocatedFrames:
     """Frames of a scan, wherever its datasets lie."""
 
-    def __init__(self, located: Located, files: ExitStack) -> None:
-        self._located, self._files = located, files
+    def __init__(self, located: Located, files: ExitStack, pixels: DetectorPixels) -> None:
+        self._located, self._files, self.pixels = located, files, pixels
         self._starts = [run.start for run in located.runs]
         self._open: dict[int, Hdf5Frames] = {}
         self._lock = Lock()

@@ -13,9 +13,10 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5.datasets import open_located
+from ainerd_hpc.formats.hdf5.datasets import detector_of, open_located
+from ainerd_hpc.formats.hdf5.detector import with_pixels
 from ainerd_hpc.formats.hdf5.locating import Place, dataset_at, locate, resolve
-from ainerd_hpc.formats.hdf5.reading import get_dataset, open_hdf5, read_array
+from ainerd_hpc.formats.hdf5.reading import get_dataset, open_hdf5, read_array, reading
 from ainerd_hpc.formats.numbering import Numbering, number_frames, numbered, place_frames
 from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.reader import Frames
@@ -51,8 +52,8 @@ def numbering_of(path: Path, names: Sequence[str], num: int, count_time: float =
     return number_frames(num, str(path), numbers, times, count_time)
 
 
-def describe_numbered(path: Path, name: str, metadata: Metadata) -> Description:
-    """The scan in a dataset of this name, with these metadata.
+def describe_numbered(path: Path, name: str, metadata: Metadata, groups: Sequence[str]) -> Description:
+    """The scan in a dataset of this name, with these metadata; `groups` say something of its pixels.
 
     Raises
     ------
@@ -61,19 +62,21 @@ def describe_numbered(path: Path, name: str, metadata: Metadata) -> Description:
     """
     located = locate(path, [name])
     numbering = numbering_of(path, [name], located.num_frames, metadata.count_time)
-    return numbered(located.description(path, metadata), numbering)
+    with open_hdf5(path) as file, reading(str(path)):
+        detector = detector_of(located, file, groups)
+        return with_pixels(numbered(located.description(path, metadata), numbering), detector)
 
 
 @contextmanager
-def open_numbered(path: Path, names: Sequence[str], threshold: int = 1) -> Iterator[Frames]:
-    """The frames of a scan that lie in datasets of these names, where they were measured.
+def open_numbered(path: Path, names: Sequence[str], groups: Sequence[str], threshold: int = 1) -> Iterator[Frames]:
+    """The frames of a scan that lie in datasets of these names, where they were measured; `groups` as above.
 
     Raises
     ------
     ScanError
         As for `open_located`, or `number_frames`.
     """
-    with open_located(path, names, threshold) as frames:
+    with open_located(path, names, groups, threshold) as frames:
         yield place_frames(frames, numbering_of(path, names, frames.shape[0]))
 
 

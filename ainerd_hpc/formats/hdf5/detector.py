@@ -1,0 +1,162 @@
+"""What an HDF5 file says of the pixels of its detector, by the names of NeXus (NXdetector) and of DECTRIS."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import ceil, floor, inf, isnan, nan
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.description import Description
+from ainerd_hpc.formats.detector_pixels import DetectorPixels, PixelFacts, Span
+from ainerd_hpc.formats.hdf5.reading import get_dataset, get_inner, number, read_array
+
+_MASK, _CUTOFF = "pixel_mask", "countrate_correction_count_cutoff"
+_MASK_BYTES = 24
+"""Memory of a mask, a pixel: as stored, in 8 bytes, in 4, and where it is set."""
+_CORRECTIONS = {
+    "flatfield_applied": "flat field",
+    "flatfield_correction_applied": "flat field",
+    "countrate_correction_applied": "count rate",
+}
+"""Flags of corrections that detectors make themselves."""
+_BY_COUNTS = "bad pixels are known by their counts alone"
+_UNMASKED = {
+    "virtual_pixel_correction_applied": "interpolated pixels are taken for measured ones",
+    "number_of_excluded_pixels": _BY_COUNTS,
+}
+"""What matters where there is no mask."""
+
+
+def with_pixels(description: Description, detector: Detector) -> Description:
+    """The description of a scan with what its file says of the pixels."""
+    facts = detector.facts()
+    reader_bytes = _MASK_BYTES * description.height * description.width * facts.has_mask
+    return replace(
+        description,
+        pixels=facts,
+        reader_bytes=description.reader_bytes + reader_bytes,
+        companions=tuple(dict.fromkeys([*description.companions, *detector.files()])),
+    )
+
+
+class Detector:
+    """The groups of a file that say something of the pixels of its frames.
+
+    Parameters
+    ----------
+    groups : sequence of str
+        In which it may say so; of a number, the first that has one. What is no group of this very file is left out.
+    shape : (y, x)
+        Of the frames.
+    dtype : dtype
+        Type of a count, in native byte order.
+
+    Raises
+    ------
+    ScanError
+        A mask has another shape than the frames.
+    """
+
+    def __init__(self, file: h5py.File, groups: Sequence[str], shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        self._file, self._shape, self._dtype = file, shape, dtype
+        self._groups = [group for group in dict.fromkeys(groups) if isinstance(get_inner(file, group), h5py.Group)]
+        self._unused: list[str] = []
+        self._masks = self._find_masks()
+
+    def facts(self) -> PixelFacts:
+        """What it says, without reading a mask."""
+        limits, unapplied = dict(self._limits()), list(self._unapplied())
+        no_counts = tuple(span for span in limits.values() if self._is_new(span))
+        unused = dict.fromkeys([*self._unused, *unapplied])
+        return PixelFacts(no_counts, bool(self._masks), (*self._masks, *limits), tuple(unused))
+
+    def pixels(self) -> DetectorPixels:
+        """What is to be acted on; pixels that one of several masks has are masked.
+
+        Raises
+        ------
+        ScanError
+            A mask is damaged.
+        """
+        masks = [self._read(mask) for mask in self._masks.values()]
+        mask = np.bitwise_or.reduce(masks).astype(np.uint32) if masks else None
+        return DetectorPixels(self.facts().no_counts, mask)
+
+    def _read(self, mask: h5py.Dataset) -> np.ndarray:
+        values = read_array(mask.file, mask.name)
+        return values.reshape(self._shape).astype(np.int64)
+
+    def files(self) -> list[Path]:
+        """Other files in which its masks lie."""
+        paths = {Path(os.path.abspath(mask.file.filename)) for mask in self._masks.values()}
+        return sorted(paths - {Path(os.path.abspath(self._file.filename))})
+
+    def _find_masks(self) -> dict[str, h5py.Dataset]:
+        """The masks by name, each once; a link to one that is not there is noted."""
+        found: dict[Any, tuple[str, h5py.Dataset]] = {}
+        for group in self._groups:
+            if (link := self._file.get(f"{group}/{_MASK}", getlink=True)) is None:
+                continue
+            try:
+                mask = get_dataset(self._file, f"{group}/{_MASK}")
+            except ScanError:
+                mask = None
+            if mask is None:
+                target = getattr(link, "filename", "") or getattr(link, "path", "no array")
+                self._unused.append(f"{_MASK}, a link to what is not there ({target}): {_BY_COUNTS}")
+                continue
+            self._check(group, mask)
+            place = h5py.h5o.get_info(mask.id)
+            found.setdefault((mask.file.filename, place.addr), (f"{_MASK} of /{group}", mask))
+        return {name: mask for name, mask in found.values()}
+
+    def _check(self, group: str, mask: h5py.Dataset) -> None:
+        if mask.shape not in (self._shape, (1, *self._shape)) or mask.dtype.kind not in "bui":
+            problem = f"expected whole numbers {self._shape}, one a pixel, found {mask.dtype} {mask.shape}"
+            where = f"{self._file.filename}:/{group}/{_MASK}"
+            raise ScanError(where, problem, "write the mask of this detector there, or take it out of the file")
+
+    def _limits(self) -> Iterator[tuple[str, Span]]:
+        """(what the file says, values that are no counts) for each limit that it gives."""
+        is_float = self._dtype.kind == "f"
+        if (limit := self._number("saturation_value")) > 0:
+            yield f"saturation_value {limit:.10g}", (np.nextafter(limit, inf) if is_float else floor(limit) + 1, inf)
+        if not isnan(limit := self._number("underload_value")):
+            yield f"underload_value {limit:.10g}", (-inf, np.nextafter(limit, -inf) if is_float else ceil(limit) - 1)
+        if (limit := self._number(_CUTOFF)) > 0 and self._number("countrate_correction_applied") != 0:
+            yield f"{_CUTOFF} {limit:.10g}", (limit, inf)
+        bits = self._number("bit_depth_image")
+        if self._dtype.kind == "u" and 1 < bits <= 8 * self._dtype.itemsize:
+            yield f"bit_depth_image {bits:.0f}", (2 ** int(bits) - 2, inf)
+
+    def _is_new(self, span: Span) -> bool:
+        """Whether values of a span would be counts without it."""
+        from ainerd_hpc.kernels.gather import first_dead
+
+        return span[0] < first_dead(self._dtype) and span[1] >= 0
+
+    def _unapplied(self) -> Iterator[str]:
+        """A line on each thing that is said and not acted on."""
+        for name, what in _CORRECTIONS.items():
+            if self._number(name) == 0:
+                yield f"{name} 0: counts are not corrected for the {what}"
+        for name, what in _UNMASKED.items():
+            if not self._masks and (value := self._number(name)) > 0:
+                yield f"{name} {value:.10g}, and no pixel_mask: {what}"
+
+    def _number(self, key: str) -> float:
+        """The first number of this name; NaN without. What is none is noted."""
+        for group in self._groups:
+            try:
+                if not isnan(value := number(self._file, f"{group}/{key}")):
+                    return value
+            except ScanError:
+                self._unused.append(f"{key}, which is no single number")
+        return nan
