@@ -137,7 +137,9 @@ def _told(mask: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _read_scan(path: Path) -> tuple[Metadata, np.ndarray]:
-    """What is known of a scan, and which of its pixels are not dead in its first frame (y, x)."""
+    """What is known of a scan, and which of its pixels are neither masked by it nor dead in its first frame (y, x)."""
+    from ainerd_hpc.config import CorrectConfig
+    from ainerd_hpc.correlation.counts.dead_values import marked
     from ainerd_hpc.formats.registry import describe, reader, scans_of
     from ainerd_hpc.formats.source_file import SourceFile
     from ainerd_hpc.kernels.gather import dead_values
@@ -150,7 +152,7 @@ def _read_scan(path: Path) -> tuple[Metadata, np.ndarray]:
         reason = (scan.reason if scan else file.fault) or f"{path}: expected frames of a detector, found none"
         raise ConfigError(f"{reason}; name a raw file, or give --shape and the geometry")
     with found.open(path) as frames:
-        is_dead = dead_values(frames.read(0, 1)[0])
+        is_dead = dead_values(marked(frames, CorrectConfig(), with_mask=True).read(0, 1)[0])
     return describe(path).metadata, ~is_dead | is_dead.all()
 
 

@@ -64,7 +64,7 @@ class Description:
     reader_bytes: int = 0
     """Memory that its reader takes, besides what is asked of it."""
     metadata: Metadata = Metadata()
-    pixels: PixelFacts = PixelFacts()
+    pixels: PixelFacts = field(default_factory=PixelFacts)
     simulated: bool = False
     stem: str = ""
     """What the names of its other files begin with; empty: the name of the file without suffix."""

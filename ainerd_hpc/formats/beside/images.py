@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ainerd_hpc.formats.detector_pixels import pixels_of
 from ainerd_hpc.formats.frames.arrays import Hdf5Array
 from ainerd_hpc.formats.hdf5.reading import MOST_PIXELS, need_dataset, only_dataset, reading
 from ainerd_hpc.formats.images.series import ImageSeries
@@ -59,20 +60,27 @@ def read_image(place: ImagePlace) -> np.ndarray:
 
 
 def _mean(frames: Frames) -> np.ndarray:
-    """Frames of the values of dead pixels alone were lost by the detector: like those in no file, they do not count."""
+    """Frames of the values of dead pixels alone were lost by the detector: like those in no file, they do not count.
+
+    What the file says of its pixels holds here as well.
+    """
+    from ainerd_hpc.kernels.corrections import mark
+
     shape, kind = frames.shape, frames.dtype.kind
     if len(shape) != 3 or 0 in shape or prod(shape[1:]) > MOST_PIXELS or kind not in "buif":
         raise ValueError(f"expected an image (y, x), or several (t, y, x), found {frames.dtype} {shape}")
-    total, num, missing = np.zeros(shape[1:]), 0, missing_of(frames)
+    total, num, missing, pixels = np.zeros(shape[1:]), 0, missing_of(frames), pixels_of(frames)
     per_block = max(1, _BLOCK_BYTES // (8 * prod(shape[1:])))
     for start in range(0, shape[0], per_block):
-        block = _without_dead(frames.read(start, min(start + per_block, shape[0])))
+        block = _without_dead(mark(frames.read(start, min(start + per_block, shape[0])), pixels.no_counts))
         is_there = ~np.isin(np.arange(start, start + len(block)), missing.frames)
         kept = block[is_there & ~np.isnan(block).all(axis=(1, 2))] if shape[0] > 1 else block
         total += kept.sum(axis=0)
         num += len(kept)
     np.put(total, missing.pixels, np.nan)
-    return total / num if num else np.full(shape[1:], np.nan)
+    if num == 0:
+        return np.full(shape[1:], np.nan)
+    return total / num if pixels.mask is None else np.where(pixels.mask == 0, total / num, np.nan)
 
 
 def _without_dead(frames: np.ndarray) -> np.ndarray:

@@ -115,7 +115,7 @@ class Detector:
             self._check(group, mask)
             place = h5py.h5o.get_info(mask.id)
             found.setdefault((mask.file.filename, place.addr), (f"{_MASK} of /{group}", mask))
-        return {name: mask for name, mask in found.values()}
+        return dict(found.values())
 
     def _check(self, group: str, mask: h5py.Dataset) -> None:
         if mask.shape not in (self._shape, (1, *self._shape)) or mask.dtype.kind not in "bui":

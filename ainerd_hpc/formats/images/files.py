@@ -59,8 +59,8 @@ _TIFF_TEXT, _TIFF_NUMBERS = 2, {1: 1, 3: 2, 4: 4, 16: 8}
 _TIFF_DEFAULTS = {256: 0, 257: 0, 258: 1, 259: 1, 262: 1, 277: 1, 339: 1}
 """Width, height, bits, compression, colours, samples, format."""
 _TIFF_FORMS = {1: "u", 2: "i", 3: "f"}
-_DESCRIPTION, _OFFSETS, _COUNTS, _TILES = 270, 273, 279, 322
-_TIFF_KNOWN = {*_TIFF_DEFAULTS, _DESCRIPTION, _OFFSETS, _COUNTS, _TILES}
+_DESCRIPTION, _OFFSETS, _COUNTS, _TILES, _NODATA = 270, 273, 279, 322, 42113
+_TIFF_KNOWN = {*_TIFF_DEFAULTS, _DESCRIPTION, _OFFSETS, _COUNTS, _TILES, _NODATA}
 _TIFF_PIXELS = {"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"}
 
 
@@ -353,8 +353,10 @@ def _tiff_image(tags: Mapping[int, bytes | list[int]], order: str, size: int) ->
     offsets, counts = numbers.get(_OFFSETS, []), numbers.get(_COUNTS, [num_bytes])
     if len(offsets) != len(counts) or sum(counts) < num_bytes:
         raise ValueError(f"expected {num_bytes} bytes in strips, found {sum(counts)} in {len(offsets)}")
-    description = tags.get(_DESCRIPTION, b"")
+    description, nodata = tags.get(_DESCRIPTION, b""), tags.get(_NODATA, b"")
     header = _comments(description) if isinstance(description, bytes) else {}
+    if isinstance(nodata, bytes) and nodata:
+        header["gdal_nodata"] = nodata.decode("latin-1")
     return Image((height, width), dtype, _joined(offsets, counts, num_bytes, size), header)
 
 

@@ -20,8 +20,10 @@ import numpy as np
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import epoch
 from ainerd_hpc.formats.description import Description, Metadata
+from ainerd_hpc.formats.detector_pixels import DetectorPixels, PixelFacts
 from ainerd_hpc.formats.hdf5.reading import reading
 from ainerd_hpc.formats.images.files import Image, fill, images_of, kind_of
+from ainerd_hpc.formats.images.pixels import facts_of, number_in, numbers_in
 from ainerd_hpc.formats.numbering import Numbering, number_frames, numbered, place_frames
 from ainerd_hpc.formats.opening import READ_ERRORS
 from ainerd_hpc.formats.reader import Frames
@@ -35,8 +37,8 @@ _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)", re.DOTALL)
 """Prefix, last number and rest of a file's name without suffix."""
 _OTHERS = HDF5_SUFFIXES | {".npy", ".bin", ".imm", ".csv", ".log", ".txt", ".json", ".yaml"}
 """Files that have never been images, however damaged they are."""
-_NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?")
-_UNIT = re.compile(rf"(?>{_NUMBER.pattern})[\s_(]*([^\W\d]\w*|°)")
+_NUMBER = r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?"
+_UNIT = re.compile(rf"(?>{_NUMBER})[\s_(]*([^\W\d]\w*|°)")
 """A number and what stands behind it: `0.1 s`, `1.5_m`, `172e-6 m x 172e-6 m`."""
 
 
@@ -65,6 +67,7 @@ class ImageSeries:
             height,
             width,
             metadata=_metadata(file.path, series),
+            pixels=series.facts,
             stem=series.stem,
             companions=tuple(path for path in series.files[1:] if path),
         )
@@ -89,6 +92,7 @@ class ImageFrames:
         self._series = series
         self.dtype = series.first.dtype.newbyteorder("=")
         self.shape = (series.starts[-1], *series.first.shape)
+        self.pixels = DetectorPixels(series.facts.no_counts)
         self._places = lru_cache(maxsize=4)(_places)
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
@@ -135,6 +139,11 @@ class _Series:
             last, before = following, name
         if place == 0 and len(self.files) > 1:
             self.stem = split_name(path.name)[0].rstrip("_-. ") or path.stem
+
+    @property
+    def facts(self) -> PixelFacts:
+        """What the first header says of the pixels."""
+        return facts_of(self.first.header, self.first.dtype)
 
     def _leave_room(self, path: Path, number: int, before: str, num_files: int) -> None:
         """Leave room for files that are missing: they hold as many images as the first, and are the smaller part."""
@@ -271,7 +280,7 @@ def _tick(image: Image) -> tuple[float, ...]:
     date = nan
     with suppress(ValueError):
         date = _date(image.header["date"]) if "date" in image.header else nan
-    times = (_number(image.header, key) for key in ("time_of_frame", "time_of_day"))
+    times = (number_in(image.header, key) for key in ("time_of_frame", "time_of_day"))
     return (nan if image.number is None else image.number, *times, date)
 
 
@@ -285,8 +294,8 @@ def _metadata(path: Path, series: _Series) -> Metadata:
     first = series.first.header
     with reading(str(path)):
         period = _quantity(first, "s", "exposure_period")
-        start, wavelength = _number(first, "time_of_day"), _quantity(first, "m", "wavelength")
-        center = _numbers(first, "beam_xy")
+        start, wavelength = number_in(first, "time_of_day"), _quantity(first, "m", "wavelength")
+        center = numbers_in(first, "beam_xy")
         return Metadata(
             frame_time=period if 0.0 < period < inf else nan,
             count_time=_quantity(first, "s", "acq_expo_time", "count_time", "exposuretime", "exposure_time"),
@@ -300,20 +309,11 @@ def _metadata(path: Path, series: _Series) -> Metadata:
         )
 
 
-def _numbers(header: Mapping[str, str], key: str) -> list[float]:
-    return [float(number) for number in _NUMBER.findall(header.get(key, ""))]
-
-
-def _number(header: Mapping[str, str], *keys: str) -> float:
-    """The first number of the first key that has one; NaN without."""
-    return next((number for key in keys for number in _numbers(header, key)[:1]), nan)
-
-
 def _quantity(header: Mapping[str, str], unit: str, *keys: str) -> float:
-    """The same in our unit, whatever stands behind the number, or in the name of the key."""
+    """The first number of the first key that has one, in our unit, whatever stands behind it, or in the key's name."""
     for key in keys:
         for name in (key, *(f"{key}_{given}" for given in UNITS[unit] if len(given) < 4)):
-            if numbers := _numbers(header, name):
+            if numbers := numbers_in(header, name):
                 behind = _UNIT.match(header[name].strip())
                 return numbers[0] * factor(behind[1] if behind else name.removeprefix(key).strip("_"), unit)
     return nan
@@ -321,8 +321,8 @@ def _quantity(header: Mapping[str, str], unit: str, *keys: str) -> float:
 
 def _center(header: Mapping[str, str], axis: int) -> float:
     """Beam centre of the SAXS programs, which count from the edge of the first pixel; here it is from its middle."""
-    offset = _number(header, f"offset_{axis}")
-    return _number(header, f"center_{axis}") - (0.0 if isnan(offset) else offset) - 0.5
+    offset = number_in(header, f"offset_{axis}")
+    return number_in(header, f"center_{axis}") - (0.0 if isnan(offset) else offset) - 0.5
 
 
 def _date(text: str) -> float:

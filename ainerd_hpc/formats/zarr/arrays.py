@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ainerd_hpc.formats.description import Description, Metadata
+from ainerd_hpc.formats.detector_pixels import PIXEL_MASK, DetectorPixels, PixelFacts
 from ainerd_hpc.formats.events.blocks import EventFrames
 from ainerd_hpc.formats.missing import MISSING, NOTHING, TAKE, Box, Missing, Presence, check_written
 from ainerd_hpc.formats.opening import is_refused
@@ -105,7 +106,7 @@ class ZarrFrames:
         with reading_store(self._where):
             layout = read_layout(documents, dataset, 3)
             self._array = open_array(store, dataset, layout)
-        self.dtype, self.missing = frame_type(layout.dtype), NOTHING
+        self.dtype, self.missing, self.pixels = frame_type(layout.dtype), NOTHING, DetectorPixels()
         self.shape, self.per_chunk = layout.shape, layout.chunk[0]
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
@@ -141,6 +142,7 @@ class AinerdFrames:
             else:
                 layout = read_layout(documents, "frames", 3)
                 (num_frames, height, width), itemsize = layout.shape, frame_type(layout.dtype).itemsize
+            facts = _facts(documents, (num_frames, height, width))
             missing = str(_stored_missing(documents, file.path))
         return Description(
             num_frames,
@@ -149,6 +151,7 @@ class AinerdFrames:
             width,
             **events,
             metadata=metadata,
+            pixels=facts,
             simulated=attributes.get("simulated") is True,
             missing=missing,
         )
@@ -164,12 +167,11 @@ class AinerdFrames:
         with open_store(path) as (documents, store):
             with reading_store(str(path)):
                 is_events = attributes_of(documents).get("form") == "events"
-            if is_events:
-                frames: ZarrFrames | ZarrEvents = ZarrEvents(path, documents, store)
-            else:
-                frames = ZarrFrames(path, documents, store, "frames")
+            stored = (path, documents, store)
+            frames: ZarrFrames | ZarrEvents = ZarrEvents(*stored) if is_events else ZarrFrames(*stored, "frames")
             with reading_store(str(path)):
                 frames.missing = _stored_missing(documents, path)
+                frames.pixels = _pixels(documents, store, frames.shape)
             yield frames
 
 
@@ -179,6 +181,31 @@ def _stored_missing(documents: Documents, path: Path) -> Missing:
         return NOTHING
     with open_store(path) as (_, store):
         return Missing(*(open_array(store, name, read_layout(documents, name, 1))[...] for name in MISSING))
+
+
+def _mask_layout(documents: Documents, shape: tuple[int, ...]) -> Layout | None:
+    """That of the mask of frames of this shape (t, y, x); None where there is none."""
+    if not any(documents(name) for name in document_names(PIXEL_MASK)):
+        return None
+    layout = read_layout(documents, PIXEL_MASK, 2)
+    if layout.shape != tuple(shape[1:]) or layout.dtype.kind != "u":
+        raise ValueError(f"expected a pixel_mask {tuple(shape[1:])}, found {layout.dtype} {layout.shape}")
+    return layout
+
+
+def _facts(documents: Documents, shape: tuple[int, ...]) -> PixelFacts:
+    """What a product of ours says of its pixels, without the mask itself."""
+    no_counts = DetectorPixels.of_store(attributes_of(documents), None).no_counts
+    has_mask = _mask_layout(documents, shape) is not None
+    used = [*([PIXEL_MASK] if has_mask else []), *(f"no_counts {first:.10g}..{last:.10g}" for first, last in no_counts)]
+    return PixelFacts(no_counts, has_mask, tuple(used))
+
+
+def _pixels(documents: Documents, store: Any, shape: tuple[int, ...]) -> DetectorPixels:
+    """The same with the mask."""
+    layout = _mask_layout(documents, shape)
+    mask = None if layout is None else np.asarray(open_array(store, PIXEL_MASK, layout)[...], np.uint32)
+    return DetectorPixels.of_store(attributes_of(documents), mask)
 
 
 def _metadata(documents: Documents) -> Metadata:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.detector_pixels import DetectorPixels
 from ainerd_hpc.formats.events.blocks import EventsByPixel, group_bytes
 from ainerd_hpc.formats.hdf5.reading import MOST_PIXELS, NEXT_STEP
 from ainerd_hpc.formats.missing import NOTHING, Missing
@@ -53,6 +54,7 @@ class ZarrEvents(EventsByPixel):
             _check_pointer(f"{path}:/pixel_pointer", pointer, layouts["time"].shape[0], layouts["count"].shape[0])
             _check_dead(f"{path}:/dead_pixels", self._dead, shape[1] * shape[2])
             super().__init__(str(path), shape, pointer, stored)
+            self.pixels = DetectorPixels()
 
     def _load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         with reading_store(self.where):
