@@ -64,7 +64,7 @@ def mark(frames: Dense, no_counts: Collection[Span]) -> Dense:
 
 def has_marked(events: FrameEvents, num_pixels: int, no_counts: Collection[Span]) -> bool:
     """Whether `mark` would mark any of the counts that these events are of."""
-    spans, total = np.array(sorted(no_counts), dtype=np.float64), np.zeros(num_pixels, dtype=np.int64)
+    spans, total = np.array(list(no_counts), dtype=np.float64).reshape(-1, 2), np.zeros(num_pixels, dtype=np.int64)
     return bool(_has_marked(events.pixel, events.count, events.stops, total, spans))
 
 

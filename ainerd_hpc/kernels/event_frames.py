@@ -14,7 +14,7 @@ from ainerd_hpc.kernels.counts import LARGEST_COUNT
 from ainerd_hpc.kernels.gather import FrameEvents
 
 DEAD = 2**32 - 1
-"""Mark of a dead pixel, in place of its count. Sums of counts stop one below, which no count reaches either."""
+"""Mark of a dead pixel, in place of its count. Sums of counts stop two below: one below is no count either."""
 
 _MOST_PIECES, _SOME_PIECES = 4, 2**16
 """Events that are made of one of a file, in the mean, which in memory are as large as all else that is read of it; and
@@ -195,7 +195,7 @@ def _add_up(pixel: Any, count: Any, stops: Any, step: int, frames: Any) -> int:
             if is_wanted:
                 before, added = np.int64(row[place]), np.int64(count[event])
                 is_dead = before == DEAD or added == DEAD
-                row[place] = DEAD if is_dead else min(before + added, DEAD - 1)
+                row[place] = DEAD if is_dead else min(before + added, DEAD - 2)
             event += 1
     return -1
 

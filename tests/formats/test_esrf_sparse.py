@@ -90,7 +90,7 @@ def test_describe(tmp_path, write, group):
 @settings(max_examples=40)
 @given(
     events=st.lists(
-        st.tuples(st.integers(0, 7), st.integers(0, AREA - 1), st.sampled_from([1, 2, 254, 255, 256, 700, 65534])),
+        st.tuples(st.integers(0, 7), st.integers(0, AREA - 1), st.sampled_from([1, 2, 254, 255, 256, 700, 65533])),
         max_size=60,
     ),
     layout=st.sampled_from(list(WRITERS)),
@@ -164,11 +164,11 @@ def test_values_that_are_no_counts_mean_the_same_as_in_frames(tmp_path, write, d
 @both
 def test_a_sum_never_looks_like_a_dead_pixel(tmp_path, write):
     path = write(
-        tmp_path / "scan.h5", [(0, 3, 2**32 - 2), (0, 3, 1), (1, 3, 2**31), (1, 3, 2**31), (1, 4, 2)], count="u4"
+        tmp_path / "scan.h5", [(0, 3, 2**32 - 3), (0, 3, 1), (1, 3, 2**31), (1, 3, 2**31), (1, 4, 2)], count="u4"
     )
     with EsrfSparse.open(path) as frames:
         block = frames.read(0, 2).reshape(2, -1)
-        assert block[:, 3].tolist() == [2**32 - 2, 2**32 - 2]
+        assert block[:, 3].tolist() == [2**32 - 3, 2**32 - 3]
         assert frames.find(0, 8, positions(np.array([3]), AREA), np.zeros(1, bool)) is None  # 16 million events each
         assert found(frames, 0, 8, positions(np.array([4]), AREA))[0].count.tolist() == [2]
 

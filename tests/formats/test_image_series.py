@@ -122,7 +122,7 @@ def tiff(
     rows_per_strip: int | None = None,
     at_end: bool = False,
     description: str = "",
-    tags: Mapping[int, int] | None = None,
+    tags: Mapping[int, int | bytes] | None = None,
 ) -> bytes:
     """Strips of pixels and a directory for each image, before or behind its pixels, in the byte order of the images."""
     mark = ">" if images.dtype.byteorder == ">" else "<"
@@ -174,8 +174,8 @@ def tiff(
                 offsets.append(place)
                 place += len(strip)
         for tag, value in sorted(values.items()):
-            if tag == 270:
-                entries.append(entry(tag, 2, len(text), text))
+            if isinstance(value, bytes):
+                entries.append(entry(tag, 2, len(value), value))
             elif isinstance(value, list):
                 numbers = offsets if tag == 273 else value
                 data = struct.pack(f"{mark}{len(numbers)}{code}", *numbers)

@@ -109,7 +109,7 @@ PIXELS = list(range(0, ROWS * COLUMNS, 5))
 @settings(max_examples=40)
 @given(
     events=st.lists(
-        st.tuples(st.integers(0, 7), st.sampled_from(PIXELS), st.sampled_from([1, 2, 255, 256, 700, 65534])),
+        st.tuples(st.integers(0, 7), st.sampled_from(PIXELS), st.sampled_from([1, 2, 255, 256, 700, 65533])),
         max_size=40,
     ),
     per_block=st.integers(1, 9),

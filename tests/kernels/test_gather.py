@@ -20,9 +20,8 @@ def values(dtype: Any) -> st.SearchStrategy[int]:
     """Mostly nothing or a few photons; some bright, dead or negative."""
     largest = int(np.iinfo(dtype).max)
     odd = [1, 127, 128, 254, 255, 256, 510, 511, 70000, largest - 1, largest, -1, int(np.iinfo(dtype).min)]
-    known = [
-        value for value in odd if np.iinfo(dtype).min <= value <= min(largest, 70000) or value in (largest - 1, largest)
-    ]
+    least, ends = int(np.iinfo(dtype).min), (largest - 1, largest)
+    known = [value for value in odd if least <= value <= min(largest, 70000) or value in ends]
     return st.one_of(st.just(0), st.integers(0, 3), st.sampled_from(known))
 
 
