@@ -139,7 +139,9 @@ def _told(mask: np.ndarray, path: Path) -> np.ndarray:
 def _read_scan(path: Path) -> tuple[Metadata, np.ndarray]:
     """What is known of a scan, and which of its pixels are neither masked by it nor dead in its first frame (y, x)."""
     from ainerd_hpc.config import CorrectConfig
+    from ainerd_hpc.correlation.counts.damaged_frames import ReadableFrames
     from ainerd_hpc.correlation.counts.dead_values import marked
+    from ainerd_hpc.formats.detector_pixels import pixels_of
     from ainerd_hpc.formats.registry import describe, reader, scans_of
     from ainerd_hpc.formats.source_file import SourceFile
     from ainerd_hpc.kernels.gather import dead_values
@@ -151,8 +153,12 @@ def _read_scan(path: Path) -> tuple[Metadata, np.ndarray]:
     if scan is None or found is None or found.content is not Content.FRAMES:
         reason = (scan.reason if scan else file.fault) or f"{path}: expected frames of a detector, found none"
         raise ConfigError(f"{reason}; name a raw file, or give --shape and the geometry")
+    config = CorrectConfig()
     with found.open(path) as frames:
-        is_dead = dead_values(marked(frames, CorrectConfig(), with_mask=True).read(0, 1)[0])
+        first = marked(ReadableFrames(frames, config), config).read(0, 1)[0]
+        is_dead, mask = dead_values(first), pixels_of(frames).mask
+    if mask is not None:
+        is_dead |= mask != 0
     return describe(path).metadata, ~is_dead | is_dead.all()
 
 

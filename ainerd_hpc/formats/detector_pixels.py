@@ -59,7 +59,7 @@ class DetectorPixels(NamedTuple):
     """What is acted on when the frames are read."""
 
     no_counts: tuple[Span, ...] = ()
-    """As in `PixelFacts`."""
+    """Spans of values that are no counts, as in `PixelFacts`."""
     mask: np.ndarray | None = None
     """(y, x) uint32, `BITS` of each pixel; 0: a good one."""
 

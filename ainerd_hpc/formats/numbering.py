@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import isnan, nan
+from math import inf, isnan, nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -213,6 +213,7 @@ class PlacedFrames:
         self.shape, self.dtype = (len(stored), *frames.shape[1:]), frames.dtype
         self.per_chunk = frames.per_chunk
         inner, self.pixels = missing_of(frames), pixels_of(frames)
+        self.largest_found: float = getattr(frames, "largest_found", inf)
         is_missing = (stored < 0) | np.isin(stored, inner.frames)
         self.missing = Missing(np.flatnonzero(is_missing), inner.pixels)
 

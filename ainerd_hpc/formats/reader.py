@@ -68,7 +68,10 @@ class Frames(Protocol):
 
 @runtime_checkable
 class SearchableFrames(Frames, Protocol):
-    """Frames whose events can be had without making the frames."""
+    """Frames whose events can be had without making the frames.
+
+    Where each pixel has at most one event a frame, an attribute `largest_found` may bound their counts.
+    """
 
     def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
         """Events of frames [start, stop) on chosen pixels, as `kernels.gather.find_events` gives them.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import pairwise
+from math import ceil, floor
 from typing import Any
 
 import numba
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainerd_hpc.kernels.counts import Dense
-from ainerd_hpc.kernels.gather import FrameEvents, sentinel
+from ainerd_hpc.kernels.gather import FrameEvents, first_dead, sentinel
 
 SMALLEST_BIN = 8
 """Pixels of a static bin from which on its own pixels tell its noise."""
@@ -48,6 +49,8 @@ Span = tuple[float, float]
 
 def mark(frames: Dense, no_counts: Collection[Span]) -> Dense:
     """Frames with the dead value of their type (NaN for floats) in place of the values in spans that are no counts."""
+    if frames.dtype.kind in "ui" and not any(_is_within(frames, span) for span in no_counts):
+        return frames
     is_marked = np.zeros(frames.shape, dtype=np.bool_)
     for first, last in no_counts:
         if last == np.inf:
@@ -60,6 +63,13 @@ def mark(frames: Dense, no_counts: Collection[Span]) -> Dense:
         return frames
     dead = np.nan if frames.dtype.kind == "f" else sentinel(frames.dtype)
     return np.where(is_marked, frames.dtype.type(dead), frames)
+
+
+def _is_within(frames: Dense, span: Span) -> bool:
+    """Whether there is a count in a span; those that are none anyway, as gaps have in every frame, are passed over."""
+    least, most = max(span[0], 0), min(span[1], first_dead(frames.dtype) - 1)
+    one = frames.dtype.type
+    return least <= most and bool(_any_within(frames.ravel(), one(ceil(least)), one(floor(most))))
 
 
 def has_marked(events: FrameEvents, num_pixels: int, no_counts: Collection[Span]) -> bool:
@@ -140,6 +150,15 @@ def _chance(median: Any, threshold: float) -> Any:
     above = np.log(2)
     mean = np.maximum(median, 0) + above
     return above + threshold * np.sqrt(mean) + threshold**2 / 6
+
+
+@numba.njit(nogil=True, cache=True)
+def _any_within(values: Any, least: Any, most: Any) -> bool:
+    """No branch in the loop, so that it is vectorised."""
+    found = False
+    for place in range(values.size):
+        found |= (values[place] >= least) & (values[place] <= most)
+    return found
 
 
 @numba.njit(nogil=True, cache=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import Content, Scan, Task
 
 if TYPE_CHECKING:
+    from ainerd_hpc.correlation.counts.layout import Layout
+    from ainerd_hpc.formats.detector_pixels import DetectorPixels
     from ainerd_hpc.formats.reader import Frames
     from ainerd_hpc.kernels.counts import Events
 
@@ -100,43 +102,54 @@ class Ingest(Stage):
             "frame_time_units": "s",
         }
         with open_source(scan, self.config.correct) as frames:
-            counts, missing = marked(frames, self.config.correct, with_mask=True), missing_of(frames)
+            counts, missing = marked(frames, self.config.correct), missing_of(frames)
             chosen, pixels = Selection(0, scan.num_frames, bad=tuple(missing.frames.tolist())), pixels_of(frames)
-            found = self._find(counts, scan, chosen) if self._form(counts, scan, chosen) == "events" else None
+            layout = _good_pixels(scan, pixels)
+            is_sparse = self._form(counts, scan, layout, chosen) == "events"
+            found = self._find(counts, scan, layout, chosen) if is_sparse else None
             attributes |= {"form": "events" if found else "frames", **pixels.attributes}
             with writing_group(self.product(task.key), attributes) as group:
                 for name, numbers in zip(MISSING, missing, strict=True) if str(missing) else ():
                     group.add(name, numbers, (name,))
                 if pixels.mask is not None:
                     group.add(PIXEL_MASK, pixels.mask, ("y", "x"), meaning="bits of NXdetector; 0: a good pixel")
-                figures = self._write_events(*found, scan, group) if found else self._write_frames(frames, task, group)
+                if found:
+                    figures = self._write_events(*found, scan, layout, group)
+                else:
+                    figures = self._write_frames(frames, task, group)
                 if len(frames.damaged):
                     group.add("damaged_frames", frames.damaged, ("damaged_frame",))
                 return figures
 
-    def _form(self, frames: Frames, scan: Scan, chosen: Selection) -> str:
+    def _form(self, frames: Frames, scan: Scan, layout: Layout, chosen: Selection) -> str:
         from ainerd_hpc.correlation.counts.pixels import sample_counts
 
         if frames.dtype.kind == "f" or self.config.ingest.form == "frames":
             return "frames"
         if self.config.ingest.form == "events":
             return "events"
-        sample = sample_counts(frames, _all_pixels(scan), chosen)
+        sample = sample_counts(frames, layout, chosen)
         return "events" if sample.density[0] < SPARSE else "frames"
 
-    def _find(self, frames: Frames, scan: Scan, chosen: Selection) -> tuple[Events, np.ndarray] | None:
-        """All events, and which pixels are dead (y x,); None where large counts make more than there is memory for."""
+    def _find(self, frames: Frames, scan: Scan, layout: Layout, chosen: Selection) -> tuple[Events, np.ndarray] | None:
+        """All events, and which pixels of the layout are dead, (n,); None where large counts make more than there is
+        memory for."""
         from ainerd_hpc.correlation.counts.gathering import Gathering
         from ainerd_hpc.kernels.choice import EVENTS
 
-        gathering = Gathering(frames, _all_pixels(scan), chosen, self.config.executor.threads)
+        gathering = Gathering(frames, layout, chosen, self.config.executor.threads)
         most = int(self._most_events(scan)) + _EVENTS_IN_BASE
         (events,) = gathering.gather([0], [EVENTS], [frames.dtype], most)
         return (cast("Events", events), gathering.is_dead) if events is not None else None
 
-    def _write_events(self, events: Events, is_dead: np.ndarray, scan: Scan, group: GroupWriter) -> Mapping[str, float]:
+    def _write_events(
+        self, events: Events, is_bad: np.ndarray, scan: Scan, layout: Layout, group: GroupWriter
+    ) -> Mapping[str, float]:
+        sizes, is_dead = np.zeros(scan.height * scan.width, np.int64), np.ones(scan.height * scan.width, bool)
+        sizes[layout.order], is_dead[layout.order] = np.diff(events.pointer), is_bad
         time_type = np.uint16 if scan.num_frames <= 2**16 else np.uint32
-        group.add("pixel_pointer", events.pointer, ("pixel_edge",), meaning="first event of each pixel, row by row")
+        pointer = np.append(0, np.cumsum(sizes))
+        group.add("pixel_pointer", pointer, ("pixel_edge",), meaning="first event of each pixel, row by row")
         group.add("dead_pixels", np.flatnonzero(is_dead), ("dead_pixel",))
         for name, values, dtype, units in (
             ("time", events.time, time_type, "frames"),
@@ -164,10 +177,14 @@ class Ingest(Stage):
         return {}
 
 
-def _all_pixels(scan: Scan) -> Any:
-    """The layout of all pixels in one bin, as the events are stored: any q map finds its own among them."""
+def _good_pixels(scan: Scan, pixels: DetectorPixels) -> Layout:
+    """The layout of all pixels in one bin, as the events are stored: any q map finds its own among them.
+
+    Pixels that the file masks have no events.
+    """
     from ainerd_hpc.correlation.counts.layout import Layout
 
     num = scan.height * scan.width
     none = np.empty(0)
-    return Layout(np.arange(num, dtype=np.int32), np.array([0, num]), np.ones(num, np.int32), none, none)
+    layout = Layout(np.arange(num, dtype=np.int32), np.array([0, num]), np.ones(num, np.int32), none, none)
+    return layout if pixels.is_masked is None else layout.without(pixels.is_masked)

@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ainerd_hpc.config import CorrectConfig
 from ainerd_hpc.correlation.counts.dead_values import MarkedFrames
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.images import place_of, read_image
@@ -296,7 +295,7 @@ class Bursts(EventFrames):
 def test_events_of_one_pixel_and_frame_are_added_up_before_they_are_judged(value: int, is_dead: bool) -> None:
     frames = np.zeros((3, 2, 4), np.int64)
     frames[1, 1, 2] = value
-    marked = MarkedFrames(Bursts(frames), CorrectConfig(sentinels=(30,), saturation=40))
+    marked = MarkedFrames(Bursts(frames), ((30, 30), (40, np.inf)))
     position, dead = np.arange(8, dtype=np.int32), np.zeros(8, bool)
     found = marked.find(0, 3, position, dead)
     assert (found is None) == is_dead

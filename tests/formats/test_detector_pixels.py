@@ -16,7 +16,7 @@ from ainerd_hpc.config import CorrectConfig
 from ainerd_hpc.correlation.counts.dead_values import marked
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
-from ainerd_hpc.formats.detector_pixels import PixelFacts
+from ainerd_hpc.formats.detector_pixels import PixelFacts, pixels_of
 from ainerd_hpc.formats.registry import _ARRAYS, READERS, reader, scans_of
 from ainerd_hpc.formats.source_file import SourceFile
 from tests.formats.test_image_series import edf, tiff
@@ -100,8 +100,10 @@ def describe(path: Path, name: str) -> Description:
 
 
 def read(path: Path, name: str) -> np.ndarray:
+    """Frames with the value of dead pixels in place of all that is no count."""
     with reader(name).open(path) as frames:
-        return marked(frames, CorrectConfig(), with_mask=True).read(0, 3)
+        found, mask = marked(frames, CorrectConfig()).read(0, 3), pixels_of(frames).mask
+    return found if mask is None else np.where(mask > 0, 65535, found)
 
 
 def table() -> list[tuple[list[str], list[str], list[str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Protocol
 
 import numpy as np
@@ -34,6 +35,7 @@ class ReadableFrames:
         self._frames, self._config, self._damaged = frames, config, set[int]()
         self.shape, self.dtype, self.per_chunk = frames.shape, frames.dtype, frames.per_chunk
         self.missing, self.pixels = missing_of(frames), pixels_of(frames)
+        self.largest_found: float = getattr(frames, "largest_found", inf)
 
     @property
     def damaged(self) -> np.ndarray:

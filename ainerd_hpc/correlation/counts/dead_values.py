@@ -1,4 +1,4 @@
-"""Frames in which more values than that of their type mean a dead pixel, and pixels may be masked by their own file."""
+"""Frames in which more values than that of their type mean a dead pixel, as their file or the config says."""
 
 from __future__ import annotations
 
@@ -12,18 +12,13 @@ from ainerd_hpc.formats.detector_pixels import Span, pixels_of
 from ainerd_hpc.formats.missing import missing_of
 from ainerd_hpc.formats.reader import SearchableFrames
 from ainerd_hpc.kernels.corrections import has_marked, mark
-from ainerd_hpc.kernels.gather import FrameEvents, sentinel
+from ainerd_hpc.kernels.gather import FrameEvents
 
 
-def marked(frames: KnownFrames, config: CorrectConfig, *, with_mask: bool = False) -> KnownFrames:
-    """Frames in which the values that the config, or the file itself, calls no counts are those of their type.
-
-    `with_mask`: so are all values of the pixels that the file masks.
-    """
-    pixels = pixels_of(frames)
-    no_counts = (*_spans(config), *pixels.no_counts)
-    is_masked = pixels.is_masked if with_mask else None
-    return frames if not no_counts and is_masked is None else MarkedFrames(frames, no_counts, is_masked)
+def marked(frames: KnownFrames, config: CorrectConfig) -> KnownFrames:
+    """Frames in which the values that the config, or the file itself, calls no counts are those of their type."""
+    no_counts = (*_spans(config), *pixels_of(frames).no_counts)
+    return MarkedFrames(frames, no_counts) if no_counts else frames
 
 
 def _spans(config: CorrectConfig) -> list[Span]:
@@ -32,10 +27,11 @@ def _spans(config: CorrectConfig) -> list[Span]:
 
 
 class MarkedFrames:
-    """Frames with more values of dead pixels than that of their type, and pixels that are dead throughout."""
+    """Frames with more values of dead pixels than that of their type."""
 
-    def __init__(self, frames: KnownFrames, no_counts: tuple[Span, ...], is_masked: np.ndarray | None) -> None:
-        self._frames, self._no_counts, self._is_masked = frames, no_counts, is_masked
+    def __init__(self, frames: KnownFrames, no_counts: tuple[Span, ...]) -> None:
+        self._frames, self._no_counts = frames, no_counts
+        self._is_below = getattr(frames, "largest_found", inf) < min(first for first, _ in no_counts)
         self.shape, self.dtype, self.per_chunk = frames.shape, frames.dtype, frames.per_chunk
         self.missing, self.pixels = missing_of(frames), pixels_of(frames)
 
@@ -44,21 +40,12 @@ class MarkedFrames:
         return self._frames.damaged
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        frames = mark(self._frames.read(start, stop, step), self._no_counts)
-        if self._is_masked is None:
-            return frames
-        dead = np.nan if self.dtype.kind == "f" else sentinel(self.dtype)
-        return np.where(self._is_masked.reshape(self.shape[1:]), self.dtype.type(dead), frames)
+        return mark(self._frames.read(start, stop, step), self._no_counts)
 
     def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
         """The events as the frames give them; None also where a count is none."""
         if not isinstance(self._frames, SearchableFrames):
             return None
-        if self._is_masked is not None:
-            wanted = position[self._is_masked]
-            is_dead[wanted[wanted >= 0]] = True
-            position = np.where(self._is_masked, np.int32(-1), position)
         found = self._frames.find(start, stop, position, is_dead)
-        if found is None or has_marked(found, len(is_dead), self._no_counts):
-            return None
-        return found
+        is_good = self._is_below or found is None or not has_marked(found, len(is_dead), self._no_counts)
+        return found if is_good else None

@@ -57,6 +57,8 @@ def open_located(
 class LocatedFrames:
     """Frames of a scan, wherever its datasets lie."""
 
+    largest_found = Hdf5Frames.largest_found
+
     def __init__(self, located: Located, files: ExitStack, pixels: DetectorPixels) -> None:
         self._located, self._files, self.pixels = located, files, pixels
         self._starts = [run.start for run in located.runs]

@@ -41,6 +41,8 @@ class Hdf5Frames:
         Which of several is taken, from 1.
     """
 
+    largest_found = 254
+
     def __init__(self, dataset: h5py.Dataset, where: str, threshold: int = 1) -> None:
         self._dataset, self._where = dataset, where
         self.shape = frame_shape(dataset.shape)
