@@ -128,7 +128,7 @@ def _correction_bytes(config: RunConfig, scan: Scan, per_block: int) -> int:
     measured, corrected and added up; sums of each pixel; marks of what is no count."""
     correct, area = config.correct, scan.height * scan.width
     looked = scan.itemsize + 8 if scan.is_corrected or correct.hot_pixels else 0
-    marks = scan.itemsize + 2 if correct.sentinels or correct.saturation else 0
+    marks = scan.itemsize + 2 if correct.sentinels or correct.saturation or scan.pixels else 0
     block = per_block * area * (looked + (9 if scan.is_corrected else 0) + marks)
     images = 64 * area if scan.is_corrected else 0
     return (

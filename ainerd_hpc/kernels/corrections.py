@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import pairwise
-from math import ceil, floor
+from math import ceil, floor, isfinite
 from typing import Any
 
 import numba
@@ -49,7 +49,7 @@ Span = tuple[float, float]
 
 def mark(frames: Dense, no_counts: Collection[Span]) -> Dense:
     """Frames with the dead value of their type (NaN for floats) in place of the values in spans that are no counts."""
-    if frames.dtype.kind in "ui" and not any(_is_within(frames, span) for span in no_counts):
+    if not any(_is_within(frames, span) for span in no_counts):
         return frames
     is_marked = np.zeros(frames.shape, dtype=np.bool_)
     for first, last in no_counts:
@@ -67,9 +67,10 @@ def mark(frames: Dense, no_counts: Collection[Span]) -> Dense:
 
 def _is_within(frames: Dense, span: Span) -> bool:
     """Whether there is a count in a span; those that are none anyway, as gaps have in every frame, are passed over."""
-    least, most = max(span[0], 0), min(span[1], first_dead(frames.dtype) - 1)
-    one = frames.dtype.type
-    return least <= most and bool(_any_within(frames.ravel(), one(ceil(least)), one(floor(most))))
+    one, (least, most) = frames.dtype.type, span
+    if frames.dtype.kind != "f":
+        least, most = ceil(max(least, 0)) if isfinite(least) else 0, floor(min(most, first_dead(frames.dtype) - 1))
+    return least <= most and bool(_any_within(frames.ravel(), one(least), one(most)))
 
 
 def has_marked(events: FrameEvents, num_pixels: int, no_counts: Collection[Span]) -> bool:

@@ -14,10 +14,14 @@ from ainerd_hpc.formats.reader import SearchableFrames
 from ainerd_hpc.kernels.corrections import has_marked, mark
 from ainerd_hpc.kernels.gather import FrameEvents
 
+_FILLED: tuple[Span, ...] = ((2**31 - 1, 2**31), (2**32 - 2, 2**32))
+"""Gaps of integers of four bytes that were made floats, where these round to a power of two."""
+
 
 def marked(frames: KnownFrames, config: CorrectConfig) -> KnownFrames:
     """Frames in which the values that the config, or the file itself, calls no counts are those of their type."""
-    no_counts = (*_spans(config), *pixels_of(frames).no_counts)
+    filled = _FILLED if frames.dtype.kind == "f" else ()
+    no_counts = (*filled, *_spans(config), *pixels_of(frames).no_counts)
     return MarkedFrames(frames, no_counts) if no_counts else frames
 
 
