@@ -81,6 +81,10 @@ class Box(NamedTuple):
         start = tuple(map(max, self.start, other.start))
         return Box(start, tuple(map(max, start, map(min, self.stop, other.stop))))
 
+    def spanning(self, start: int, stop: int) -> Box:
+        """The same with other ends in the first axis."""
+        return Box((start, *self.start[1:]), (stop, *self.stop[1:]))
+
     def moved(self, origin: Sequence[int], target: Sequence[int]) -> Box:
         """The same where `origin` lies at `target`."""
         steps = [there - here for here, there in zip(origin, target, strict=True)]

@@ -92,7 +92,7 @@ def _of_expected_length(located: Located, expected: float, where: str) -> Locate
     is_cut = len({*located.lengths[:-1], max(located.lengths)}) == 1  # a file that is short shifts all after it
     if located.num_frames > expected or not is_cut:
         raise error
-    return replace(located, unfinished=f"{error}; or {TAKE}")
+    return replace(located, is_cut=True, unfinished=f"{error}; or {TAKE}")
 
 
 def _thresholds(file: h5py.File) -> list[str]:

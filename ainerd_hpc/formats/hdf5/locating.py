@@ -80,6 +80,8 @@ class Located:
     threshold: int
     num_thresholds: int
     missing: Missing
+    is_cut: bool
+    """Whether there are no frames to the end."""
     unfinished: str
     """Why more frames may still come, as in `Description.unfinished`."""
 
@@ -98,7 +100,7 @@ class Located:
             stem=stem,
             companions=tuple(file for file in self.files if file != path),
             num_thresholds=self.num_thresholds,
-            missing=self.missing.told(self.num_frames, is_cut=bool(self.unfinished)),
+            missing=self.missing.told(self.num_frames, is_cut=self.is_cut),
             unfinished=self.unfinished,
         )
 
@@ -131,16 +133,9 @@ def locate(path: Path, names: Sequence[str], threshold: int = 1) -> Located:
         A dataset is missing, outside of the folder, holds no counts (t, y, x), or has other frames than the first; or
         nothing of them was written.
     """
-    named: list[list[_Stretch]] = []
     files: dict[Path, None] = {}
     absent: list[ScanError] = []
-    with open_hdf5(path) as file, reading(str(path)):
-        for name in names:
-            try:
-                named.append(list(_stretches(file, name, files, absent)))
-            except AbsentFileError as error:
-                absent.append(error)
-                named.append([_Stretch(None, 0, _UNKNOWN)])
+    named = _named_stretches(path, names, files, absent)
     stretches = list(chain.from_iterable(named))
     sources = {one.place: _source(one.place, threshold) for one in stretches if one.place}
     if not sources:
@@ -164,8 +159,24 @@ def locate(path: Path, names: Sequence[str], threshold: int = 1) -> Located:
         threshold=threshold,
         num_thresholds=first.num_thresholds,
         missing=found.missing,
+        is_cut=found.num_frames < total,
         unfinished=f"{fault}; or {TAKE}" if fault else "",
     )
+
+
+def _named_stretches(
+    path: Path, names: Sequence[str], files: dict[Path, None], absent: list[ScanError]
+) -> list[list[_Stretch]]:
+    """What makes up the dataset of each name; of one in a file that is not there, a stretch of unknown length."""
+    found: list[list[_Stretch]] = []
+    with open_hdf5(path) as file, reading(str(path)):
+        for name in names:
+            try:
+                found.append(list(_stretches(file, name, files, absent)))
+            except AbsentFileError as error:
+                absent.append(error)
+                found.append([_Stretch(None, 0, _UNKNOWN)])
+    return found
 
 
 class _Source(NamedTuple):

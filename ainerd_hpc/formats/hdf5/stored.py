@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import h5py
 
+from ainerd_hpc.formats.hdf5.virtual_frames import paired
 from ainerd_hpc.formats.missing import Box
 
 
@@ -61,14 +62,29 @@ def _mapped(mapping: Any, shape: tuple[int, ...], source_of: SourceOf) -> Iterat
     targets = blocks(mapping.vspace, shape)
     if source is None:
         return
-    origins = blocks(mapping.src_space, source.shape)
-    pairs = list(zip(targets, origins, strict=False))
-    if len(targets) != len(origins) or any(one.shape[1:] != other.shape[1:] for one, other in pairs):
-        yield from targets  # cut up otherwise there than here: HDF5 alone knows
+    pairs = _pairs(targets, blocks(mapping.src_space, source.shape), source.shape[0] if source.shape else 0)
+    if pairs is None:  # cut up otherwise there than here: HDF5 alone knows
+        yield from targets
         return
     for target, origin in pairs:
         for box in source.stored:
             yield box.within(origin).moved(origin.start, target.start).within(target)
+
+
+def _pairs(targets: list[Box], origins: list[Box], end: int) -> list[tuple[Box, Box]] | None:
+    """Blocks that lie side by side in two selections, the second of a source that ends there; None where they are of
+    another cut."""
+    columns = [{(box.start[1:], box.stop[1:]) for box in one} for one in (targets, origins)]
+    if len(targets) == len(origins) and all(a.shape[1:] == b.shape[1:] for a, b in zip(targets, origins, strict=True)):
+        return list(zip(targets, origins, strict=True))
+    if len(columns[0]) != 1 or len(columns[1]) != 1 or targets[0].shape[1:] != origins[0].shape[1:]:
+        return None
+    spans, sources = ([(box.start[0], box.shape[0]) for box in one] for one in (targets, origins))
+    sources.append((end, sum(length for _, length in spans)))  # what the source does not have
+    return [
+        (targets[0].spanning(start, start + length), origins[0].spanning(first, first + length))
+        for start, first, length in paired(spans, sources)
+    ]
 
 
 def blocks(space: Any, shape: tuple[int, ...]) -> list[Box]:

@@ -31,7 +31,7 @@ def whole_frames(mapped: Sequence[Any], num_frames: int) -> list[Block]:
         origin = _spans(source.src_space, sum(length for _, length in target))
         if not target or not origin or len(target) + len(blocks) > _MOST_BLOCKS:
             return []
-        for start, first, length in _paired(target, origin):
+        for start, first, length in paired(target, origin):
             blocks.append(Block(start, length, first, source.file_name, source.dset_name))
     return blocks
 
@@ -56,7 +56,7 @@ def _spans(space: Any, num_frames: int) -> list[tuple[int, int]]:
     return [(int(start[0] + index * stride[0]), int(block[0])) for index in range(count[0])]
 
 
-def _paired(target: list[tuple[int, int]], origin: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+def paired(target: list[tuple[int, int]], origin: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
     """(start, first, length) of frames that lie side by side in both of two equally long selections."""
     there, left = iter(origin), 0
     first = 0
