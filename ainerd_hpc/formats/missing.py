@@ -111,6 +111,8 @@ def presence(boxes: Sequence[Box], shape: tuple[int, int, int]) -> Presence:
     ValueError
         There are more parts, or more frames without one, than there can be.
     """
+    if len(boxes) == 1 and boxes[0].shape == shape:
+        return Presence(shape[0], NOTHING)
     corners = np.array([[*box] for box in boxes if min(box.shape) > 0], dtype=np.int64).reshape(-1, 2, 3)
     edges = [np.unique([0, size, *corners[:, :, axis].ravel()]) for axis, size in enumerate(shape)]
     if prod(len(one) for one in edges) > _MOST_CELLS:

@@ -216,10 +216,12 @@ def _stored_source(file: h5py.File, source: str, name: str) -> Source | None:
 
 
 def _check_alike(sources: Mapping[Place, _Source], first: _Source) -> None:
-    expected, origin = f"{first.dtype} {first.shape[1:]}", next(iter(sources))
+    expected, origin = (first.dtype, first.shape[1:]), next(iter(sources))
     for place, one in sources.items():
-        if (found := f"{one.dtype} {one.shape[1:]}") != expected:
-            problem = f"expected frames of {expected} as in {origin}, found {found}"
+        if (one.dtype, one.shape[1:]) != expected:
+            problem = (
+                f"expected frames of {first.dtype} {first.shape[1:]} as in {origin}, found {one.dtype} {one.shape[1:]}"
+            )
             raise ScanError(str(place), problem, "keep the data files of one scan together")
 
 
