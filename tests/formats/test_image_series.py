@@ -443,7 +443,7 @@ def empty_first(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (renumber, r"sample_00010\.edf: expected number 5 after sample_00004\.edf, found 9"),
+        (renumber, r"sample_00010\.edf: expected number 5 after sample_00004\.edf, found 10"),
         (widen, r"sample_00003\.edf: expected .*uint16 \(9, 13\).*found uint16 \(9, 14\)"),
         (retype, r"sample_00003\.edf: .*found uint32 \(9, 13\)"),
         (twice, r"sample_3\.edf: expected number 4 after sample_00003\.edf, found 3"),
