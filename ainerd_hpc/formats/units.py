@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from math import isnan, pi
 
 import numpy as np
@@ -73,6 +74,12 @@ def factor(given: str, unit: str) -> float:
     return 1.0 if found is None else found
 
 
+def is_known(given: str, unit: str) -> bool:
+    """Whether a given unit is one of this kind, or none."""
+    spelling = _spelling(given)
+    return not spelling or spelling in UNITS[unit]
+
+
 def in_common_unit(value: float, given: str) -> float:
     """A value of a sample in degC, Pa, s, m or degree; as it is where its unit is none of these quantities."""
     spelling = _spelling(given)
@@ -81,6 +88,7 @@ def in_common_unit(value: float, given: str) -> float:
     return value * next((UNITS[unit][spelling] for unit in ("Pa", "s", "m", "degree") if spelling in UNITS[unit]), 1.0)
 
 
+@lru_cache(maxsize=256)
 def _spelling(text: str) -> str:
     """One of the many ways to write a unit: signs in their common form, words in small letters and singular."""
     text = unicodedata.normalize("NFKC", text).replace("\u2212", "-").strip(" []()" if "-1" not in text else " []")

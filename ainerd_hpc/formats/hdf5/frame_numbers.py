@@ -96,8 +96,8 @@ def _clock_of(dataset: h5py.Dataset) -> _Clock:
     low, high = (dataset.attrs.get(end) for end in _ENDS)
     if low is not None and high is not None and int(high) - int(low) + 1 == dataset.shape[0]:
         return _Clock(np.arange(int(low), int(high) + 1))
-    home, folder = dataset.file, dataset.name.rpartition("/")[0]
-    ids = (_list(home, place, "ui") for place in (*(f"{folder}/{name}" for name in _BESIDE), _IDS))
+    home, folder, beside = dataset.file, dataset.name.rpartition("/")[0], dataset.parent
+    ids = (_list(home, place, "ui") for place in (*(f"{folder}/{name}" for name in _BESIDE if name in beside), _IDS))
     return _Clock(next((one for one in ids if one is not None), None), _list(home, _TIMES, "f"))
 
 

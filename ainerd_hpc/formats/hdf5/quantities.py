@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from math import nan
+
 import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
-from ainerd_hpc.formats.hdf5.reading import get_dataset, number, read_array
-from ainerd_hpc.formats.units import factor
+from ainerd_hpc.formats.hdf5.reading import get_dataset, number_of, read_array
+from ainerd_hpc.formats.units import factor, is_known
 
 _NEXT_STEP = "correct the unit that the file gives"
 
 
 def unit_of(item: h5py.Dataset) -> str:
     """The unit that a dataset gives; empty where it gives none."""
-    value = np.atleast_1d(item.attrs.get("units", item.attrs.get("unit", "")))
+    key = next((key for key in ("units", "unit") if key in item.attrs), "")
+    value = np.atleast_1d(item.attrs[key] if key else "")
     text = value[0] if value.size == 1 else ""
     return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
 
@@ -32,7 +35,10 @@ def quantity(file: h5py.File, name: str, unit: str, otherwise: str = "") -> floa
     ScanError
         Its unit is not known, or as for `number`.
     """
-    value, scale = number(file, name), scale_of(file, name, unit, otherwise)
+    found, where = get_dataset(file, name), f"{file.filename}:/{name}"
+    if found is None:
+        return nan
+    value, scale = number_of(found, where), _scale(unit_of(found) or otherwise, unit, where)
     return value if scale == 1.0 else value * scale
 
 
@@ -55,11 +61,11 @@ def beam_center(file: h5py.File, name: str, pixel_size: float) -> float:
     ScanError
         As for `quantity`.
     """
-    found = get_dataset(file, name)
-    try:
-        return number(file, name) * factor(unit_of(found) if found is not None else "", "pixel")
-    except ValueError:
-        return quantity(file, name, "m") / pixel_size
+    found, where = get_dataset(file, name), f"{file.filename}:/{name}"
+    if found is None:
+        return nan
+    value, given = number_of(found, where), unit_of(found)
+    return value if is_known(given, "pixel") else value * _scale(given, "m", where) / pixel_size
 
 
 def scale_of(file: h5py.File, name: str, unit: str, otherwise: str = "") -> float:
@@ -71,7 +77,11 @@ def scale_of(file: h5py.File, name: str, unit: str, otherwise: str = "") -> floa
         Its unit is not known.
     """
     found = get_dataset(file, name)
+    return _scale("" if found is None else unit_of(found) or otherwise, unit, f"{file.filename}:/{name}")
+
+
+def _scale(given: str, unit: str, where: str) -> float:
     try:
-        return factor("" if found is None else unit_of(found) or otherwise, unit)
+        return factor(given, unit)
     except ValueError as error:
-        raise ScanError(f"{file.filename}:/{name}", str(error), _NEXT_STEP) from None
+        raise ScanError(where, str(error), _NEXT_STEP) from None

@@ -203,29 +203,33 @@ def check_inside(folder: Path, target: str, where: str) -> Path:
 
 def number(file: h5py.File, name: str) -> float:
     """A single number; NaN where there is none."""
-    value = _single(file, name)
+    found = get_dataset(file, name)
+    return float("nan") if found is None else number_of(found, f"{file.filename}:/{name}")
+
+
+def number_of(dataset: h5py.Dataset, where: str) -> float:
+    """The single number of a dataset, which lies there."""
+    value = _single(dataset, where)
     try:
-        return float("nan") if value is None else float(value)
+        return float(value)
     except (TypeError, ValueError):
         problem = f"expected a number, found {value!r}"
-        raise ScanError(f"{file.filename}:/{name}", problem, "correct it, or copy the file again") from None
+        raise ScanError(where, problem, "correct it, or copy the file again") from None
 
 
 def text(file: h5py.File, name: str) -> str:
     """A single text; empty where there is none."""
-    value = _single(file, name)
-    return "" if value is None else value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-def _single(file: h5py.File, name: str) -> Any:
-    """The only value of a dataset, which is looked at before it is read: it may claim to be of any size."""
     found = get_dataset(file, name)
-    if found is None:
-        return None
+    value = "" if found is None else _single(found, f"{file.filename}:/{name}")
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _single(found: h5py.Dataset, where: str) -> Any:
+    """The only value of a dataset, which is looked at before it is read: it may claim to be of any size."""
     if np.prod(found.shape or (1,), dtype=float) != 1 or found.dtype.itemsize > _LONGEST_VALUE:
-        raise ScanError(f"{file.filename}:/{name}", f"expected one value, found {found.dtype} {found.shape}", NEXT_STEP)
+        raise ScanError(where, f"expected one value, found {found.dtype} {found.shape}", NEXT_STEP)
     if found.chunks:
-        with reading(f"{file.filename}:/{name}"):
+        with reading(where):
             Chunks(found).check(0, 1)
     return read_texts(found, 1)[0] if _is_text(found) else np.asarray(found[()]).item()
 
