@@ -70,6 +70,19 @@ def test_file_of_pysimplemask(tmp_path):
     assert np.isnan(qmap.geometry.energy)
 
 
+def test_q_in_another_unit(tmp_path):
+    """The edges are in the unit of the centres, which alone give it."""
+    write_legacy(tmp_path / "a.h5")
+    write_legacy(tmp_path / "b.h5")
+    with h5py.File(tmp_path / "b.h5", "a") as file:
+        for name in ("dqval", "sqval"):
+            file[f"data/{name}"].attrs["units"] = "nm^-1"
+    known, found = (read_qmap(tmp_path / name) for name in ("a.h5", "b.h5"))
+    np.testing.assert_allclose(found.partition.dynamic_q_list, 0.1 * np.array(Q), rtol=1e-12)
+    np.testing.assert_allclose(found.dynamic.q_edges, 0.1 * known.dynamic.q_edges, rtol=1e-12)
+    np.testing.assert_allclose(found.static.q, 0.1 * known.static.q, rtol=1e-12)
+
+
 def test_file_of_the_matlab_programs(tmp_path):
     """phi slow, columns, doubles, -1 for unused."""
     label_of = np.array([-1, 1, 4, 2, 3, 5])  # of those in the order of q

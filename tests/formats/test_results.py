@@ -220,9 +220,14 @@ def test_an_unknown_unit_is_refused_by_name(tmp_path: Path, layout: str, change:
         describe(READERS[layout], path)
 
 
-def test_q_in_other_units_is_converted(tmp_path: Path) -> None:
-    path = write(tmp_path / "scan.hdf", aps(c2_of(3)) | {"xpcs/qmap/map_units": ["nm⁻¹", "deg"]})
-    np.testing.assert_allclose(ApsResult.read_q(path), [0.001, 0.002, 0.001], rtol=1e-12)
+@pytest.mark.parametrize(
+    ("layout", "change"),
+    [("aps", {"xpcs/qmap/map_units": ["nm⁻¹", "deg"]}), ("legacy", {"xpcs/dqlist@units": "1/nm"})],
+)
+def test_q_in_other_units_is_converted(tmp_path: Path, layout: str, change: Put) -> None:
+    as_it_is, changed = LAYOUTS[layout](c2_of(3)), LAYOUTS[layout](c2_of(3)) | change
+    known = READERS[layout].read_q(write(tmp_path / "a.hdf", as_it_is))
+    np.testing.assert_allclose(READERS[layout].read_q(write(tmp_path / "b.hdf", changed)), 0.1 * known, rtol=1e-12)
 
 
 def test_bins_without_a_name_are_bins_of_q(tmp_path: Path) -> None:

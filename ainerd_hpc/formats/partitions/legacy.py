@@ -13,7 +13,9 @@ import h5py
 import numpy as np
 
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.hdf5.quantities import scale_of, unit_of
 from ainerd_hpc.formats.hdf5.reading import MOST_PIXELS, get_dataset, get_inner, read_array
+from ainerd_hpc.formats.units import PER_ANGSTROM
 from ainerd_hpc.kernels.partitioning import Array, Bins, Labels, centres, edges_around
 
 
@@ -107,8 +109,15 @@ def _list(file: h5py.File, name: str) -> Array:
     return read_array(file, name).astype(np.float64).ravel() if get_dataset(file, name) is not None else np.empty(0)
 
 
+def _q_list(file: h5py.File, name: str, otherwise: str) -> Array:
+    """The same of q, 1/angstrom; `otherwise`: its unit where it gives none."""
+    return np.asarray(_list(file, name) * scale_of(file, name, PER_ANGSTROM, otherwise))
+
+
 def _read_bins(file: h5py.File, names: _Names, kind: str, num_labels: int) -> Bins:
-    q, phi = (_list(file, f"{names.root}/{kind}{axis}{names.suffix}") for axis in ("q", "phi"))
+    q_name, phi = f"{names.root}/{kind}q{names.suffix}", _list(file, f"{names.root}/{kind}phi{names.suffix}")
+    unit = unit_of(found) if (found := get_dataset(file, q_name)) is not None else ""
+    q = _q_list(file, q_name, unit)
     used = np.flatnonzero(np.isfinite(q))
     if used.size != num_labels or phi.size not in (0, q.size):
         problem = (
@@ -116,7 +125,7 @@ def _read_bins(file: h5py.File, names: _Names, kind: str, num_labels: int) -> Bi
         )
         raise ScanError(f"{file.filename}:/{names.root}/{kind}q{names.suffix}", problem, "write the partition again")
     phi = phi if phi.size else np.full(q.size, np.nan)
-    spans = [_list(file, f"{names.root}/{kind}{axis}span") for axis in ("q", "phi")]
+    spans = [_q_list(file, f"{names.root}/{kind}qspan", unit), _list(file, f"{names.root}/{kind}phispan")]
     counts = [_list(file, f"{names.root}/{kind}no{axis}") for axis in ("q", "phi")]
     num_q, num_phi = (int(count[0]) if count.size == 1 and np.isfinite(count[0]) else 0 for count in counts)
     if num_phi == 1 and num_q == q.size:

@@ -18,10 +18,11 @@ import numpy as np
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import check_period
 from ainerd_hpc.formats.description import Metadata
-from ainerd_hpc.formats.hdf5.quantities import beam_center, quantity
+from ainerd_hpc.formats.hdf5.quantities import beam_center, quantity, scale_of
 from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, get_inner, text
 from ainerd_hpc.formats.results.checks import NumberedMaps, check_labels, no_maps, numbers, whole_number
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.formats.units import PER_ANGSTROM
 from ainerd_hpc.types import Content
 
 _DETECTOR, _BEAM = "measurement/instrument/detector", "measurement/instrument/source_begin"
@@ -75,7 +76,7 @@ class LegacyResult(NumberedMaps):
         if known is None:
             return np.full(len(places), np.nan)
         index = check_labels(f"{file.filename}:/{LegacyResult.group}", bins, known.size)
-        return np.asarray(known.astype(np.float64)[index])
+        return np.asarray(known.astype(np.float64)[index] * scale_of(file, "xpcs/dqlist", PER_ANGSTROM))
 
 
 def _start_time(moment: str) -> float:
