@@ -194,7 +194,12 @@ def contradiction(taken: float, other: float, num_frames: int) -> tuple[str, ...
 
 def place_frames(frames: Frames, numbering: Numbering) -> Frames:
     """The frames of a scan where they were measured, out of those that are stored."""
-    return frames if numbering.is_as_stored else PlacedFrames(frames, numbering.stored)
+    from ainerd_hpc.formats.reader import SearchableFrames
+
+    if numbering.is_as_stored:
+        return frames
+    is_searchable = isinstance(frames, SearchableFrames)
+    return PlacedEvents(frames, numbering.stored) if is_searchable else PlacedFrames(frames, numbering.stored)
 
 
 class PlacedFrames:
@@ -208,7 +213,7 @@ class PlacedFrames:
         As of `Numbering.stored`.
     """
 
-    def __init__(self, frames: Frames, stored: np.ndarray) -> None:
+    def __init__(self, frames: Any, stored: np.ndarray) -> None:
         self._frames, self._stored = frames, stored
         self.shape, self.dtype = (len(stored), *frames.shape[1:]), frames.dtype
         self.per_chunk = frames.per_chunk
@@ -224,16 +229,17 @@ class PlacedFrames:
             block[first:last] = self._frames.read(int(wanted[first]), int(wanted[last - 1]) + 1, step)
         return block
 
+
+class PlacedEvents(PlacedFrames):
+    """The same of frames whose events can be had without making the frames."""
+
     def find(self, start: int, stop: int, position: np.ndarray, is_dead: np.ndarray) -> FrameEvents | None:
-        from ainerd_hpc.formats.reader import SearchableFrames
         from ainerd_hpc.kernels.gather import FrameEvents
 
-        if not isinstance(self._frames, SearchableFrames):
-            return None
         wanted = self._stored[start:stop]
         sizes = np.zeros(len(wanted), dtype=np.int64)
-        pixel: list[np.ndarray[Any, Any]] = [np.empty(0, np.int32)]
-        count: list[np.ndarray[Any, Any]] = [np.empty(0, np.uint8)]
+        pixel: list[np.ndarray] = [np.empty(0, np.int32)]
+        count: list[np.ndarray] = [np.empty(0, np.uint8)]
         for first, last in _stretches(wanted, 1):
             found = self._frames.find(int(wanted[first]), int(wanted[last - 1]) + 1, position, is_dead)
             if found is None:

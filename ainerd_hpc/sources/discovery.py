@@ -363,6 +363,7 @@ class _Examination:
         frame_time = metadata.frame_time if metadata.has_frame_time else self.source.frame_time
         if frame_time is None:
             problem = "expected a frame period in the scan or its metadata file, found none"
+            problem += f" ({'; '.join(described.notes)})" if described.notes else ""
             self._note(where, problem, "give source.frame_time, or put <scan>_metadata.hdf beside the scan")
         if metadata.num_frames not in (0, described.num_frames):
             problem = f"expected {metadata.num_frames} frames as in its metadata, found {described.num_frames}"

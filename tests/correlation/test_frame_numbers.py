@@ -101,6 +101,18 @@ def test_the_clock_gives_the_period_and_one_that_the_metadata_contradict_is_told
     assert "frame period 0.01 s by its metadata, which is taken, 0.012 s by the frames themselves" in scan.notes
 
 
+def test_a_clock_that_is_of_no_use_is_told_where_a_period_is_missing(tmp_path: Path) -> None:
+    write_lossy(tmp_path, "imm")
+    (tmp_path / "scan_metadata.hdf").unlink()
+    write_imm(tmp_path / "scan.imm", list(range(20)), 0.001)
+    content = bytearray((tmp_path / "scan.imm").read_bytes())
+    content[136:144] = np.float64(0.004).tobytes()  # the exposure
+    (tmp_path / "scan.imm").write_bytes(content)
+    (problem,) = discover(SourceConfig(path=tmp_path)).problems
+    words = "found none (its clock gives a period of 0.001 s, with an exposure of 0.004 s: not used); give source."
+    assert words in problem.reason
+
+
 def test_scans_in_order_are_what_they_were(tmp_path: Path) -> None:
     """Numbers that say nothing new change nothing, and nothing is told."""
     write_source(tmp_path / "raw", FRAMES)

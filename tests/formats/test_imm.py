@@ -270,7 +270,10 @@ def test_whatever_a_field_of_a_header_says_only_a_scan_error_comes_out(tmp_path_
     """Flips of the fields that matter, in any frame."""
     content = bytearray(data.draw(st.sampled_from([WHOLE_SPARSE, WHOLE_DENSE])))
     starts = [0, 1036, 2066, 3090, 4120] if content[4] else [1108 * number for number in range(5)]
-    start, field = data.draw(st.sampled_from(starts)), data.draw(st.sampled_from([4, 108, 112, 116, 128, 136, 152]))
+    start, field = (
+        data.draw(st.sampled_from(starts)),
+        data.draw(st.sampled_from([4, 108, 112, 116, 128, 136, 152, 160])),
+    )
     value = data.draw(st.sampled_from([0, 1, 2, 6, 7, 42, 43, 2**15, 2**26, 2**31 - 1, 2**31, 2**32 - 1]))
     struct.pack_into("<I", content, start + field, value)
     path = tmp_path_factory.mktemp("imm") / "scan.imm"

@@ -209,6 +209,20 @@ def test_frames_of_files_stand_where_they_were_measured(tmp_path: Path, write: A
             np.testing.assert_array_equal(frames.read(start, stop, step), expected[start:stop:step])
 
 
+@pytest.mark.parametrize("keys", [(), ("acq_frame_nb",), ("time_of_frame",), ("acq_frame_nb", "time_of_frame")])
+def test_a_file_that_is_not_there_is_missing_once(tmp_path: Path, keys: tuple[str, ...]) -> None:
+    """The names of the files, their headers and their clock may all tell of the same gap."""
+    for number in (0, 1, 2, 4, 5, 6):
+        said = {"acq_frame_nb": number, "time_of_frame": 0.1 * number}
+        (tmp_path / f"a_{number}.edf").write_bytes(edf(FRAMES[number], {key: said[key] for key in keys}))
+    found = describe(ImageSeries, tmp_path / "a_0.edf")
+    assert (found.num_frames, found.missing, found.notes) == (7, "1 frames (3)", ())
+    with ImageSeries.open(tmp_path / "a_0.edf") as frames:
+        assert missing_of(frames).frames.tolist() == [3]
+        np.testing.assert_array_equal(frames.read(4, 7), FRAMES[4:7])
+        assert not frames.read(3, 4).any()
+
+
 @settings(max_examples=30)
 @given(start=st.integers(0, 12), length=st.integers(0, 12), seed=st.integers(0, 9))
 def test_events_stand_where_they_were_measured(
