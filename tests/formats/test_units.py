@@ -201,7 +201,8 @@ def test_they_are_told_in_one_line_and_kept(tmp_path: Path) -> None:
 
 def test_the_page_lists_what_the_table_knows() -> None:
     page = (ROOT / "docs/formats.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(\S+)` \| (`.*`) \|$", page, re.MULTILINE))
+    section = page.partition("## Units")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\S+)` \| (`.*`) \|$", section, re.MULTILINE))
     assert set(rows) == {*UNITS, PER_ANGSTROM, "degC"}
     for unit, spellings in UNITS.items():
         assert set(re.findall(r"`(.+?)`", rows[unit])) == set(spellings)
