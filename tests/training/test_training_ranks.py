@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch.distributed import TCPStore
 
+from ainerd_hpc.archive.standing import read_standing
 from ainerd_hpc.config import TrainConfig
 from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.site.allocation import cores_here
@@ -52,6 +53,7 @@ def test_two_ranks_train_like_one(undisturbed, tmp_path):
     epochs = []
     result = _fit_in_ranks(tmp_path / "whole", progress=lambda *x: epochs.append(x[0]))
     assert epochs == [1, 2, 3]
+    assert read_standing(tmp_path / "whole").epochs == 3
     _assert_like(result.history, result.weights, undisturbed)
 
     signalled = SourceRecipe(RECIPE.factory, {"die_at_read": 8, "die_by": signal.SIGTERM})
