@@ -61,13 +61,15 @@ async def call(*command: str, accept: Collection[int] = (0,)) -> str:
 class _Job(Job):
     """A job that remembers why it was refused: dask-jobqueue would only log it."""
 
-    refusal = ""
+    def __init__(self, *args: Any, asked: str = "", **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._asked, self.refusal = asked, ""
 
     async def start(self) -> None:
         try:
             await super().start()
         except (SubmissionError, ValueError) as error:
-            self.refusal = str(error)
+            self.refusal = f"{error}; the site file asks for {self._asked}"
             await ProcessInterface.start(self)
 
     @staticmethod
@@ -129,6 +131,7 @@ def worker_cluster(site: SiteConfig, sizing: Sizing, threads: int, folder: Path,
             map(shlex.quote, [*_lifetime(site, nodes), "--no-dashboard", *worker_options(security)])
         ),
         interface=environment.interface or None,
+        asked=site.asked("array"),
         security=security,
         silence_logs=50,
         **asked,

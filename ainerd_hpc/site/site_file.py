@@ -126,13 +126,13 @@ class SiteConfig(Section):
         own: NodesConfig = getattr(self, kind)
         return type(own).model_validate({**_given(self.nodes), **_given(own)})
 
-    def asked(self, kind: Kind) -> list[str]:
+    def asked(self, kind: Kind) -> str:
         """What the file says of jobs of a kind, each with its key: `nodes.queue batch`, or `array.queue batch`."""
         found = dict[str, str]()
         for name in ("nodes", kind):
             section = getattr(self, name)
             found |= {key: f"{name}.{key} {_text(getattr(section, key))}" for key in sorted(section.model_fields_set)}
-        return list(found.values())
+        return ", ".join(found.values()) or "nothing"
 
     @field_validator("array", "ddp", "single", "nodes")
     @classmethod

@@ -221,8 +221,7 @@ def _submit_one(submission: Submission, words: Sequence[str], step: Step, site: 
     try:
         output = call(words, submission.folder)
     except SubmissionError as error:
-        asked = ", ".join(site.asked(step.kind)) or "nothing"
-        raise SubmissionError(f"{step.name}: {error}; the site file asks for {asked}") from None
+        raise SubmissionError(f"{step.name}: {error}; the site file asks for {site.asked(step.kind)}") from None
     if job := batch_system(submission.system).job_of(output):
         return job
     raise SubmissionError(f"{step.name}: {words[0]}: expected the id of a job, found {output.strip()!r}")

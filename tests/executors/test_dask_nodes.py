@@ -392,7 +392,7 @@ def test_jobs_of_pbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     refused = {**config, "site": _pbs_site(tmp_path, array={"jobs": 1, "queue": "nosuch"})}
     with (
-        pytest.raises(SubmissionError, match=r"^qsub refused \(exit \d\): .*\bpartition\b"),
+        pytest.raises(SubmissionError, match=r"^qsub refused \(exit 170\): .*; the site file .*array\.queue nosuch"),
         Workers(ExecutorConfig.model_validate(refused), tmp_path / "refused") as workers,
     ):
         list(workers.map(work_in_job, _tasks(1)))
