@@ -17,8 +17,8 @@ LARGEST_INT8 = 127
 LARGEST_COUNT = 255
 """Largest count of one event: more photons of a pixel in a frame make several events."""
 NO_COUNT = 2**53
-"""From here on an integer is no count, but a mark as the largest value of its type is: no detector counts so far, and
-float64, in which products of large counts are added up, does not hold every integer."""
+"""The first integer that is no count, but a mark as the largest value of its type is: no detector counts so far, and
+float64, in which products of large counts are added up, does not hold all that follow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

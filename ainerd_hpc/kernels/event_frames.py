@@ -217,7 +217,8 @@ def _find(
                     out_pixel[num], out_count[num] = place, left
                 num += (place >= 0) & (left > 0)
             elif place >= 0 and left >= DEAD - 1:
-                is_dead[place] = is_dead[place] or not is_lost
+                if not is_lost:
+                    is_dead[place] = True
             elif place >= 0:
                 pieces = (left + LARGEST_COUNT - 1) // LARGEST_COUNT
                 if num + pieces <= out_pixel.size:

@@ -211,7 +211,8 @@ def _copy_checked(frames: Any, order: Any, dead: Any, largest: Any, is_dead: Any
         for pixel in range(order.size):
             value = frames[number, order[pixel]]
             if _is_dead(value, dead):
-                is_dead[pixel] = is_dead[pixel] or not is_lost
+                if not is_lost:
+                    is_dead[pixel] = True
                 rows[number, pixel] = 0
             elif value > largest:
                 return False
@@ -236,7 +237,8 @@ def _survey(frames: Any, order: Any, dead: Any, is_dead: Any, total: Any) -> Non
         for pixel in range(order.size):
             value = frames[number, order[pixel]]
             if _is_dead(value, dead):
-                is_dead[pixel] = is_dead[pixel] or not is_lost
+                if not is_lost:
+                    is_dead[pixel] = True
             else:
                 total[number] += value
 
@@ -306,7 +308,8 @@ def _find_any(
                 for pixel in range(word * per_word, (word + 1) * per_word):
                     value, place = frames[frame, pixel], position[pixel]
                     if place >= 0 and _is_dead(value, dead):
-                        is_dead[place] = is_dead[place] or not is_lost
+                        if not is_lost:
+                            is_dead[place] = True
                     elif place >= 0:
                         left = np.int64(value)
                         while left > 0:

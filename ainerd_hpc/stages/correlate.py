@@ -240,6 +240,7 @@ class Correlate(Stage):
 
 def _found(arrays: Arrays, is_first: bool) -> dict[str, float]:
     """How much of a scan was left out, where there is something; of pixels and frames told once of a scan."""
+
     masked = int(np.count_nonzero(arrays["dead_pixel_mask"][0])) if "dead_pixel_mask" in arrays else 0
     numbers = {
         "masked pixels": is_first * masked,

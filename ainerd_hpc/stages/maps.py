@@ -150,6 +150,7 @@ class Maps(Stage):
 
 def _damaged(correlation: Any) -> dict[str, int]:
     """How many frames of a scan could not be read, where there are any."""
+
     known = "bad_frame_reason" in correlation
     num = int((array(correlation, "bad_frame_reason")[...] == DAMAGED).sum()) if known else 0
     return {"damaged_frames": num} if num else {}

@@ -21,6 +21,7 @@ from ainerd_hpc.kernels.choice import DENSE, EVENTS
 from ainerd_hpc.kernels.counts import Counts, Events, to_dense, to_events
 from tests.correlation.test_correlate import EACH_WAY, forms
 from tests.support.correlation_truth import (
+    SHAPE,
     assert_same,
     assert_true,
     c2_truth,
@@ -117,7 +118,7 @@ def test_where_there_is_no_room_for_dense_counts_nothing_is_read() -> None:
 
 def test_large_counts_of_whole_scans_are_exact(tmp_path: Path) -> None:
     """A pixel of them, seen by a sample or in one frame alone, and a detector that counts in large units."""
-    cases = [("u2", 60000, 30), ("u4", 3 * 10**9, 3 * 10**6), ("u8", 2**33, 2**40), ("i8", 2**32, 10**9)]
+    cases = [("u4", 3 * 10**9, 3 * 10**6), ("u8", 2**33, 2**40)]
     expected = {}
     for dtype, largest, unit in cases:
         hot, flash, scaled = (photons(60).astype(dtype) for _ in range(3))
@@ -128,11 +129,11 @@ def test_large_counts_of_whole_scans_are_exact(tmp_path: Path) -> None:
             partition = write_source(tmp_path / "source", frames, "gzip", scan_id=f"{dtype} {name}")
             expected[f"{dtype} {name}"] = truth(frames, partition)
     for ingest, form in EACH_WAY:
-        correlated(tmp_path / "source", tmp_path / ingest, scan_id="u2 hot", **forms(ingest, form))
+        correlated(tmp_path / "source", tmp_path / ingest, scan_id="u4 hot", **forms(ingest, form))
         for scan_id, arrays in expected.items():
             found = read_arrays(tmp_path / ingest, scan_id)
             assert_true(found, arrays)
-            if not scan_id.startswith(("u8", "i8")):
+            if scan_id.startswith("u4"):
                 assert_same(found, read_arrays(tmp_path / EACH_WAY[0][0], scan_id), but=["method"])
 
 

@@ -121,12 +121,12 @@ def assert_bound(stage: str, content: str, places: tuple[Path, Path], more: tupl
 
 # Large counts
 
-LARGE = SimulateConfig(num_scans=1, num_frames=800, height=160, width=192, num_q_bins=2)
+LARGE = SimulateConfig(num_scans=1, num_frames=400, height=160, width=192, num_q_bins=2)
 
 
 def large_counts(kind: str) -> np.ndarray:
     """Photons of which a pixel has very many, always or once, or that are counted in large units."""
-    frames = np.random.default_rng(0).poisson(0.5 if kind == "units" else 0.03, (800, 160, 192)).astype(np.uint32)
+    frames = np.random.default_rng(0).poisson(0.5 if kind == "units" else 0.03, (400, 160, 192)).astype(np.uint32)
     if kind == "units":
         return frames * np.uint32(3 * 10**6)
     frames[333 if kind == "flash" else slice(None), 60, 70] = 3 * 10**9

@@ -71,6 +71,6 @@ class ReadableFrames:
     def _leave_out(self, number: int, error: ScanError) -> None:
         self._damaged.add(number)
         if self._config.damaged_frames is None and len(self._damaged) > MOST_DAMAGED * self.shape[0]:
-            most = f"at most {MOST_DAMAGED:.0%} of {self.shape[0]} frames damaged"
-            problem = f"expected {most}, found more, one of them: {error.problem}"
+            num, most = self.shape[0], f"{MOST_DAMAGED:.0%}"
+            problem = f"expected at most {most} of {num} frames damaged, found more, one of them: {error.problem}"
             raise ScanError(error.where, problem, f"{error.next_step}, or set correct.damaged_frames: leave_out")

@@ -255,7 +255,8 @@ class _Columns:
             return
         for number, (first, last) in enumerate(pairwise(self._bounds)):  # which of them are too large?
             here, bounds = slice(first, last), np.array([0, last - first])
-            self._fits[number] &= take(block, self._order[here], bounds, self.is_dead[here], rows[number : number + 1])
+            if not take(block, self._order[here], bounds, self.is_dead[here], rows[number : number + 1]):
+                self._fits[number] = False
 
     def by_q_bin(self) -> dict[int, Counts | None]:
         """The counts of each q-bin; None where they do not fit."""

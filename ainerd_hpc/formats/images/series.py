@@ -156,7 +156,7 @@ class _Series:
             self.starts.append(self.starts[-1] + lost * self.starts[1])
 
     def _ends_of(self, path: Path, last: Image) -> tuple[Image | None, Image, list[tuple[float, ...]]]:
-        """As `_ends`; of a damaged file, where each has a single image, none and the last one before: reading tells."""
+        """What `_ends` gives; of a damaged one of single images none and the last before it, since reading tells."""
         try:
             return _ends(path)
         except ScanError:
