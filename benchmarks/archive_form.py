@@ -128,7 +128,8 @@ def write_events(raw: Path, path: Path) -> None:
     with ApsHdf5.open(raw) as source:
         num, none = source.shape[1] * source.shape[2], np.empty(0)
         layout = Layout(np.arange(num, dtype=np.int32), np.array([0, num]), np.ones(num, np.int32), none, none)
-        (events,), _ = Gathering(source, layout, Selection(0, source.shape[0]), 1).run([EVENTS], is_small=True)
+        gathering = Gathering(source, layout, Selection(0, source.shape[0]), 1)
+        (events,) = gathering.gather([0], [EVENTS], [source.dtype], source.shape[0] * num)
     assert isinstance(events, Events)
     with ZipStore(path, mode="w") as store:
         group = zarr.create_group(store)

@@ -137,8 +137,9 @@ def _damaged(table: pd.DataFrame) -> dict[str, str]:
     """How many frames were left out because they cannot be read, where there are any."""
     if "damaged_frames" not in table:
         return {}
-    num = table.drop_duplicates("scan_id")["damaged_frames"].dropna()
-    return {"damaged frames": f"{num.sum():.0f}, left out of {len(num)} scans"} if len(num) else {}
+    scans = table.drop_duplicates("scan_id")["damaged_frames"]
+    num = f"{scans.sum():.0f} left out, in {scans.count()} of {len(scans)} scans"
+    return {"damaged frames": num} if scans.any() else {}
 
 
 def _tied(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, str]:

@@ -111,7 +111,8 @@ def read_some(reader: Any, path: Path) -> None:
             assert frames.read(start, start + 2).shape[1:] == tuple(size)
             if hasattr(frames, "find"):
                 events, _ = found(frames, start, min(start + 5, num_frames), np.arange(area, dtype=np.int32))
-                assert events.stops[-1] == len(events.pixel) == len(events.count)
+                if events is not None:  # of large counts frames are read
+                    assert events.stops[-1] == len(events.pixel) == len(events.count)
 
 
 @st.composite
