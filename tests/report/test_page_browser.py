@@ -27,6 +27,7 @@ FLAGS = [
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-software-rasterizer",
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
@@ -446,3 +447,29 @@ def test_doubts_are_listed(driver: Any, tmp_path: Path) -> None:
     opened(driver, tmp_path, dataclasses.replace(DATA, doubts=[]))
     assert "None" in texts(driver, "#doubts-table")[0]
     assert driver.execute_script("return document.getElementById('thinned').hidden")
+
+
+PICTURE = """const picture = document.querySelector('#detail canvas');
+return [...picture.getContext('2d').getImageData(0, 0, picture.width, picture.height).data].join(' ');"""
+
+
+def test_a_map_keeps_its_picture_after_a_search(driver: Any, tmp_path: Path) -> None:
+    opened(driver, tmp_path)
+    change(driver, pinned=37)
+    before = driver.execute_script(PICTURE)
+    change(driver, pinned=-1, query=DATA.table["scan_id"][37])
+    change(driver, pinned=37)
+    assert driver.execute_script(PICTURE) == before
+    assert texts(driver, "#detail .name")[0] == DATA.table["map_id"][37]
+
+
+def test_missing_values_of_any_kind_are_grey_and_counted(driver: Any, tmp_path: Path) -> None:
+    flags = pd.array([True, None] * 300, dtype="boolean")
+    phases = pd.Categorical([None, "gel", "glass"] * 200)
+    table = DATA.table.assign(flag=flags, phase=phases, step=np.where(np.arange(600) % 3, np.nan, 1.0))
+    opened(driver, tmp_path, dataclasses.replace(DATA, table=table, sample_columns=("flag", "phase", "step")))
+    for name, missing in (("flag", 300), ("step", 400)):
+        change(driver, colour=name)
+        assert texts(driver, "#scale p") == [f"{missing} maps without a value in grey."]
+    assert not [text for text in texts(driver, "#colour option") if "phase" in text]  # a text is no colour
+    assert not errors(driver)
