@@ -256,6 +256,8 @@ def _print(path: Path, qmap: QMap) -> None:
     console.print(table)
     if pixels.size > _ROWS_SHOWN:
         console.print(f"... and {pixels.size - _ROWS_SHOWN} more")
+    for note in partition.notes:
+        console.print(note, style="yellow", markup=False)
     empty = bins.q.size * bins.phi.size - pixels.size
     if empty:
         console.print(f"{empty} bins hold no pixel and have no label")

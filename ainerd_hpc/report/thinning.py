@@ -114,10 +114,9 @@ def _stands_for(rows: Integers, labels: Integers, time: NDArray[np.float64]) -> 
 
 
 def _text(rows: Integers, group: Integers, sizes: Integers, num_novel: int) -> str:
-    drawn = np.bincount(group[rows], minlength=len(sizes))
-    whole = drawn == sizes
+    shares = np.bincount(group[rows], minlength=len(sizes)) / sizes
     return (
-        f"{len(rows):,} of {len(group):,} maps are drawn: the {num_novel:,} most novel, every map of "
-        f"{int(whole.sum())} of {len(sizes)} groups (a q-bin of a cluster), and of the larger groups a share, "
-        f"{(drawn / sizes).min():.2g} at the least, at even steps of novelty. Numbers of maps are those of all."
+        f"{len(rows):,} of {len(group):,} maps are drawn: the {num_novel:,} most novel, and of each q-bin of a cluster "
+        f"a share at even steps of novelty, from {shares.min():.2g} to {shares.max():.2g}; of {np.sum(shares == 1)} of "
+        f"{len(sizes)} it is all. Numbers of maps are those of all maps."
     )
