@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ainerd_hpc.commands.options import add_config, config_of, share
-from ainerd_hpc.errors import AinerdError
+from ainerd_hpc.errors import AinerdError, ConfigError
 
 if TYPE_CHECKING:
     from ainerd_hpc.archive.verification import Fault
@@ -67,7 +67,9 @@ def verify(config: RunConfig, again: bool = False, number: int = 1, num_shares: 
     from ainerd_hpc.console import console, progress
 
     archive = Archive(config.archive)
-    paths = list(products(archive.root))[number - 1 :: num_shares]
+    if not (paths := list(products(archive.root))):
+        raise ConfigError(f"archive {archive.root}: expected products, found none; check the path")
+    paths = paths[number - 1 :: num_shares]
     with progress("verify", len(paths)) as advance:
         damaged = Verification(archive, again).faults(paths, advance)
     fresh = Verification(archive)  # a run may have replaced some meanwhile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 import tempfile
@@ -21,10 +22,11 @@ from ainerd_hpc.archive.tables import read_table
 from ainerd_hpc.cli import main
 from ainerd_hpc.commands.verify import verify
 from ainerd_hpc.config import RunConfig
-from ainerd_hpc.errors import ProductError, QuarantinedError
+from ainerd_hpc.errors import ConfigError, ProductError, QuarantinedError
 from ainerd_hpc.executors import Workers
 from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import Run
+from ainerd_hpc.publishing import write_json
 from tests.conftest import digests
 from tests.support.golden_archive import write_golden
 
@@ -170,6 +172,28 @@ def test_what_was_found_whole_is_not_read_again_unless_asked(config: RunConfig) 
     assert verify(config) == []
     assert [fault.path for fault in verify(config, again=True)] == [path]
     assert [fault.path for fault in verify(config)] == [path], "what is damaged is looked at every time"
+
+
+def test_what_is_no_archive_is_told(finished: RunConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected products, found none; check the path"):
+        verify(configure(finished.source.folder, tmp_path / "no" / "archive"))
+    assert not (tmp_path / "no").exists()
+
+
+def test_an_archive_of_an_earlier_version_is_whole(config: RunConfig) -> None:
+    """It has no checksums of files, none of the weights, and its journal may be lost."""
+    path = config.archive / "models" / "default" / "model.json"
+    record = json.loads(path.read_text())
+    del record["weights_sha256"]
+    write_json(path, record)
+    shutil.rmtree(config.archive / "journal")
+    assert verify(config) == []
+    (config.archive / "embedding" / "default.parquet").unlink()
+    reports = Run(config).execute()
+    assert {report.stage for report in reports if report.num_done} == {"embed", "report"}
+    assert verify(config) == []
+    halve(config.archive / "models" / "default" / "weights.safetensors")
+    assert len(verify(config)) == 1
 
 
 def _members(path: Path) -> dict[str, bytes]:
