@@ -334,3 +334,32 @@ def test_what_workers_leave_when_they_end_is_swept(config: RunConfig, monkeypatc
     monkeypatch.setattr(Workers, "__exit__", end)
     Run(config).execute()
     assert not left.exists()
+
+
+def test_a_share_leaves_damage_to_the_run_that_finishes_the_stage(config: RunConfig) -> None:
+    expected = digests(config.archive)
+    flip(config.archive / "correlation" / f"{SCAN}.zarr.zip")
+    for path in config.archive.glob("maps/*.zarr.zip"):
+        path.unlink()
+    failures = 0
+    for number in (1, 2):
+        try:
+            Run(config, "maps").execute_share(number, 2)
+        except QuarantinedError:
+            failures += 1
+    assert failures == 1
+    Run(config, "maps", "maps").execute()
+    assert digests(config.archive) == expected
+
+
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_training_that_meets_damaged_maps_goes_on_when_they_are_mended(devices: int, config: RunConfig) -> None:
+    """Ranks in processes of their own tell of the damage in words alone."""
+    path = config.archive / "maps" / f"{SCAN}.zarr.zip"
+    original = path.read_bytes()
+    flip(path)
+    (config.archive / "models" / "default" / "model.json").unlink()
+    reports = Run(configure(config.source.folder, config.archive, f"train.devices={devices}")).execute()
+    assert {"maps", "train"} <= {report.stage for report in reports if report.num_done}
+    assert path.read_bytes() == original
+    assert verify(config) == []
