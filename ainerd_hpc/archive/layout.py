@@ -142,5 +142,5 @@ def recorded_digest(path: Path) -> str:
             return str(json.loads(path.read_text(encoding="utf-8")).get("digest", ""))
         with zipfile.ZipFile(path) as file:
             return str(json.loads(file.read("zarr.json"))["attributes"].get("digest", ""))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except Exception:  # what is damaged can say anything
         return ""

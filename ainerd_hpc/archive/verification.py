@@ -21,11 +21,13 @@ from ainerd_hpc.archive import contents
 from ainerd_hpc.archive.groups import check_group
 from ainerd_hpc.archive.journal import Journal, json_lines, published
 from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.config import RunConfig
 from ainerd_hpc.digests import sha256
-from ainerd_hpc.errors import ProductError
+from ainerd_hpc.errors import ProductError, is_of_the_system
 from ainerd_hpc.site.allocation import cores_here
 
 _AT_ONCE = 1024
+_NOTED = {"path", "size", "modified", "mark"}
 
 
 class Fault(NamedTuple):
@@ -52,7 +54,8 @@ class Verification:
         self.archive, self._folder = archive, archive.root / "journal" / "verified"
         if again:
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._known = {entry["path"]: entry for path in self._folder.glob("*.jsonl") for entry in json_lines(path)}
+        notes = (entry for path in self._folder.glob("*.jsonl") for entry in json_lines(path))
+        self._known = {entry["path"]: entry for entry in notes if entry.keys() == _NOTED}
         self._published, self.journal = published(archive.root), Journal(archive.root)
 
     def faults(self, paths: Sequence[Path], advance: Callable[[str], None] = lambda note: None) -> list[Fault]:
@@ -76,20 +79,22 @@ class Verification:
         except OSError:
             return Path(os.devnull).open("w", encoding="utf-8")
 
-    def missing(self, model: str) -> Iterator[Fault]:
-        """Products that are written about, and that are not there; of models that of this name."""
-        wanted = [*self._of_scans(), *(self.archive.root / name for name in self._published if _is_wanted(name, model))]
+    def missing(self, config: RunConfig) -> Iterator[Fault]:
+        """Products that are written about, that this config asks for, and that are not there."""
+        of_all = (name for name in self._published if _is_wanted(name, config.model.name))
+        folders = [name for name in contents.OF_SCANS if name != "frames" or config.ingest.form != "none"]
+        wanted = [*self._of_scans(folders), *(self.archive.root / name for name in of_all)]
         for path in dict.fromkeys(wanted):
             if not path.exists():
                 yield Fault(path, "expected a product, as the journal tells, found none")
 
-    def _of_scans(self) -> Iterator[Path]:
+    def _of_scans(self, folders: Sequence[str]) -> Iterator[Path]:
         try:
             scans = [scan for scan in self.archive.read_catalog() if scan.state == "ingested"]
         except ProductError:
             return  # told as a fault of the catalog
         yield from {self.archive.partition_path(scan.partition) for scan in scans if scan.partition}
-        for folder, scan in itertools.product(contents.OF_SCANS, scans):
+        for folder, scan in itertools.product(folders, scans):
             if self.journal.was_done(contents.STAGES[folder], scan.scan_id):
                 yield self.archive.root / folder / f"{scan.scan_id}.zarr.zip"
 
@@ -133,14 +138,15 @@ def _is_wanted(name: str, model: str) -> bool:
 
 
 def _check_table(path: Path) -> str:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for _ in file.iter_batches():
                 pass
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except Exception as error:  # what is damaged can say anything
+        if is_of_the_system(error):
+            raise
         raise ProductError(path, f"cannot read the table: {' '.join(str(error).split())}") from None
     return sha256(path)
 

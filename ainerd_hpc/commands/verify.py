@@ -74,7 +74,7 @@ def verify(config: RunConfig, again: bool = False, number: int = 1, num_shares: 
         damaged = Verification(archive, again).faults(paths, advance)
     fresh = Verification(archive)  # a run may have replaced some meanwhile
     faults = fresh.faults([fault.path for fault in damaged])
-    faults += fresh.missing(config.model.name) if number == 1 else []
+    faults += fresh.missing(config) if number == 1 else []
     for fault in faults:
         console.print(str(fault), style="yellow", markup=False)
     console.print(f"{len(paths)} products, {len(faults)} of them damaged or missing")
