@@ -208,11 +208,15 @@ def _said(results: Sequence[_Result]) -> Iterator[str]:
 
 def _unread(records: Sequence[FileRecord]) -> tuple[str, ...]:
     """Tables that might have been the sample log, and why none of them is."""
-    names = [
-        one.path.name for one in records if one.kind is Kind.OTHER and one.path.suffix.lower() in logs.SUFFIXES[:2]
-    ]
+    tables = [one for one in records if one.kind is Kind.OTHER and one.path.suffix.lower() in logs.SUFFIXES[:2]]
+    refused = [f"no sample log: cannot read {one.path}: {one.reason}" for one in tables if one.reason]
+    names = [one.path.name for one in tables if not one.reason]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return (f"no sample log: no column of {', '.join(names[:3])}{more} is called `time`",) if names else ()
+    return (
+        (f"no sample log: no column of {', '.join(names[:3])}{more} is called `time`", *refused)
+        if names
+        else tuple(refused)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,12 @@ _NAMED = 3
 def publish_shared(archive: Archive, found: Discovery) -> None:
     """Publish what the scans share: their partitions, under the digests of their content, and the sample log.
 
-    What their partitions lack is told.
+    What partitions lack is told when they are published.
     """
+    known = {record.path: record.partition.digest for record in found.records if record.partition}
     for path in found.partitions:
-        _publish_partition(archive, path)
+        if path not in known or recorded_digest(archive.partition_path(known[path])) != known[path]:
+            _publish_partition(archive, path)
     publish_records(archive, found.records, found.folder, found.dataset)
     publish_ids(archive, found.given_ids)
     write_table(archive.sample_log_path, found.sample_log_table)

@@ -170,7 +170,7 @@ def look_at(given: tuple[Path, Stamp, str]) -> FileRecord:
 
 def _is_growing(path: Path, stamp: Stamp, used: Iterable[OpenFile]) -> bool:
     """Whether a file, which had this stamp some time ago, or one that was used with it, is being written."""
-    is_other = stamp != NEVER and path.is_file() and _stamps([path]) != stamp[:2]
+    is_other = stamp != NEVER and os.path.isfile(path) and _stamps([path]) != stamp[:2]
     return is_other or any(map(is_written, used))
 
 

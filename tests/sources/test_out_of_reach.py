@@ -15,10 +15,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.cli import main
 from ainerd_hpc.config import SourceConfig
 from ainerd_hpc.formats.opening import keeping_open
 from ainerd_hpc.formats.registry import reader
+from ainerd_hpc.sources.catalog import read_records
 from ainerd_hpc.sources.discovery import Discovery, discover
 from ainerd_hpc.sources.walk import FileRecord, from_row
 from tests.sources.test_catalog_tree import WITHOUT_CAPABILITIES, small
@@ -29,6 +31,7 @@ import base64, json, os, sys
 import h5py
 import numpy as np
 
+from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.cli import main
 from ainerd_hpc.config import SourceConfig
 from ainerd_hpc.formats.opening import keeping_open
@@ -195,3 +198,15 @@ def test_a_task_that_cannot_open_its_scan_is_tried_again(source: Path, tmp_path:
     (source / "sim_0002.h5").chmod(0o600)
     assert main(words) == 0
     assert len(list((tmp_path / "archive/frames").iterdir())) == 6
+
+
+def test_a_table_that_cannot_be_read_is_told_and_is_the_sample_log_later(source: Path, tmp_path: Path) -> None:
+    words = ["catalog", str(source), "--archive", str(tmp_path / "archive")]
+    command = [*WITHOUT_CAPABILITIES, sys.executable, "-m", "ainerd_hpc.cli", *words]
+    (source / "sample_log.csv").chmod(0)
+    shut = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | {"COLUMNS": "500"})
+    assert f"no sample log: cannot read {source / 'sample_log.csv'}: [Errno 13] Permission denied" in shut.stdout
+    (source / "sample_log.csv").chmod(0o600)
+    archive = Archive(tmp_path / "archive")
+    found = discover(SourceConfig(path=source), read_records(archive, source))
+    assert found.sample_log == source / "sample_log.csv"
