@@ -212,11 +212,9 @@ def _unread(records: Sequence[FileRecord]) -> tuple[str, ...]:
     refused = [f"no sample log: cannot read {one.path}: {one.reason}" for one in tables if one.reason]
     names = [one.path.name for one in tables if not one.reason]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return (
-        (f"no sample log: no column of {', '.join(names[:3])}{more} is called `time`", *refused)
-        if names
-        else tuple(refused)
-    )
+    if names:
+        refused.append(f"no sample log: no column of {', '.join(names[:3])}{more} is called `time`")
+    return tuple(refused)
 
 
 @dataclass(frozen=True, slots=True)
