@@ -25,7 +25,7 @@ _FLAGS = {"archive": "--archive DIR", "source": "--source FOLDER"}
 
 
 _MOST_VALUES = 100_000
-"""In a file; a few aliases of aliases can stand for any number."""
+"""Most values of a file; a few aliases of aliases can stand for any number."""
 
 
 class _KeyTwice(ValueError):
