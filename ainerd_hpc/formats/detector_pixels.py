@@ -11,6 +11,8 @@ import numpy as np
 
 Span = tuple[float, float]
 """First and last of values side by side."""
+MASK_BYTES = 24
+"""Most memory of a mask while it is read, a pixel: as stored, in 8 bytes, in 4, and where it is set."""
 PIXEL_MASK = "pixel_mask"
 """Name of a mask in an archive of ours."""
 BITS = {

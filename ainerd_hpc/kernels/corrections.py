@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainerd_hpc.kernels.counts import Dense
-from ainerd_hpc.kernels.gather import FrameEvents, first_dead, sentinel
+from ainerd_hpc.kernels.gather import FrameEvents, sentinel
+from ainerd_hpc.kernels.no_counts import first_dead
 
 SMALLEST_BIN = 8
 """Pixels of a static bin from which on its own pixels tell its noise."""

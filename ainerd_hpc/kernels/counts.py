@@ -9,6 +9,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ainerd_hpc.kernels.no_counts import NO_COUNT
+
 Dense = NDArray[Any]
 """(t, p) array of photons, or of any non-negative intensity."""
 
@@ -16,9 +18,6 @@ LARGEST_INT8 = 127
 """Count up to which dense products are made of int8."""
 LARGEST_COUNT = 255
 """Largest count of one event: more photons of a pixel in a frame make several events."""
-NO_COUNT = 2**53
-"""The first integer that is no count, but a mark as the largest value of its type is: no detector counts so far, and
-float64, in which products of large counts are added up, does not hold all that follow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

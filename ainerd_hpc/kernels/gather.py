@@ -30,7 +30,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ainerd_hpc.kernels.counts import LARGEST_COUNT, NO_COUNT, Counts, Dense, Events, largest_count
+from ainerd_hpc.kernels.counts import LARGEST_COUNT, Counts, Dense, Events, largest_count
+from ainerd_hpc.kernels.no_counts import NO_COUNT, first_dead
 
 _TOO_LARGE = 2**32
 """Count that no events are made of."""
@@ -52,17 +53,6 @@ def sentinel(dtype: np.dtype[Any]) -> int:
     """The value that detectors give dead pixels: the largest of the type (255, 65535, 2^32 - 1), but no more than
     `NO_COUNT`; -1 for floats. From it on, nothing is a count."""
     return min(int(np.iinfo(dtype).max), NO_COUNT) if dtype.kind in "ui" else -1
-
-
-def first_dead(dtype: np.dtype[Any]) -> float:
-    """The smallest value that is no count: infinity for floats, the largest for integers.
-
-    Unsigned ones of two bytes or more have one below it, which DECTRIS detectors give pixels that are defective: no
-    count comes as near to the largest but one that is saturated. A byte may count so far.
-    """
-    if dtype.kind == "f":
-        return np.inf
-    return sentinel(dtype) - int(dtype.kind == "u" and dtype.itemsize > 1)
 
 
 def dead_values(values: NDArray[Any]) -> NDArray[np.bool_]:

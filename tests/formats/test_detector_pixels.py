@@ -131,6 +131,8 @@ def test_what_is_acted_on(name: str, field: str, tmp_path: Path) -> None:
     assert any(field in one for one in facts.used)
     assert facts.unused == ()
     assert facts.key, "scans of before are correlated anew"
+    if field == "pixel_mask":
+        assert describe(path, name).reader_bytes >= 4 * MASK.size
     np.testing.assert_array_equal(read(path, name), np.where(is_no_count(FRAMES), 65535, FRAMES))
 
 
@@ -228,6 +230,15 @@ def test_what_is_no_number_harms_nothing(tmp_path: Path) -> None:
         "flatfield_applied, which is no single number",
     )
     np.testing.assert_array_equal(read(path, "eiger-hdf5"), FRAMES)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e300, -1e300, 0])
+def test_limits_that_no_count_reaches_change_nothing(value: float, tmp_path: Path) -> None:
+    names = ("saturation_value", "countrate_correction_count_cutoff", "bit_depth_image")
+    for name, said in [(name, value) for name in names if value >= 0] + [("underload_value", -abs(value))]:
+        path = write_hdf5("eiger-hdf5", tmp_path, {name: said})
+        assert describe(path, "eiger-hdf5").pixels.key == ()
+        np.testing.assert_array_equal(read(path, "eiger-hdf5"), FRAMES)
 
 
 def test_limits_of_frames_with_fractions(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from ainerd_hpc.formats.events.rigaku import Rigaku
 from ainerd_hpc.formats.frames.aps import ApsHdf5
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.kernels.counts import Events, to_dense
-from ainerd_hpc.kernels.gather import by_pixel, find_events, first_dead
+from ainerd_hpc.kernels.gather import by_pixel, find_events
+from ainerd_hpc.kernels.no_counts import first_dead
 from ainerd_hpc.types import Content
 from tests.formats import test_imm as imm
 from tests.formats.test_rigaku import Event, damaged, dense, describe, found, matches, positions, try_all, words

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ainerd_hpc.kernels.counts import Events, pixels, select, to_dense, to_events
-from ainerd_hpc.kernels.gather import by_pixel, dead_values, find_events, first_dead, pixel_sums, sentinel, take
+from ainerd_hpc.kernels.gather import by_pixel, dead_values, find_events, pixel_sums, sentinel, take
+from ainerd_hpc.kernels.no_counts import first_dead
 
 DTYPES = [np.uint8, np.uint16, np.uint32, np.int32]
 

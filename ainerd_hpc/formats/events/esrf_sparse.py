@@ -22,6 +22,7 @@ from ainerd_hpc.formats.events.blocks import EventFrames, EventsByPixel, Grouped
 from ainerd_hpc.formats.hdf5.chunks import read_rows
 from ainerd_hpc.formats.hdf5.reading import MOST_PIXELS, NEXT_STEP, check_inside, need_dataset, open_hdf5, reading
 from ainerd_hpc.formats.source_file import SourceFile
+from ainerd_hpc.kernels.no_counts import first_dead
 from ainerd_hpc.types import Content
 
 _BY_FRAME = ("intensity", "pixel_index", "frame_pointer")
@@ -139,7 +140,6 @@ class _Arrays(NamedTuple):
     def read_count(self, first: int, last: int) -> np.ndarray:
         """Intensities of events [first, last) as uint32; those that are none as the value of dead pixels."""
         from ainerd_hpc.kernels.event_frames import DEAD
-        from ainerd_hpc.kernels.gather import first_dead
 
         values = read_rows(self.intensity, first, last)
         count = np.asarray(values.astype(np.uint32))

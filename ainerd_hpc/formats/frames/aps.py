@@ -51,7 +51,7 @@ def _detectors(file: h5py.File) -> list[str]:
     """Groups that may say something of the pixels."""
     group = get_inner(file, _INSTRUMENT)
     named = sorted(group) if isinstance(group, h5py.Group) else []
-    return ["entry/data", *(f"{_INSTRUMENT}/{name}" for name in named if name.startswith("detector"))]
+    return [f"{_INSTRUMENT}/{name}" for name in named if name.startswith("detector")]
 
 
 def _has_frames(file: h5py.File) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import ceil, floor, inf, isnan, nan
+from math import ceil, floor, inf, isfinite, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,11 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
-from ainerd_hpc.formats.detector_pixels import DetectorPixels, PixelFacts, Span
+from ainerd_hpc.formats.detector_pixels import MASK_BYTES, DetectorPixels, PixelFacts, Span
 from ainerd_hpc.formats.hdf5.reading import get_dataset, get_inner, number, read_array
+from ainerd_hpc.kernels.no_counts import first_dead
 
 _MASK, _CUTOFF = "pixel_mask", "countrate_correction_count_cutoff"
-_MASK_BYTES = 24
-"""Memory of a mask, a pixel: as stored, in 8 bytes, in 4, and where it is set."""
 _CORRECTIONS = {
     "flatfield_applied": "flat field",
     "flatfield_correction_applied": "flat field",
@@ -37,7 +36,7 @@ _UNMASKED = {
 def with_pixels(description: Description, detector: Detector) -> Description:
     """The description of a scan with what its file says of the pixels."""
     facts = detector.facts()
-    reader_bytes = _MASK_BYTES * description.height * description.width * facts.has_mask
+    reader_bytes = MASK_BYTES * description.height * description.width * facts.has_mask
     return replace(
         description,
         pixels=facts,
@@ -66,7 +65,8 @@ class Detector:
 
     def __init__(self, file: h5py.File, groups: Sequence[str], shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         self._file, self._shape, self._dtype = file, shape, dtype
-        self._groups = [group for group in dict.fromkeys(groups) if isinstance(get_inner(file, group), h5py.Group)]
+        found = {name: get_inner(file, name) for name in groups}
+        self._groups = {name: group for name, group in found.items() if isinstance(group, h5py.Group)}
         self._unused: list[str] = []
         self._masks = self._find_masks()
 
@@ -102,13 +102,14 @@ class Detector:
         """The masks by name, each once; a link to one that is not there is noted."""
         found: dict[Any, tuple[str, h5py.Dataset]] = {}
         for group in self._groups:
-            if (link := self._file.get(f"{group}/{_MASK}", getlink=True)) is None:
+            if not self._has(group, _MASK):
                 continue
             try:
                 mask = get_dataset(self._file, f"{group}/{_MASK}")
             except ScanError:
                 mask = None
             if mask is None:
+                link = self._groups[group].get(_MASK, getlink=True)
                 target = getattr(link, "filename", "") or getattr(link, "path", "no array")
                 self._unused.append(f"{_MASK}, a link to what is not there ({target}): {_BY_COUNTS}")
                 continue
@@ -126,11 +127,11 @@ class Detector:
     def _limits(self) -> Iterator[tuple[str, Span]]:
         """(what the file says, values that are no counts) for each limit that it gives."""
         is_float = self._dtype.kind == "f"
-        if (limit := self._number("saturation_value")) > 0:
+        if 0 < (limit := self._number("saturation_value")) < inf:
             yield f"saturation_value {limit:.10g}", (np.nextafter(limit, inf) if is_float else floor(limit) + 1, inf)
-        if not isnan(limit := self._number("underload_value")):
+        if isfinite(limit := self._number("underload_value")):
             yield f"underload_value {limit:.10g}", (-inf, np.nextafter(limit, -inf) if is_float else ceil(limit) - 1)
-        if (limit := self._number(_CUTOFF)) > 0 and self._number("countrate_correction_applied") != 0:
+        if 0 < (limit := self._number(_CUTOFF)) < inf and self._number("countrate_correction_applied") != 0:
             yield f"{_CUTOFF} {limit:.10g}", (limit, inf)
         bits = self._number("bit_depth_image")
         if self._dtype.kind == "u" and 1 < bits <= 8 * self._dtype.itemsize:
@@ -138,8 +139,6 @@ class Detector:
 
     def _is_new(self, span: Span) -> bool:
         """Whether values of a span would be counts without it."""
-        from ainerd_hpc.kernels.gather import first_dead
-
         return span[0] < first_dead(self._dtype) and span[1] >= 0
 
     def _unapplied(self) -> Iterator[str]:
@@ -155,8 +154,12 @@ class Detector:
         """The first number of this name; NaN without. What is none is noted."""
         for group in self._groups:
             try:
-                if not isnan(value := number(self._file, f"{group}/{key}")):
+                if self._has(group, key) and not isnan(value := number(self._file, f"{group}/{key}")):
                     return value
             except ScanError:
                 self._unused.append(f"{key}, which is no single number")
         return nan
+
+    def _has(self, group: str, key: str) -> bool:
+        """Whether a group has something of this name, be it a link to nothing."""
+        return bool(self._groups[group].id.links.exists(key.encode()))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ainerd_hpc.formats.detector_pixels import PixelFacts, Span
+from ainerd_hpc.kernels.no_counts import first_dead
 
 _NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?")
 
@@ -19,8 +20,6 @@ def facts_of(header: Mapping[str, str], dtype: np.dtype[Any]) -> PixelFacts:
 
     A pixel of EDF has no count where it is within `DDummy` of `Dummy`; a `Dummy` of 0 says that there is none.
     """
-    from ainerd_hpc.kernels.gather import first_dead
-
     limits, dummy = dict(_limits(header)), number_in(header, "dummy")
     no_counts = tuple(span for span in limits.values() if span[1] >= 0 and span[0] < first_dead(dtype))
     unused = ["Dummy 0: zeros are taken for counts"] if dummy == 0 else []

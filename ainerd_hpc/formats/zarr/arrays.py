@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.detector_pixels import PIXEL_MASK, DetectorPixels, PixelFacts
+from ainerd_hpc.formats.detector_pixels import MASK_BYTES, PIXEL_MASK, DetectorPixels, PixelFacts
 from ainerd_hpc.formats.events.blocks import EventFrames
 from ainerd_hpc.formats.missing import MISSING, NOTHING, TAKE, Box, Missing, Presence, check_written
 from ainerd_hpc.formats.opening import is_refused
@@ -135,21 +135,23 @@ class AinerdFrames:
     def describe(file: SourceFile) -> Description:
         with reading_store(str(file.path)), open_documents(file.path) as documents:
             attributes, metadata = attributes_of(documents), _metadata(documents)
-            events: dict[str, Any] = {}
+            sizes: dict[str, Any] = {}
             if attributes.get("form") == "events":
                 (num_frames, height, width), itemsize = event_shape(file.path, documents), EventFrames.dtype.itemsize
-                events = event_sizes(documents, (num_frames, height, width))
+                sizes = event_sizes(documents, (num_frames, height, width))
             else:
                 layout = read_layout(documents, "frames", 3)
                 (num_frames, height, width), itemsize = layout.shape, frame_type(layout.dtype).itemsize
             facts = _facts(documents, (num_frames, height, width))
             missing = str(_stored_missing(documents, file.path))
+            if facts.has_mask:
+                sizes["reader_bytes"] = sizes.get("reader_bytes", 0) + MASK_BYTES * height * width
         return Description(
             num_frames,
             itemsize,
             height,
             width,
-            **events,
+            **sizes,
             metadata=metadata,
             pixels=facts,
             simulated=attributes.get("simulated") is True,
