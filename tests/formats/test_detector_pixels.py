@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -254,3 +255,19 @@ def test_bytes_of_a_detector_that_says_how_many_bits_it_counts(tmp_path: Path) -
     frames = np.array([253, 254, 255] * 20, np.uint8).reshape(3, 4, 5)
     path = write_hdf5("eiger-hdf5", tmp_path, {"bit_depth_image": 8}, frames)
     np.testing.assert_array_equal(read(path, "eiger-hdf5"), np.where(frames > 253, 255, frames))
+
+
+def test_damaged_files_give_nothing_but_scan_errors(tmp_path: Path) -> None:
+    said = {field: value for field, (value, _) in SAID.items() if field not in {"Dummy", "DDummy", "no_counts"}}
+    path = write_hdf5("eiger-hdf5", tmp_path, {**said, **TOLD, "detectorSpecific/pixel_mask": MASK})
+    whole, random = path.read_bytes(), np.random.default_rng(7)
+    for _ in range(60):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        start = int(random.integers(len(whole)))
+        damaged[start : start + int(random.integers(1, 9))] = random.integers(256)
+        path.write_bytes(damaged.tobytes())
+        with SourceFile(path) as file:
+            found = list(scans_of(file))
+        with contextlib.suppress(ScanError):
+            read(path, "eiger-hdf5")
+        assert all("\n" not in scan.reason for scan in found)

@@ -15,7 +15,7 @@ import numpy as np
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
 from ainerd_hpc.formats.detector_pixels import MASK_BYTES, DetectorPixels, PixelFacts, Span
-from ainerd_hpc.formats.hdf5.reading import get_dataset, get_inner, number, read_array
+from ainerd_hpc.formats.hdf5.reading import get_dataset, get_inner, number, read_array, reading
 from ainerd_hpc.kernels.no_counts import first_dead
 
 _MASK, _CUTOFF = "pixel_mask", "countrate_correction_count_cutoff"
@@ -65,10 +65,11 @@ class Detector:
 
     def __init__(self, file: h5py.File, groups: Sequence[str], shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         self._file, self._shape, self._dtype = file, shape, dtype
-        found = {name: get_inner(file, name) for name in groups}
-        self._groups = {name: group for name, group in found.items() if isinstance(group, h5py.Group)}
         self._unused: list[str] = []
-        self._masks = self._find_masks()
+        with reading(str(file.filename)):
+            found = {name: get_inner(file, name) for name in groups}
+            self._groups = {name: group for name, group in found.items() if isinstance(group, h5py.Group)}
+            self._masks = self._find_masks()
 
     def facts(self) -> PixelFacts:
         """What it says, without reading a mask."""
@@ -85,7 +86,8 @@ class Detector:
         ScanError
             A mask is damaged.
         """
-        masks = [self._read(mask) for mask in self._masks.values()]
+        with reading(str(self._file.filename)):
+            masks = [self._read(mask) for mask in self._masks.values()]
         mask = np.bitwise_or.reduce(masks).astype(np.uint32) if masks else None
         return DetectorPixels(self.facts().no_counts, mask)
 
@@ -154,8 +156,9 @@ class Detector:
         """The first number of this name; NaN without. What is none is noted."""
         for group in self._groups:
             try:
-                if self._has(group, key) and not isnan(value := number(self._file, f"{group}/{key}")):
-                    return value
+                with reading(group):
+                    if self._has(group, key) and not isnan(value := number(self._file, f"{group}/{key}")):
+                        return value
             except ScanError:
                 self._unused.append(f"{key}, which is no single number")
         return nan
