@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-Span = tuple[float, float]
-"""First and last of values side by side."""
+from ainerd_hpc.kernels.no_counts import Span
+
 MASK_BYTES = 24
 """Most memory of a mask while it is read, a pixel: as stored, in 8 bytes, in 4, and where it is set."""
 PIXEL_MASK = "pixel_mask"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ainerd_hpc.kernels.counts import Dense
 from ainerd_hpc.kernels.gather import FrameEvents, sentinel
-from ainerd_hpc.kernels.no_counts import first_dead
+from ainerd_hpc.kernels.no_counts import Span, first_dead
 
 SMALLEST_BIN = 8
 """Pixels of a static bin from which on its own pixels tell its noise."""
@@ -42,10 +42,6 @@ def correct(
         corrected[corrected < threshold] = 0
     corrected /= flat
     return corrected
-
-
-Span = tuple[float, float]
-"""First and last of values side by side."""
 
 
 def mark(frames: Dense, no_counts: Collection[Span]) -> Dense:

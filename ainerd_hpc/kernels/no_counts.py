@@ -9,6 +9,8 @@ import numpy as np
 NO_COUNT = 2**53
 """The first integer that is no count, but a mark as the largest value of its type is: no detector counts so far, and
 float64, in which products of large counts are added up, does not hold all that follow."""
+Span = tuple[float, float]
+"""First and last of values side by side."""
 
 
 def first_dead(dtype: np.dtype[Any]) -> float:

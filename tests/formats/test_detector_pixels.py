@@ -16,6 +16,7 @@ from ainerd_hpc.archive.groups import writing_group
 from ainerd_hpc.config import CorrectConfig
 from ainerd_hpc.correlation.counts.dead_values import marked
 from ainerd_hpc.errors import ScanError
+from ainerd_hpc.formats.beside.images import ImagePlace, read_image
 from ainerd_hpc.formats.description import Description
 from ainerd_hpc.formats.detector_pixels import PixelFacts, pixels_of
 from ainerd_hpc.formats.registry import _ARRAYS, READERS, reader, scans_of
@@ -245,6 +246,8 @@ def test_limits_that_no_count_reaches_change_nothing(value: float, tmp_path: Pat
 def test_limits_of_frames_with_fractions(tmp_path: Path) -> None:
     """The limit itself is a count."""
     frames = FRAMES.astype(np.float32) + 0.5
+    path = write_hdf5("eiger-hdf5", tmp_path, {"saturation_value": 1e300, "underload_value": -1e300}, frames)
+    assert describe(path, "eiger-hdf5").pixels.key == ()
     path = write_hdf5("eiger-hdf5", tmp_path, {"saturation_value": 30.5, "underload_value": 2.5}, frames)
     expected = np.where((frames > 30.5) | (frames < 2.5), np.nan, frames)
     np.testing.assert_array_equal(read(path, "eiger-hdf5"), expected)
@@ -255,6 +258,12 @@ def test_bytes_of_a_detector_that_says_how_many_bits_it_counts(tmp_path: Path) -
     frames = np.array([253, 254, 255] * 20, np.uint8).reshape(3, 4, 5)
     path = write_hdf5("eiger-hdf5", tmp_path, {"bit_depth_image": 8}, frames)
     np.testing.assert_array_equal(read(path, "eiger-hdf5"), np.where(frames > 253, 255, frames))
+
+
+def test_a_dark_image_has_nothing_where_its_file_masks_pixels(tmp_path: Path) -> None:
+    path = write_hdf5("eiger-hdf5", tmp_path, {"pixel_mask": MASK, "saturation_value": 3999})
+    dead = (MASK > 0) | (FRAMES > 3999).any(axis=0)
+    np.testing.assert_array_equal(read_image(ImagePlace(path)), np.where(dead, np.nan, FRAMES.mean(axis=0)))
 
 
 def test_damaged_files_give_nothing_but_scan_errors(tmp_path: Path) -> None:

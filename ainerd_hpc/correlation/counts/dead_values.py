@@ -8,11 +8,12 @@ import numpy as np
 
 from ainerd_hpc.config import CorrectConfig
 from ainerd_hpc.correlation.counts.damaged_frames import KnownFrames
-from ainerd_hpc.formats.detector_pixels import Span, pixels_of
+from ainerd_hpc.formats.detector_pixels import pixels_of
 from ainerd_hpc.formats.missing import missing_of
 from ainerd_hpc.formats.reader import SearchableFrames
 from ainerd_hpc.kernels.corrections import has_marked, mark
 from ainerd_hpc.kernels.gather import FrameEvents
+from ainerd_hpc.kernels.no_counts import Span
 
 _FILLED: tuple[Span, ...] = ((2**31 - 1, 2**31), (2**32 - 2, 2**32))
 """Gaps of integers of four bytes that were made floats, where these round to a power of two."""

@@ -14,9 +14,9 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description
-from ainerd_hpc.formats.detector_pixels import MASK_BYTES, DetectorPixels, PixelFacts, Span
+from ainerd_hpc.formats.detector_pixels import MASK_BYTES, DetectorPixels, PixelFacts
 from ainerd_hpc.formats.hdf5.reading import get_dataset, get_inner, number, read_array, reading
-from ainerd_hpc.kernels.no_counts import first_dead
+from ainerd_hpc.kernels.no_counts import Span, first_dead
 
 _MASK, _CUTOFF = "pixel_mask", "countrate_correction_count_cutoff"
 _CORRECTIONS = {
@@ -128,16 +128,22 @@ class Detector:
 
     def _limits(self) -> Iterator[tuple[str, Span]]:
         """(what the file says, values that are no counts) for each limit that it gives."""
-        is_float = self._dtype.kind == "f"
         if 0 < (limit := self._number("saturation_value")) < inf:
-            yield f"saturation_value {limit:.10g}", (np.nextafter(limit, inf) if is_float else floor(limit) + 1, inf)
+            yield f"saturation_value {limit:.10g}", (self._beyond(limit, inf), inf)
         if isfinite(limit := self._number("underload_value")):
-            yield f"underload_value {limit:.10g}", (-inf, np.nextafter(limit, -inf) if is_float else ceil(limit) - 1)
+            yield f"underload_value {limit:.10g}", (-inf, self._beyond(limit, -inf))
         if 0 < (limit := self._number(_CUTOFF)) < inf and self._number("countrate_correction_applied") != 0:
             yield f"{_CUTOFF} {limit:.10g}", (limit, inf)
         bits = self._number("bit_depth_image")
         if self._dtype.kind == "u" and 1 < bits <= 8 * self._dtype.itemsize:
             yield f"bit_depth_image {bits:.0f}", (2 ** int(bits) - 2, inf)
+
+    def _beyond(self, limit: float, end: float) -> float:
+        """The next value of the type of the counts towards an end."""
+        if self._dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                return float(np.nextafter(self._dtype.type(limit), self._dtype.type(end)))
+        return floor(limit) + 1 if end > 0 else ceil(limit) - 1
 
     def _is_new(self, span: Span) -> bool:
         """Whether values of a span would be counts without it."""

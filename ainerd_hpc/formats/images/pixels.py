@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ainerd_hpc.formats.detector_pixels import PixelFacts, Span
-from ainerd_hpc.kernels.no_counts import first_dead
+from ainerd_hpc.formats.detector_pixels import PixelFacts
+from ainerd_hpc.kernels.no_counts import Span, first_dead
 
 _NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?")
 
