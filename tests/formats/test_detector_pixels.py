@@ -224,6 +224,17 @@ def test_a_mask_of_another_shape_is_refused(mask: Any, tmp_path: Path) -> None:
         read(path, "eiger-hdf5")
 
 
+def test_masks_of_other_detectors_are_told(tmp_path: Path) -> None:
+    """Where one fits; an array that is named is looked for in the same groups."""
+    path = write_hdf5("aps-hdf5", tmp_path, {"pixel_mask": MASK})
+    with h5py.File(path, "a") as file:
+        file["entry/instrument/detector_2/pixel_mask"] = np.ones((7, 7), np.uint32)
+    for name in ("aps-hdf5", "hdf5-array:entry/data/data"):
+        (line,) = describe(path, name).pixels.unused
+        assert line == "pixel_mask /entry/instrument/detector_2/pixel_mask of another detector"
+        np.testing.assert_array_equal(read(path, name), np.where(MASK > 0, 65535, FRAMES))
+
+
 def test_what_is_no_number_harms_nothing(tmp_path: Path) -> None:
     path = write_hdf5("eiger-hdf5", tmp_path, {"saturation_value": [1, 2], "flatfield_applied": "no"})
     facts = describe(path, "eiger-hdf5").pixels

@@ -13,6 +13,7 @@ import hdf5plugin
 import numpy as np
 
 from ainerd_hpc.formats.description import Description, Metadata
+from ainerd_hpc.formats.hdf5.detector import detector_groups
 from ainerd_hpc.formats.hdf5.frame_numbers import describe_numbered, open_numbered
 from ainerd_hpc.formats.hdf5.reading import get_inner, open_hdf5, reading, route
 from ainerd_hpc.formats.partitions.partition import Geometry
@@ -20,7 +21,7 @@ from ainerd_hpc.formats.reader import Frames
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
 
-_FRAMES, _INSTRUMENT = "entry/data/data", "entry/instrument"
+_FRAMES = "entry/data/data"
 
 
 class ApsHdf5:
@@ -37,21 +38,14 @@ class ApsHdf5:
     def describe(file: SourceFile) -> Description:
         hdf5 = file.need_hdf5()
         with reading(f"{file.path}:/{_FRAMES}"):
-            simulated, groups = bool(hdf5.attrs.get("simulated", False)), _detectors(hdf5)
+            simulated, groups = bool(hdf5.attrs.get("simulated", False)), detector_groups(hdf5, "entry")
         return replace(describe_numbered(file.path, _FRAMES, Metadata(), groups), simulated=simulated)
 
     @staticmethod
     def open(path: Path, threshold: int = 1) -> AbstractContextManager[Frames]:
         with open_hdf5(path) as file, reading(f"{path}:/{_FRAMES}"):
-            groups = _detectors(file)
+            groups = detector_groups(file, "entry")
         return open_numbered(path, [_FRAMES], groups, threshold)
-
-
-def _detectors(file: h5py.File) -> list[str]:
-    """Groups that may say something of the pixels."""
-    group = get_inner(file, _INSTRUMENT)
-    named = sorted(group) if isinstance(group, h5py.Group) else []
-    return [f"{_INSTRUMENT}/{name}" for name in named if name.startswith("detector")]
 
 
 def _has_frames(file: h5py.File) -> bool:

@@ -14,9 +14,10 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import epoch
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.hdf5.datasets import holds_frames
+from ainerd_hpc.formats.hdf5.detector import detector_groups
 from ainerd_hpc.formats.hdf5.frame_numbers import describe_numbered, open_numbered
 from ainerd_hpc.formats.hdf5.quantities import quantity
-from ainerd_hpc.formats.hdf5.reading import reading, text
+from ainerd_hpc.formats.hdf5.reading import open_hdf5, reading, text
 from ainerd_hpc.formats.reader import Frames
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.types import Content
@@ -41,15 +42,18 @@ class Hdf5Array:
         return holds_frames(file, self.dataset)
 
     def describe(self, file: SourceFile) -> Description:
-        return describe_numbered(file.path, self.dataset, Metadata(), _beside(self.dataset))
+        groups = _beside(file.need_hdf5(), self.dataset)
+        return describe_numbered(file.path, self.dataset, Metadata(), groups)
 
     def open(self, path: Path, threshold: int = 1) -> AbstractContextManager[Frames]:
-        return open_numbered(path, [self.dataset], _beside(self.dataset), threshold)
+        with open_hdf5(path) as file, reading(str(path)):
+            groups = _beside(file, self.dataset)
+        return open_numbered(path, [self.dataset], groups, threshold)
 
 
-def _beside(dataset: str) -> list[str]:
-    """The group in which an array lies."""
-    return [dataset.rpartition("/")[0] or "/"]
+def _beside(file: h5py.File, dataset: str) -> list[str]:
+    """The group in which an array lies, and those of the detectors of its entry: they may tell of its pixels."""
+    return [dataset.rpartition("/")[0], *detector_groups(file, dataset.partition("/")[0])]
 
 
 _LIMA, _BLISS = re.compile(r"entry_\d{4}"), re.compile(r"\d+\.1")
@@ -137,7 +141,7 @@ def _said_in(file: h5py.File, name: str) -> list[str]:
     """Groups that may say something of the pixels of an array: its own, and those of its detector."""
     entry, detector = name.split("/")[0], name.split("/")[-1]
     is_lima = _LIMA.fullmatch(entry)
-    return [*_beside(name), *(_detectors(file, entry) if is_lima else [f"{entry}/instrument/{detector}"])]
+    return [*_beside(file, name), *(_detectors(file, entry) if is_lima else [f"{entry}/instrument/{detector}"])]
 
 
 def _detector_metadata(file: h5py.File, group: str) -> Metadata:

@@ -45,6 +45,13 @@ def with_pixels(description: Description, detector: Detector) -> Description:
     )
 
 
+def detector_groups(file: h5py.File, entry: str) -> list[str]:
+    """Groups of detectors of an entry, by the names of NeXus."""
+    group = get_inner(file, f"{entry}/instrument")
+    named = sorted(group) if isinstance(group, h5py.Group) else []
+    return [f"{entry}/instrument/{name}" for name in named if name.startswith("detector")]
+
+
 class Detector:
     """The groups of a file that say something of the pixels of its frames.
 
@@ -103,6 +110,7 @@ class Detector:
     def _find_masks(self) -> dict[str, h5py.Dataset]:
         """The masks by name, each once; a link to one that is not there is noted."""
         found: dict[Any, tuple[str, h5py.Dataset]] = {}
+        others: list[ScanError] = []
         for group in self._groups:
             if not self._has(group, _MASK):
                 continue
@@ -115,16 +123,20 @@ class Detector:
                 target = getattr(link, "filename", "") or getattr(link, "path", "no array")
                 self._unused.append(f"{_MASK}, a link to what is not there ({target}): {_BY_COUNTS}")
                 continue
-            self._check(group, mask)
+            if mask.shape not in (self._shape, (1, *self._shape)) or mask.dtype.kind not in "bui":
+                others.append(self._misfit(group, mask))
+                continue
             place = h5py.h5o.get_info(mask.id)
             found.setdefault((mask.file.filename, place.addr), (f"{_MASK} of /{group}", mask))
+        if others and not found:
+            raise others[0]
+        self._unused += [f"{_MASK} {one.where.rpartition(':')[2]} of another detector" for one in others]
         return dict(found.values())
 
-    def _check(self, group: str, mask: h5py.Dataset) -> None:
-        if mask.shape not in (self._shape, (1, *self._shape)) or mask.dtype.kind not in "bui":
-            problem = f"expected whole numbers {self._shape}, one a pixel, found {mask.dtype} {mask.shape}"
-            where = f"{self._file.filename}:/{group}/{_MASK}"
-            raise ScanError(where, problem, "write the mask of this detector there, or take it out of the file")
+    def _misfit(self, group: str, mask: h5py.Dataset) -> ScanError:
+        problem = f"expected whole numbers {self._shape}, one a pixel, found {mask.dtype} {mask.shape}"
+        where = f"{self._file.filename}:/{group}/{_MASK}"
+        return ScanError(where, problem, "write the mask of this detector there, or take it out of the file")
 
     def _limits(self) -> Iterator[tuple[str, Span]]:
         """(what the file says, values that are no counts) for each limit that it gives."""
