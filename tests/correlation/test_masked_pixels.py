@@ -174,3 +174,15 @@ def test_a_mask_that_changes_is_taken_up(tmp_path: Path) -> None:
     for ingest in ("events", "none"):
         found = correlated(tmp_path / "source", tmp_path / ingest, ingest={"form": ingest})
         assert found["dead_pixel_mask"].tolist() == [1, 2]
+
+
+def test_a_q_bin_that_is_masked_whole_harms_no_other(tmp_path: Path) -> None:
+    partition = write_source(tmp_path / "whole", photons(60))
+    expected = truth(photons(60), partition)
+    eiger_scan(tmp_path / "source", photons(60), {"pixel_mask": np.uint32(partition.dynamic_roi_map == 2)})
+    for ingest, form in EACH_WAY:
+        found = correlated(tmp_path / "source", tmp_path / ingest, **forms(ingest, form))
+        assert found["num_pixels"][1] == 0
+        assert np.isnan(found["c2"][1]).all()
+        for name in ("c2", "g2"):
+            np.testing.assert_allclose(found[name][[0, 2]], expected[name][[0, 2]], rtol=1e-6)
