@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ainerd_hpc.correlation.inputs import Monitor
-from ainerd_hpc.kernels.corrections import outlying_frames
 
 REASONS = ("good", "listed", "monitor", "dark", "outlier", "missing", "damaged")
 """Why a frame is bad, by number: named in correlate.bad_frames; no beam by its monitor; without a photon, which is no
@@ -37,6 +36,8 @@ class FrameRules(NamedTuple):
 
         A frame without a photon is bad where chance would give less than a thousandth of one such frame in the scan.
         """
+        from ainerd_hpc.kernels.corrections import outlying_frames
+
         reason = np.zeros(len(photons), dtype=np.uint8)
         if self.monitor is not None:
             reason[~self.monitor.is_usable] = _MONITOR

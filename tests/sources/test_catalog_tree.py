@@ -352,8 +352,8 @@ FAULTS = [
     Fault(
         "image cut off",
         "F",
-        cut("_0002.edf", -100),
-        r"STEM_0002\.edf: cannot read it: expected 234 bytes of pixels at 512, found 134;",
+        cut("_0000.edf", -100),
+        r"STEM_0000\.edf: cannot read it: expected 234 bytes of pixels at 512, found 134;",
         "_0000",
     ),
     Fault(
