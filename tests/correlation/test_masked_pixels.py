@@ -145,8 +145,8 @@ def test_what_is_not_acted_on_is_told_in_one_line(tmp_path: Path, capsys: pytest
         eiger_scan(tmp_path / "source", photons(60, seed=len(scan_id)), said, scan_id)
     Run(configure(tmp_path / "source", tmp_path / "archive"), until="correlate").execute()
     lines = " ".join(capsys.readouterr().out.split())
-    assert "2 scans, such as first: the file has pixel_mask, a link to what is not there (/nowhere): bad" in lines
-    assert "2 scans, such as first: the file has flatfield_correction_applied 0: counts are not corrected" in lines
+    assert "first, second: the file has pixel_mask, a link to what is not there (/nowhere): bad" in lines
+    assert "; the file has flatfield_correction_applied 0: counts are not corrected" in lines
     with reading_group(tmp_path / "archive/correlation/first.zarr.zip") as group:
         assert group.attrs["detector_pixels"].count("not used: ") == 2
     assert "dead_pixel_mask" not in read_arrays(tmp_path / "archive", "first")
