@@ -1,16 +1,13 @@
-"""The line as a whole: plan, check, run, resume, status."""
+"""The line as a whole: run, share, go on, mend."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
-
-import psutil
 
 from ainerd_hpc import __version__
 from ainerd_hpc.archive.journal import DAMAGED_LINES, Journal, record
@@ -18,160 +15,28 @@ from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.lock import Lock
 from ainerd_hpc.archive.run_record import RunRecord
 from ainerd_hpc.config import RunConfig
-from ainerd_hpc.console import console, print_summary, progress, size_text
+from ainerd_hpc.console import console, print_summary, progress
 from ainerd_hpc.errors import AinerdError, ConfigError, PlanError, ProductError, QuarantinedError
 from ainerd_hpc.executors import Workers
-from ainerd_hpc.formats.beside import sample_log
-from ainerd_hpc.site.workers import worker_memory
-from ainerd_hpc.sources.discovery import Discovery, discover
+from ainerd_hpc.planning import (
+    INGEST,
+    SIMULATE,
+    check,
+    check_before,
+    find_scans,
+    line_of,
+    nothing_found,
+    plan_line,
+    stage_names,
+    survey,
+    without,
+)
+from ainerd_hpc.sources.discovery import Discovery
 from ainerd_hpc.sources.shared_products import leave_behind, publish_catalog, publish_shared
 from ainerd_hpc.stages.contract import Stage
 from ainerd_hpc.stages.line import Line
 from ainerd_hpc.stages.registry import STAGES, create
 from ainerd_hpc.types import Plan, Problem, Scan, Shape, StageReport, Task, TaskResult
-
-SIMULATE, INGEST = "simulate", "ingest"
-
-
-def stage_names(config: RunConfig, first: str | None = None, until: str | None = None) -> list[str]:
-    """The stages of a run, in order; `simulate` only where the config asks for it.
-
-    Raises
-    ------
-    ConfigError
-        A stage is not part of this line, or the last comes before the first.
-    """
-    names = [name for name in STAGES if name != SIMULATE or config.simulate]
-    for name in (first, until):
-        if name and name not in names:
-            raise ConfigError(f"stage {name}: the config has no such section; the stages here are {', '.join(names)}")
-    start = names.index(first) if first else 0
-    stop = names.index(until) + 1 if until else len(names)
-    if start >= stop:
-        raise ConfigError(f"--from {first} --until {until}: nothing lies between; the order is {', '.join(names)}")
-    return names[start:stop]
-
-
-def place_of(stage: str) -> int:
-    """Number of a stage in the order of the data."""
-    return list(STAGES).index(stage)
-
-
-def survey(config: RunConfig) -> Discovery:
-    """The scans that a run would take: those of the source, or those that it would simulate first.
-
-    Raises
-    ------
-    ConfigError
-        There is no source and nothing to simulate.
-    """
-    if config.simulate:
-        from ainerd_hpc.stages.simulate import Simulate, projected_scans
-
-        if not Simulate(config).is_complete():
-            return replace(nothing_found(), scans=tuple(projected_scans(config)))
-    return find_scans(config)
-
-
-def nothing_found() -> Discovery:
-    """What is known before the source is there."""
-    return Discovery((), (), (), None, sample_log.empty())
-
-
-def find_scans(config: RunConfig) -> Discovery:
-    """The scans of the source; files that have not changed since the last run or catalog are not opened."""
-    from ainerd_hpc.sources.catalog import read_ids, read_records
-
-    archive, source = Archive(config.archive), config.source
-    known = read_records(archive, source.folder, source.dataset)
-    return discover(source, known, config.correct, read_ids(archive))
-
-
-def plan(
-    config: RunConfig,
-    first: str | None = None,
-    until: str | None = None,
-    journal: Journal | None = None,
-    found: Discovery | None = None,
-) -> list[Plan]:
-    """What every stage has left to do, from metadata alone; nothing is written. `found`: by `survey`, if known."""
-    wanted, upto = stage_names(config, first, until), stage_names(config, until=until)
-    found = found or survey(config)
-    plans = plan_line(line_of(config, journal or Journal(config.archive), found), found, upto)
-    return [planned for planned in plans if planned.stage in wanted]
-
-
-def line_of(config: RunConfig, journal: Journal, found: Discovery) -> Line:
-    """The stages of a config over what was found."""
-    return Line(config, journal, found.sample_log_table)
-
-
-def plan_line(line: Line, found: Discovery, names: Sequence[str]) -> list[Plan]:
-    """Plans of stages of a line, from the first on, for the scans that were found."""
-    scans = _without(found.scans, found.problems)
-    plans = []
-    for name in names:
-        planned = line.plan(name, scans)
-        if name == INGEST:
-            planned = replace(planned, quarantined=planned.quarantined + found.problems)
-        plans.append(planned)
-        scans = _without(scans, planned.quarantined)
-    return plans
-
-
-def check(plans: Sequence[Plan], config: RunConfig) -> None:
-    """Refuse what cannot fit.
-
-    Raises
-    ------
-    PlanError
-        A task needs more memory than a worker has, or the products more disk than is free; with the knob to turn.
-    """
-    for planned in plans:
-        allowed = allowed_memory(config, planned.shape)
-        if planned.tasks and planned.peak_bytes > allowed:
-            worst = max(planned.tasks, key=lambda task: task.peak_bytes)
-            raise PlanError(
-                f"{planned.stage}: task {worst.key} is projected to need {size_text(planned.peak_bytes)} of memory, "
-                f"a worker has {size_text(allowed)}; raise executor.memory, lower executor.workers, "
-                f"or lower {create(planned.stage, config).memory_knob}"
-            )
-    needed = sum(planned.write_bytes for planned in plans)
-    free = shutil.disk_usage(_existing(config.archive)).free
-    if needed > free:
-        raise PlanError(
-            f"archive {config.archive}: the products need up to {size_text(needed)}, {size_text(free)} is free; "
-            "free some space or put the archive elsewhere with --archive"
-        )
-
-
-def check_before(stage: str, plans: Sequence[Plan]) -> None:
-    """Refuse a stage whose stages before it, with these plans, are not finished.
-
-    Raises
-    ------
-    PlanError
-        Naming the first of them.
-    """
-    for planned in plans:
-        if planned.tasks:
-            raise PlanError(
-                f"{stage}: expected `{planned.stage}` to be finished, found {len(planned.tasks)} tasks to do; "
-                f"run `ainerd-hpc {planned.stage}` first, or `ainerd-hpc run --until {stage}`"
-            )
-
-
-def allowed_memory(config: RunConfig, shape: Shape) -> int:
-    """Bytes that one process of a stage may use: a worker's share, or the whole machine for one fat process."""
-    if shape is Shape.ARRAY:
-        return worker_memory(config.executor)
-    given = config.executor.memory if config.executor.is_here else None
-    return int(given or 0.9 * psutil.virtual_memory().available)
-
-
-def _existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists."""
-    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
 class _TakenAway(Exception):
@@ -260,7 +125,7 @@ class Run:
             found = survey(self.config)
             line = line_of(self.config, journal, found)
             stage, (*before, planned) = line.stage(name), self._check(names, line, found)
-            scans = _without(found.scans, [*found.problems, *(p for plan in before for p in plan.quarantined)])
+            scans = without(found.scans, [*found.problems, *(p for plan in before for p in plan.quarantined)])
             mine = _share(line.tasks(name, scans), number, num_shares)
             tasks = tuple(task for task in planned.tasks if task.key in mine)
             planned = replace(planned, tasks=tasks, num_done=len(mine) - len(tasks))
@@ -344,7 +209,7 @@ class Run:
         self._tell(found)
         publish_shared(self.archive, found)
         leave_behind(self.archive, found, self.prune)
-        scans, problems = _without(found.scans, found.problems), list(found.problems)
+        scans, problems = without(found.scans, found.problems), list(found.problems)
         for name in stage_names(self.config, until=names[-1]):
             if name == SIMULATE:
                 continue
@@ -353,7 +218,7 @@ class Run:
                 problems += _new(self._stage(name, line, scans, work, known), problems)
             else:
                 problems += line.plan(name, scans).quarantined
-            scans = _without(scans, problems)
+            scans = without(scans, problems)
             if line.stage(name).quarantines:
                 publish_catalog(self.archive, found, problems)
         return problems
@@ -383,7 +248,7 @@ class Run:
         problems = [*planned.quarantined, *known, *_failed(stage, results)]
         if stage.quarantines:
             work.journal.quarantine(stage.name, problems)
-        left = _without(scans, problems)
+        left = without(scans, problems)
         if problems and not left:
             first = problems[0].reason
             raise PlanError(f"{stage.name}: no scan is left, the first of {len(problems)} problems: {first}")
@@ -464,11 +329,6 @@ def _share(tasks: Iterable[Task], number: int, num_shares: int) -> set[str]:
         scans.setdefault(task.scan_id, []).append(task.key)
     places = ((place + part, key) for place, keys in enumerate(scans.values()) for part, key in enumerate(keys))
     return {key for place, key in places if place % num_shares == number - 1}
-
-
-def _without(scans: Sequence[Scan], problems: Sequence[Problem]) -> list[Scan]:
-    bad = {problem.scan_id for problem in problems}
-    return [scan for scan in scans if scan.scan_id not in bad]
 
 
 def _report(stage: Stage, planned: Plan, results: Sequence[TaskResult], num_bad: int, seconds: float) -> StageReport:

@@ -43,7 +43,7 @@ def send_tasks(scan: str, out: str, *settings: str) -> None:
     """Write the stages with their tasks to standard output, pickled."""
     from ainerd_hpc.archive.journal import Journal
     from ainerd_hpc.loading import load
-    from ainerd_hpc.pipeline import line_of
+    from ainerd_hpc.planning import line_of
     from ainerd_hpc.sources.discovery import discover
     from ainerd_hpc.sources.shared_products import publish_shared
 

@@ -21,7 +21,7 @@ from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.executors import open_executor
 from ainerd_hpc.loading import load
-from ainerd_hpc.pipeline import line_of
+from ainerd_hpc.planning import line_of
 from ainerd_hpc.sources.discovery import discover
 from ainerd_hpc.sources.shared_products import publish_shared
 from ainerd_hpc.stages.contract import Stage

@@ -27,7 +27,7 @@ LAYERS = [
     {"correlation"},
     {"scaling"},
     {"stages"},
-    {"pipeline"},
+    {"planning", "pipeline"},
     {"submission", "doctor", "commands"},
     {"cli"},
 ]

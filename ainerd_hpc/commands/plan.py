@@ -17,7 +17,7 @@ def run(options: argparse.Namespace) -> None:
     from ainerd_hpc.archive.layout import Archive
     from ainerd_hpc.archive.run_record import last_reports
     from ainerd_hpc.console import print_plans, print_predictions, print_rows, size_text
-    from ainerd_hpc.pipeline import allowed_memory, check, plan, survey
+    from ainerd_hpc.planning import allowed_memory, check, plan, survey
     from ainerd_hpc.scaling.cost_model import prices
 
     config = config_of(options)

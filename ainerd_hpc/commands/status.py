@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> None:
     from ainerd_hpc.archive.run_record import last_run
     from ainerd_hpc.archive.standing import standing_text
     from ainerd_hpc.console import console, print_status
-    from ainerd_hpc.pipeline import plan
+    from ainerd_hpc.planning import plan
     from ainerd_hpc.submission.status import stage_statuses
 
     config = config_of(options)

@@ -93,7 +93,8 @@ def repair(config: RunConfig, faults: Sequence[Fault]) -> None:
     """
     from ainerd_hpc.archive import contents
     from ainerd_hpc.archive.layout import Archive
-    from ainerd_hpc.pipeline import Run, stage_names, survey
+    from ainerd_hpc.pipeline import Run
+    from ainerd_hpc.planning import stage_names, survey
 
     archive, found = Archive(config.archive), survey(config)  # before anything is removed
     paths = [fault.path for fault in faults]

@@ -15,7 +15,7 @@ from ainerd_hpc.archive.run_record import keep_config
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_rows, size_text
 from ainerd_hpc.errors import AinerdError, SubmissionError
-from ainerd_hpc.pipeline import check, check_before, plan, stage_names, survey
+from ainerd_hpc.planning import check, check_before, plan, stage_names, survey
 from ainerd_hpc.site.site_file import SiteConfig, clock, load_site
 from ainerd_hpc.sources.discovery import Discovery
 from ainerd_hpc.sources.shared_products import publish_shared

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ainerd_hpc.archive.journal import pace
 from ainerd_hpc.errors import SubmissionError
-from ainerd_hpc.pipeline import place_of
+from ainerd_hpc.planning import place_of
 from ainerd_hpc.submission.batch import ACTIVE, State, batch_system
 from ainerd_hpc.submission.record import Job, Submission, exit_code, last_error, last_submission
 from ainerd_hpc.types import Plan, StageStatus

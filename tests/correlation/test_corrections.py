@@ -20,7 +20,8 @@ from ainerd_hpc.correlation.memory import Split
 from ainerd_hpc.errors import ConfigError, PlanError, QuarantinedError
 from ainerd_hpc.formats.hdf5.frames import Hdf5Frames
 from ainerd_hpc.loading import load
-from ainerd_hpc.pipeline import Run, line_of
+from ainerd_hpc.pipeline import Run
+from ainerd_hpc.planning import line_of
 from ainerd_hpc.simulate import write_scan, write_shared_files
 from ainerd_hpc.sources.discovery import discover
 from ainerd_hpc.stages import correlate as correlate_stage

@@ -13,7 +13,7 @@ from ainerd_hpc.correlation.product import METHODS
 from ainerd_hpc.errors import PlanError, QuarantinedError, ScanError
 from ainerd_hpc.formats.frames.aps import write_raw
 from ainerd_hpc.formats.partitions.partition import Partition
-from ainerd_hpc.pipeline import line_of
+from ainerd_hpc.planning import line_of
 from ainerd_hpc.sources.discovery import discover
 from ainerd_hpc.sources.shared_products import publish_shared
 from tests.support.correlation_truth import (

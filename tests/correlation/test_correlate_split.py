@@ -14,7 +14,8 @@ from ainerd_hpc.config import RunConfig
 from ainerd_hpc.correlation.memory import Split, fewest_parts, peak_bytes
 from ainerd_hpc.errors import PlanError, QuarantinedError
 from ainerd_hpc.formats.hdf5.frames import Hdf5Frames
-from ainerd_hpc.pipeline import Run, line_of, plan
+from ainerd_hpc.pipeline import Run
+from ainerd_hpc.planning import line_of, plan
 from ainerd_hpc.sources.discovery import discover
 from ainerd_hpc.stages import correlate as correlate_stage
 from ainerd_hpc.stages.correlate import Correlate

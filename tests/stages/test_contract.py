@@ -16,7 +16,7 @@ from ainerd_hpc.archive.tables import read_table, table_bytes, write_table
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.formats.beside import sample_log
 from ainerd_hpc.loading import load
-from ainerd_hpc.pipeline import find_scans, line_of, nothing_found, stage_names
+from ainerd_hpc.planning import find_scans, line_of, nothing_found, stage_names
 from ainerd_hpc.sources.discovery import Discovery
 from ainerd_hpc.stages.line import Line
 from ainerd_hpc.stages.registry import STAGES, create

@@ -9,7 +9,7 @@ import pytest
 import ainerd_hpc.archive.tables as tables
 from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.loading import load
-from ainerd_hpc.pipeline import find_scans, line_of, nothing_found, stage_names
+from ainerd_hpc.planning import find_scans, line_of, nothing_found, stage_names
 from ainerd_hpc.stages.line import Line
 from tests.support.golden_archive import CASES, DIGESTS, golden_config, write_golden
 from tests.support.places import GOLDEN

@@ -24,7 +24,8 @@ from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.run_record import last_run
 from ainerd_hpc.config import ExecutorConfig, RunConfig
 from ainerd_hpc.errors import ArchiveError, ConfigError, PlanError, QuarantinedError, SubmissionError
-from ainerd_hpc.pipeline import Run, _share, plan
+from ainerd_hpc.pipeline import Run, _share
+from ainerd_hpc.planning import plan
 from ainerd_hpc.site.site_file import KINDS, SiteConfig, load_site
 from ainerd_hpc.site.workers import worker_memory
 from ainerd_hpc.submission import pbs, slurm

@@ -23,7 +23,8 @@ from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.tables import read_table
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.errors import ArchiveError, ConfigError, PlanError, QuarantinedError
-from ainerd_hpc.pipeline import Run, check, plan
+from ainerd_hpc.pipeline import Run
+from ainerd_hpc.planning import check, plan
 from tests.conftest import SMALL, digests
 
 MakeConfig = Callable[..., RunConfig]
