@@ -56,7 +56,7 @@ def test_its_folder_alone_will_do(how: list[str], archive: Path, tmp_path: Path,
     _said(capsys, "run", *place, "--until", "correlate")
     assert "correlate     6      0" in _said(capsys, "status", *place)
     _said(capsys, "export", *place, "--format", "csv", "--output", tmp_path / "tables")
-    assert len(list((tmp_path / "tables").iterdir())) == 12
+    assert len(list((tmp_path / "tables").iterdir())) == 18
 
 
 def test_a_moved_archive_is_where_it_is(archive: Path, capsys: Said) -> None:

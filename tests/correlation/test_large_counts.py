@@ -49,9 +49,10 @@ class InMemory:
 
 
 def is_no_count(values: np.ndarray) -> np.ndarray:
-    """Negative, the largest of the type, or 2^53 and more."""
-    exact = values.astype(object)
-    return np.array((exact < 0) | (exact == np.iinfo(values.dtype).max) | (exact >= 2**53), dtype=bool)
+    """Negative, the largest of the type or, of more than a byte without a sign, the one below it; or 2^53 and more."""
+    exact, kind = values.astype(object), values.dtype
+    first = np.iinfo(kind).max - (kind.kind == "u" and kind.itemsize > 1)
+    return np.array((exact < 0) | (exact >= min(int(first), 2**53)), dtype=bool)
 
 
 @st.composite

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import jsonschema
 import pytest
 import yaml
@@ -436,12 +438,24 @@ def test_a_part_of_the_line_asks_for_what_is_before_it(simulated_source: Path, m
         submit(make_config(simulated_source), site(), "correlate", dry_run=True)
 
 
+def _spoil(path: Path) -> None:
+    """Damage all counts of a raw file whose size and date stay as they are: it is told when they are read."""
+    before = path.stat()
+    with h5py.File(path, "r+") as file:
+        frames = file["entry/data/data"].id
+        for number in range(frames.shape[0]):
+            size = frames.get_chunk_info_by_coord((number, 0, 0)).size
+            frames.write_direct_chunk((number, 0, 0), b"\xff" * size)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+
+
 def test_retrying_takes_scans_out_of_quarantine(
     no_batch_system: None, source: Path, make_config: MakeConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = make_config(source)
+    config = make_config(source, ingest={"form": "none"})
     Run(config, until="ingest").execute()
-    (config.archive / "frames" / "sim_0002.zarr.zip").write_bytes(b"damaged")
+    _spoil(source / "sim_0002.h5")
     with pytest.raises(QuarantinedError):
         Run(config, until="correlate").execute()
     submit(config, site(), dry_run=True)
@@ -651,11 +665,10 @@ def test_shares_and_a_finish_equal_one_run(simulated_source: Path, make_config: 
 
 
 def test_a_failed_share_is_done_once_and_told(source: Path, make_config: MakeConfig) -> None:
-    config = make_config(source)
+    config = make_config(source, ingest={"form": "none"})
     Run(config, until="ingest").execute()
     for scan in ("sim_0001", "sim_0004"):
-        path = config.archive / "frames" / f"{scan}.zarr.zip"
-        path.write_bytes(path.read_bytes()[:-3000])
+        _spoil(source / f"{scan}.h5")
     for number, failing in ((1, "sim_0004"), (2, "sim_0001")):  # every other scan, from the first or the second on
         run = Run(config, "correlate")
         with pytest.raises(QuarantinedError, match="correlate: 1 scans failed") as error:
