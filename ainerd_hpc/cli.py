@@ -12,6 +12,7 @@ from ainerd_hpc import __version__
 from ainerd_hpc.commands.options import Terminated
 from ainerd_hpc.commands.output import keep_output_going
 from ainerd_hpc.errors import AinerdError, interruption
+from ainerd_hpc.site.waiting import wait_briefly
 from ainerd_hpc.stages.registry import STAGES
 
 VERBS: Mapping[str, tuple[str, str]] = {
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and give the exit code: 0 done, 1 failed, 2 wrong usage, 3 some scans set aside, 130 interrupted."""
     if arguments is None:
         keep_output_going()
+        wait_briefly()
     words = sys.argv[1:] if arguments is None else list(arguments)
     verb = next((word for word in words if not word.startswith("-")), "")
     options = _parser(verb).parse_args(words)

@@ -19,6 +19,7 @@ from ainerd_hpc.console import tell
 from ainerd_hpc.executors.pages import MODULES, Pages
 from ainerd_hpc.executors.tasks import TaskFunction, pack, run_packed, unpack
 from ainerd_hpc.publishing import write_text
+from ainerd_hpc.site.waiting import wait_briefly
 from ainerd_hpc.types import Task, TaskResult
 
 _TASKS_IN_FLIGHT = 4
@@ -79,6 +80,7 @@ def worker_environment(threads: int) -> dict[str, str]:
     """What the environment of a worker says, which Dask hands to no worker that it does not start itself."""
     environment = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "OPENBLAS", "MKL")}
     names = {key: f"DASK_{key.upper().replace('.', '__')}" for key in WORKER_SETTINGS}
+    wait_briefly(environment)
     return environment | {names[key]: str(value) for key, value in WORKER_SETTINGS.items()}
 
 
