@@ -30,6 +30,7 @@ class Pages:
 
     @property
     def scheduler_options(self) -> dict[str, Any]:
+        """The keyword arguments of a scheduler."""
         return {"dashboard": self._is_shown, "dashboard_address": "127.0.0.1:0", "http_prefix": self._secret or "/"}
 
     @property

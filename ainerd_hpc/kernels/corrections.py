@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainerd_hpc.kernels.counts import Dense
-from ainerd_hpc.kernels.gather import FrameEvents, sentinel
+from ainerd_hpc.kernels.gather import FrameEvents, dead_value
 from ainerd_hpc.kernels.no_counts import Span, first_dead
 
 SMALLEST_BIN = 8
@@ -58,8 +58,7 @@ def mark(frames: Dense, no_counts: Collection[Span]) -> Dense:
             is_marked |= frames == first if first == last else (frames >= first) & (frames <= last)
     if not is_marked.any():
         return frames
-    dead = np.nan if frames.dtype.kind == "f" else sentinel(frames.dtype)
-    return np.where(is_marked, frames.dtype.type(dead), frames)
+    return np.where(is_marked, frames.dtype.type(dead_value(frames.dtype)), frames)
 
 
 def _is_within(frames: Dense, span: Span) -> bool:

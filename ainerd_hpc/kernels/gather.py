@@ -55,6 +55,11 @@ def sentinel(dtype: np.dtype[Any]) -> int:
     return min(int(np.iinfo(dtype).max), NO_COUNT) if dtype.kind in "ui" else -1
 
 
+def dead_value(dtype: np.dtype[Any]) -> float:
+    """The value that we give counts that are none: NaN for floats, else the `sentinel` of the type."""
+    return np.nan if dtype.kind == "f" else sentinel(dtype)
+
+
 def dead_values(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Which values are no counts: those of dead pixels, negative, infinite or NaN; an array of the same shape."""
     return np.asarray(~((values >= 0) & (values < first_dead(values.dtype))))

@@ -26,7 +26,7 @@ from ainerd_hpc.types import Content, Problem, Scan
 if TYPE_CHECKING:
     from ainerd_hpc.sources.walk import FileRecord
 
-_VERSION = 2
+_VERSION = 3
 """What of a file is kept; files are looked at anew where this is another one."""
 SAMPLE_PREFIX = "sample_"
 """Before a column of the sample log that has the name of another column."""
@@ -124,4 +124,4 @@ def _as_given(scan: Scan) -> GivenId:
 
 def _seen_by(dataset: str) -> str:
     """Who looked at the files: other versions and other readers may see other things in them."""
-    return f"records 3 {__version__} {dataset}{registered() and f'; {registered()}'}"
+    return f"records {_VERSION} {__version__} {dataset}{registered() and f'; {registered()}'}"

@@ -13,7 +13,7 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.detector_pixels import pixels_of
 from ainerd_hpc.formats.missing import missing_of
 from ainerd_hpc.formats.reader import Frames, SearchableFrames
-from ainerd_hpc.kernels.gather import FrameEvents, sentinel
+from ainerd_hpc.kernels.gather import FrameEvents, dead_value
 
 MOST_DAMAGED = 0.01
 """Share of the frames that may be damaged, where the config does not say: g2 loses no more than one pair of frames in
@@ -59,8 +59,7 @@ class ReadableFrames:
 
     def _read_each(self, numbers: Sequence[int]) -> np.ndarray:
         """Frame by frame, so that none is lost but those that are damaged."""
-        value = np.nan if self.dtype.kind == "f" else sentinel(self.dtype)
-        frames = np.full((len(numbers), *self.shape[1:]), value, dtype=self.dtype)
+        frames = np.full((len(numbers), *self.shape[1:]), dead_value(self.dtype), dtype=self.dtype)
         for frame, number in zip(frames, numbers, strict=True):
             try:
                 frame[...] = self._frames.read(number, number + 1)[0]

@@ -19,7 +19,7 @@ from ainerd_hpc.correlation.selection import Selection
 from ainerd_hpc.formats.reader import Frames, SearchableFrames
 from ainerd_hpc.kernels.choice import DENSE
 from ainerd_hpc.kernels.counts import Counts, Dense, largest_count, pixels
-from ainerd_hpc.kernels.gather import FrameEvents, by_pixel, dead_values, find_events, sentinel, survey, take
+from ainerd_hpc.kernels.gather import FrameEvents, by_pixel, dead_value, dead_values, find_events, survey, take
 
 
 class Room(Protocol):
@@ -316,5 +316,4 @@ def _sum_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def _added_up(frames: np.ndarray) -> np.ndarray:
     """Sums (n, y x) over the middle axis; dead in one frame is dead in the sum."""
     dtype = _sum_type(frames.dtype)
-    dead = np.nan if dtype.kind == "f" else sentinel(dtype)
-    return np.where(dead_values(frames).any(axis=1), dead, frames.sum(axis=1, dtype=dtype))
+    return np.where(dead_values(frames).any(axis=1), dead_value(dtype), frames.sum(axis=1, dtype=dtype))

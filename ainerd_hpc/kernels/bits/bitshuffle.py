@@ -91,9 +91,14 @@ class ChunkReader:
         return int(found)
 
     def unpack(self, chunk: bytes, counts: NDArray[Any]) -> bool:
-        """Write the counts of a frame, unsigned and flat; whether the chunk is sound.
+        """Write the counts of a frame; whether the chunk is sound. A damaged one leaves `counts` half written.
 
-        A damaged one leaves `counts` half written.
+        Parameters
+        ----------
+        chunk : bytes
+            As HDF5 stores it.
+        counts : (area,) array of unsigned integers
+            Of `itemsize` bytes each; other types are handed over as a view of these.
         """
         per_block = self._prepare(chunk)
         is_sound = bool(per_block) and bool(_join(np.frombuffer(chunk, dtype=np.uint8), per_block, self._block, counts))
