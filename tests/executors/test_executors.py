@@ -121,7 +121,7 @@ def _config(**keys: object) -> ExecutorConfig:
 
 def test_local_uses_several_processes_and_survives_the_death_of_one() -> None:
     with open_executor(_config()) as opened:
-        tasks = [_task(number, **({"die": True} if number == 3 else {})) for number in range(16)]
+        tasks = [_task(number, seconds=0.1, **({"die": True} if number == 3 else {})) for number in range(16)]
         results = {result.key: result for result in opened.map(work, tasks)}
     assert len(results) == 16
     assert results["003"].worker_died
