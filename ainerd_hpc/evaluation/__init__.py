@@ -1,0 +1,1 @@
+"""How good an embedding is: archives of known truth, made fast, and scores of any embedding of them."""

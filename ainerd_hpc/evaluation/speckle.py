@@ -1,0 +1,56 @@
+"""C2 of a given g1, through speckle fields, photons and sums: what a detector would give, without its files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import lapack
+
+Floats = NDArray[np.float32]
+
+_RANK_TOLERANCE = 1e-5
+"""Variance of the unit field that a low-rank root may leave out."""
+MOST_MODES = 8
+"""Modes up to which each one's field is drawn. The sum of more is drawn as a Gaussian process of the same mean and
+covariance, 1 and |g1|^2 / modes, cut off at 0."""
+
+
+def square_root(g1: NDArray[Any]) -> NDArray[Any]:
+    """(t, rank) float32 or complex64 with root @ root^H = g1: Cholesky with pivoting stops where nothing is left."""
+    factorise = lapack.zpstrf if np.iscomplexobj(g1) else lapack.dpstrf
+    factor, pivot, rank, _ = factorise(g1, lower=1, tol=_RANK_TOLERANCE)
+    root = np.empty((len(g1), rank), dtype=g1.dtype)
+    root[pivot - 1] = np.tril(factor)[:, :rank]
+    return root.astype(np.complex64 if np.iscomplexobj(g1) else np.float32)
+
+
+def intensities(g1: NDArray[Any], modes: int, num_pixels: int, random: np.random.Generator) -> Floats:
+    """Speckle intensities (t, pixel) with mean 1 and covariance |g1|^2 / modes (Siegert)."""
+    if modes > MOST_MODES:
+        root = square_root(np.abs(g1).astype(np.float64) ** 2)
+        normal = random.standard_normal((root.shape[1], num_pixels), dtype=np.float32)
+        return np.maximum(1 + (root @ normal) * np.float32(modes**-0.5), 0)
+    root, total = square_root(g1), np.zeros((len(g1), num_pixels), dtype=np.float32)
+    for _ in range(modes):
+        normal = random.standard_normal((root.shape[1], 2 * num_pixels), dtype=np.float32)
+        parts = (root @ normal.view(root.dtype)).view(np.float32).reshape(len(g1), -1)
+        parts *= parts
+        if np.iscomplexobj(root):
+            total += parts[:, ::2] + parts[:, 1::2]
+        else:
+            total += parts[:, :num_pixels] + parts[:, num_pixels:]
+    return total / np.float32(2 * modes)
+
+
+def two_time(counts: NDArray[Any]) -> Floats:
+    """C2 (t, t) of counts (t, pixel): N sum_p I_p(t1) I_p(t2) / (sum_p I_p(t1) sum_p I_p(t2)), NaN without counts.
+
+    The diagonal holds the photons' own noise, as measured C2 does.
+    """
+    values = np.asarray(counts, dtype=np.float32)
+    sums = values.sum(axis=1, dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        c2 = (values @ values.T) * (values.shape[1] / np.multiply.outer(sums, sums))
+    return np.asarray(np.where(np.isfinite(c2), c2, np.nan), dtype=np.float32)
