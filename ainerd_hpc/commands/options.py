@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,11 +84,26 @@ def config_of(options: argparse.Namespace) -> RunConfig:
         "executor.site": options.site,
     }
     quoted = (f"{key}={json.dumps(str(value), ensure_ascii=False)}" for key, value in given.items() if value)
-    config = load(path, [*options.overrides, *quoted])
+    overrides = [*options.overrides, *quoted]
+    _check_once(overrides)
+    config = load(path, overrides)
     if config.executor.kind == "elastic" and not config.executor.site and _kept(config.archive).exists():
         site = load(_kept(config.archive)).executor.site  # as it was submitted
         config = config.model_copy(update={"executor": config.executor.model_copy(update={"site": site})})
     return config
+
+
+def _check_once(overrides: Sequence[str]) -> None:
+    """Refuse two values of a key, also where one of them comes with its whole section."""
+    values: dict[str, str] = {}
+    for key, _, value in (override.partition("=") for override in overrides):
+        for other in values:
+            if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
+                found = f"{other}={values[other]} and {key}={value}"
+                raise ConfigError(
+                    f"arguments: expected '{max(other, key, key=len)}' once, found {found}; keep one of them"
+                )
+        values[key] = value
 
 
 def _kept(archive: str | Path) -> Path:

@@ -37,8 +37,7 @@ class Cluster(Stage):
 
     def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         num_maps = count_maps(self.config, scans)
-        # UMAP compares all pairs below 4096 points, and keeps neighbour lists above.
-        peak = 2 * 8 * min(num_maps, 4096) ** 2 + 20_000 * num_maps + 2**29
+        peak = clusters.peak_bytes(num_maps, self.config.cluster.num_neighbours)
         task_digest, load = before.of_all(self.name, scans), Load(num_maps=num_maps)
         yield Task(self.config.model.name, task_digest, peak, num_maps * 500, num_maps * 300, load=load)
 

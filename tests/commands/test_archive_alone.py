@@ -121,6 +121,23 @@ def test_what_is_submitted_is_cancelled_and_asked_about_by_the_same_words(tmp_pa
     assert "found neither" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["--set", "train.epochs=3", "--set", "train.epochs=4"],
+            "'train.epochs' once, found train.epochs=3 and train.epochs=4",
+        ),
+        (["--set", "train.epochs=3", "--set", "train={}"], "'train.epochs' once, found train.epochs=3 and train={}"),
+        (["--set", "train={}", "--set", "train.epochs=3"], "'train.epochs' once, found train={} and train.epochs=3"),
+        (["--set", "archive=a", "--archive", "b"], "'archive' once, found archive=a and archive=\"b\""),
+    ],
+)
+def test_a_key_is_set_once(words: list[str], told: str, tmp_path: Path, capsys: Said) -> None:
+    assert main(["plan", "--source", str(tmp_path), *words]) == 2
+    assert capsys.readouterr().err == f"ainerd-hpc: arguments: expected {told}; keep one of them\n"
+
+
 def test_elastic_workers_have_the_site_that_was_submitted(archive: Path, tmp_path: Path, capsys: Said) -> None:
     config, site = tmp_path / "mine.yaml", tmp_path / "site.yaml"
     config.write_text(config.read_text(encoding="utf-8") + "executor: {kind: elastic}\n", encoding="utf-8")

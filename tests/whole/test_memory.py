@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ainerd_hpc.config import SimulateConfig
+from ainerd_hpc.kernels.clusters import peak_bytes
 from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import Run
 from ainerd_hpc.simulate import write_scan, write_shared_files
@@ -241,12 +242,35 @@ def test_projected_peak_of_events_bounds_the_measured_one(
     assert_bound(stage, "frames", prepared_events(kind), ("source.frame_time=0.1", "ingest.form=none", *more))
 
 
-def test_a_process_without_data_is_within_its_allowance() -> None:
-    script = (
-        "import torch, pandas, pyarrow.parquet, ainerd_hpc.pipeline, ainerd_hpc.kernels.maps\n"
-        "import ainerd_hpc.correlation.task\n"
-        "from ainerd_hpc.kernels import twotime\ntwotime.has_exact_int8()\n"
-        "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
+PROCESS = """
+import torch, pandas, pyarrow.parquet, ainerd_hpc.pipeline, ainerd_hpc.kernels.maps
+import ainerd_hpc.correlation.task
+from ainerd_hpc.kernels import twotime
+twotime.has_exact_int8()
+
+def status(name):
+    line = next(line for line in open('/proc/self/status') if line.startswith(name))
+    return int(line.split()[1]) * 1024
+"""
+"""A process with its libraries, and no data."""
+
+
+def test_projected_peak_of_clusters_bounds_the_measured_one() -> None:
+    script = PROCESS + (
+        "import numpy as np\nfrom ainerd_hpc.kernels import clusters\n"
+        "base, latents = status('VmRSS'), np.random.default_rng(0).normal(size=(2500, 64)).astype(np.float32)\n"
+        "clusters.group(clusters.reduce(latents, 2, 15, 0.1, 0), 10, 5)\n"
+        "print(base, status('VmHWM'))"
     )
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert int(result.stdout) * 1024 < PROCESS_BYTES
+    base, peak = map(int, result.stdout.split())
+    planned = peak_bytes(2500, 15)
+    print(*(f"{size / 1e6:.0f} MB" for size in (base, peak, PROCESS_BYTES, planned)))
+    assert peak < PROCESS_BYTES + planned
+    assert planned < 2 * (peak - base)
+
+
+def test_a_process_without_data_is_within_its_allowance() -> None:
+    script = PROCESS + "print(status('VmHWM'))"
+    result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert int(result.stdout) < PROCESS_BYTES
