@@ -141,7 +141,7 @@ class Chunks:
         if code in _SIZES:
             return _SIZES[code].read(descriptor, begin)
         if code == _ZSTD:
-            return _zstd_size(os.pread(descriptor, 18, begin))
+            return zstd_size(os.pread(descriptor, 18, begin))
         return _inflated_size(descriptor, begin, chunk.size, expected) if code == _DEFLATE else expected
 
     @cached_property
@@ -186,8 +186,8 @@ def _inflated_size(descriptor: int, begin: int, stored: int, expected: int) -> i
     return total
 
 
-def _zstd_size(head: bytes) -> int:
-    """Bytes that a frame says it unpacks to; HDF5's filter, too, needs it to.
+def zstd_size(head: bytes) -> int:
+    """Bytes that a frame says it unpacks to, below 0 where it does not; HDF5's filter, too, needs it to.
 
     Source: RFC 8878, 3.1.1.1: magic number, descriptor, window (absent in single segments), dictionary, content size.
     """

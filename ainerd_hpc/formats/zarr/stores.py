@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from math import prod
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from ainerd_hpc.errors import AinerdError, ScanError
 from ainerd_hpc.formats.hdf5.reading import NEXT_STEP, unreadable
 from ainerd_hpc.formats.opening import is_refused, opened
 from ainerd_hpc.formats.reader import COUNT_KINDS
+
+if TYPE_CHECKING:
+    from ainerd_hpc.formats.zarr.bounds import BoundedStore
 
 ZIP_MAGIC = b"PK\x03\x04"
 _LARGEST_DOCUMENT = 2**20
@@ -40,7 +43,7 @@ Documents = Callable[[str], dict[str, Any]]
 
 
 @contextmanager
-def open_store(path: Path) -> Iterator[tuple[Documents, Any]]:
+def open_store(path: Path) -> Iterator[tuple[Documents, BoundedStore]]:
     """The metadata documents of a store, and the store itself for Zarr.
 
     Raises
@@ -50,10 +53,13 @@ def open_store(path: Path) -> Iterator[tuple[Documents, Any]]:
     """
     from zarr.storage import LocalStore, ZipStore
 
+    from ainerd_hpc.formats.zarr.bounds import BoundedStore
+
     with ExitStack() as stack:
         with reading_store(str(path)):
-            documents = stack.enter_context(open_documents(path))
-            store: Any = LocalStore(path, read_only=True) if path.is_dir() else ZipStore(path, mode="r")
+            documents, size_of = stack.enter_context(_open(path))
+            stored: Any = LocalStore(path, read_only=True) if path.is_dir() else ZipStore(path, mode="r")
+            store = BoundedStore(stored, size_of, _LARGEST_CHUNK)
         stack.callback(_close, store)
         yield documents, store
 
@@ -73,12 +79,26 @@ def open_documents(path: Path) -> Iterator[Documents]:
         The store or a document cannot be read. This and what follows is to be called within `reading_store`: what a
         document holds that is no metadata leads to errors of any kind.
     """
+    with _open(path) as (documents, _):
+        yield documents
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[Documents, Callable[[str], int]]]:
+    """The documents of a store, and the sizes of what is in it, by key; 0 of what is not."""
     if path.is_dir():
-        yield lambda name: _document_in(path / name)
+        yield lambda name: _document_in(path / name), lambda key: _size_in(path / key)
         return
     with opened(path) as stored, zipfile.ZipFile(stored.buffered()) as file:
-        known = set(file.namelist())
-        yield lambda name: _document(file.open(name)) if name in known else {}
+        sizes = {member.filename: member.file_size for member in file.infolist()}
+        yield lambda name: _document(file.open(name)) if name in sizes else {}, lambda key: sizes.get(key, 0)
+
+
+def _size_in(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _document_in(path: Path) -> dict[str, Any]:
@@ -119,6 +139,10 @@ class Layout(NamedTuple):
     """What lies under one key: a chunk, or a shard of several."""
     fill: Any = None
     """Value of what was not stored."""
+    document: Any = None
+    """What Zarr opens it by: its metadata, with codecs that are bounded."""
+    most: int = 0
+    """Bytes of what lies under one key, at most."""
 
 
 def read_layout(documents: Documents, dataset: str, dimensions: int) -> Layout:
@@ -129,6 +153,8 @@ def read_layout(documents: Documents, dataset: str, dimensions: int) -> Layout:
     ValueError
         There is none, or it is not safe.
     """
+    from ainerd_hpc.formats.zarr.bounds import bounded
+
     document = _document_of(documents, dataset)
     shape, dtype, is_new = *_shape_and_dtype(document), document["zarr_format"] == 3
     outer = document["chunk_grid"]["configuration"]["chunk_shape"] if is_new else document["chunks"]
@@ -145,7 +171,9 @@ def read_layout(documents: Documents, dataset: str, dimensions: int) -> Layout:
     largest = max(prod(inner), prod(shape[1:])) * dtype.itemsize
     if largest > _LARGEST_CHUNK or num_chunks > _MOST_CHUNKS:
         raise ValueError(f"expected frames in some chunks below 2 GiB, found {shape} in chunks of {inner}")
-    return Layout(shape, dtype, tuple(inner), tuple(outer), document.get("fill_value"))
+    return Layout(
+        shape, dtype, tuple(inner), tuple(outer), document.get("fill_value"), *bounded(document, dtype.itemsize)
+    )
 
 
 def stored_keys(path: Path, dataset: str) -> Iterator[str]:
@@ -207,17 +235,9 @@ def attributes_of(documents: Documents) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def open_array(store: Any, dataset: str, layout: Layout) -> Any:
-    """A zarr.Array (its own types do not promise what indexing gives).
-
-    Raises
-    ------
-    ValueError
-        It is not what its document said.
-    """
+def open_array(store: BoundedStore, dataset: str, layout: Layout) -> Any:
+    """A zarr.Array by its layout (its own types do not promise what indexing gives)."""
     import zarr
+    from zarr.storage import StorePath
 
-    found = zarr.open_array(store, path=dataset, mode="r")
-    if (found.shape, found.dtype) != (layout.shape, layout.dtype):
-        raise ValueError(f"expected {layout.dtype} {layout.shape}, found {found.dtype} {found.shape}")
-    return found
+    return zarr.Array(zarr.AsyncArray(layout.document, StorePath(store.within(layout.most), dataset)))
