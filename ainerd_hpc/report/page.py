@@ -103,6 +103,8 @@ class ReportData:
     quarantine : list of {scan_id, stage, reason}
     doubts : list of {scan_id, q_bin, reason}
         Q-bins that are in the map with a reservation, or have no map.
+    notes : list of {scans, note}
+        What is to be known of scans that are in the map.
     facts : dict of str to str
         Versions, seconds, digests: shown as they are.
     sample_columns : tuple of str
@@ -123,6 +125,7 @@ class ReportData:
     curves: dict[int, list[Curve]]
     quarantine: list[dict[str, str]]
     doubts: list[dict[str, str]]
+    notes: list[dict[str, str]]
     facts: dict[str, str]
     sample_columns: tuple[str, ...]
     whole: pd.DataFrame | None = None
@@ -210,6 +213,7 @@ def _payload(data: ReportData) -> dict[str, Any]:
         "curves": {str(label): [_curve(curve) for curve in curves] for label, curves in data.curves.items()},
         "quarantine": [_texts(entry) for entry in data.quarantine],
         "doubts": [_texts(entry) for entry in data.doubts],
+        "notes": [_texts(entry) for entry in data.notes],
         "facts": [[str(key), str(value)] for key, value in data.facts.items()],
     }
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ _VERSION = 3
 """What of a file is kept; files are looked at anew where this is another one."""
 SAMPLE_PREFIX = "sample_"
 """Before a column of the sample log that has the name of another column."""
+_MOST_NAMED = 3
+"""Scans that are named where several have the same to be said of them."""
 
 
 def catalog_table(scans: Sequence[Scan], problems: Iterable[Problem], log: pd.DataFrame) -> pd.DataFrame:
@@ -49,6 +52,19 @@ def sample_columns(log: pd.DataFrame, times: np.ndarray, taken: Collection[str])
 
     columns = sample_log.at_times(log, times)
     return columns.rename(columns={name: f"{SAMPLE_PREFIX}{name}" for name in columns if name in taken})
+
+
+def noted(scans: Iterable[Scan], most: int) -> Iterator[tuple[str, str]]:
+    """Which scans, and what is to be known of them: a line a note, up to so many, and one on all others."""
+    named: dict[str, list[str]] = {}
+    for scan in scans:
+        if scan.notes:
+            named.setdefault(scan.notes, []).append(scan.scan_id)
+    for note, names in islice(named.items(), most):
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        yield f"{', '.join(names[:_MOST_NAMED])}{more}", note
+    if others := list(named.values())[most:]:
+        yield f"{sum(map(len, others))} more scans", "something to know, see the column `notes` of the catalog"
 
 
 def chosen_scans(table: pd.DataFrame, condition: str) -> pd.DataFrame:

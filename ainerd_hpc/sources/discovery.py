@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from math import nan
 from pathlib import Path
 from stat import S_ISREG
@@ -22,6 +21,7 @@ from ainerd_hpc.formats.beside import sample_log as logs
 from ainerd_hpc.formats.description import Description, Metadata
 from ainerd_hpc.formats.registry import FoundScan, left_out, reader, with_metadata
 from ainerd_hpc.formats.units import unlikely
+from ainerd_hpc.sources.catalog import noted
 from ainerd_hpc.sources.copies import copies_of_scans, originals
 from ainerd_hpc.sources.naming import GivenId, given_ids, is_utf8, one_line, scan_ids, stem_of
 from ainerd_hpc.sources.pairing import IMAGES, Images, Partitions, check_given, metadata_paths, only
@@ -194,16 +194,8 @@ def _thresholds(source: SourceConfig, items: Sequence[FoundScan]) -> Iterator[st
 
 def _said(results: Sequence[_Result]) -> Iterator[str]:
     """A line for each thing that is to be known of some scans, and which these are."""
-    named: dict[str, list[str]] = {}
-    for one in results:
-        if one.scan.notes and not one.problem:
-            named.setdefault(one.scan.notes, []).append(one.scan.scan_id)
-    for note, names in islice(named.items(), _MOST_TOLD):
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        yield f"{', '.join(names[:_MOST_NAMED])}{more}: {note}"
-    if len(named) > _MOST_TOLD:
-        num = sum(map(len, list(named.values())[_MOST_TOLD:]))
-        yield f"something to know of {num} more scans: see the column `notes` of the catalog"
+    for names, note in noted((one.scan for one in results if not one.problem), _MOST_TOLD):
+        yield f"{names}: {note}"
 
 
 def _unread(records: Sequence[FileRecord]) -> tuple[str, ...]:

@@ -21,12 +21,14 @@ from ainerd_hpc.publishing import write_text
 from ainerd_hpc.report.page import Curve, ReportData, render
 from ainerd_hpc.report.page import version as page_version
 from ainerd_hpc.report.thinning import thin
-from ainerd_hpc.sources.catalog import SAMPLE_PREFIX
+from ainerd_hpc.sources.catalog import SAMPLE_PREFIX, noted
 from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import MAP_SIZE, Load, Scan, Shape, Task
 
 _THUMBNAIL, _EXEMPLAR = 32, 128
 """Edges of the pictures, pixels."""
+_MOST_NOTES = 100
+"""Lines of the page on what is to be known of scans."""
 _BYTES_PER_MAP = 800
 """Memory of a row of the table of all maps, with what is made of it (measured: 570 at 10^6)."""
 
@@ -45,7 +47,8 @@ class Report(Stage):
     def digest(self, scans: Sequence[Scan], before: Before) -> str:
         problems = [f"{p.scan_id} {p.stage} {p.reason}" for p in before.journal.problems]
         made_of = before.of_all("cluster", scans), str(self._settings())
-        return digest(self.name, self.version, page_version(), self.config.report, *made_of, problems)
+        notes = [f"{scan.scan_id} {scan.notes}" for scan in scans if scan.notes]
+        return digest(self.name, self.version, page_version(), self.config.report, *made_of, problems, notes)
 
     def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         num_maps = count_maps(self.config, scans)
@@ -77,6 +80,7 @@ class Report(Stage):
             curves={label: [self._curve(table.iloc[i]) for i in rows] for label, rows in typical.items()},
             quarantine=task.args["problems"],
             doubts=doubts(table, scans),
+            notes=[{"scans": names, "note": note} for names, note in noted(scans, _MOST_NOTES)],
             facts=self._facts() | _damaged(table) | _tied(table, self._sample_columns(table)),
             sample_columns=self._sample_columns(table),
             whole=table,

@@ -163,12 +163,13 @@ def test_hostile_text_stays_text(data: page.ReportData) -> None:
         sample_columns=(HOSTILE,),
         quarantine=[{"scan_id": HOSTILE, "stage": HOSTILE, "reason": HOSTILE}],
         doubts=[{"scan_id": HOSTILE, "q_bin": HOSTILE, "reason": HOSTILE}],
+        notes=[{"scans": HOSTILE, "note": HOSTILE}],
         facts={HOSTILE: HOSTILE},
     )
     text = page.render(hostile)
     payload = payload_of(text)
     assert payload["scanIds"] == [HOSTILE]
-    assert payload["quarantine"][0]["reason"] == payload["doubts"][0]["q_bin"] == HOSTILE
+    assert payload["quarantine"][0]["reason"] == payload["doubts"][0]["q_bin"] == payload["notes"][0]["note"] == HOSTILE
     plain, attacked = Tags(page.render(data)), Tags(text)
     assert [tag for tag, _ in attacked.seen] == [tag for tag, _ in plain.seen]
     assert not any(key.startswith("on") for _, attrs in attacked.seen for key in attrs)

@@ -341,7 +341,7 @@ def test_on_paper_everything_is_there_at_once_and_light(driver: Any, tmp_path: P
 
 def degenerate() -> dict[str, page.ReportData]:
     numbers = [name for name in DATA.table.select_dtypes("number") if name not in ("label", "q_bin")]
-    bare = {"exemplars": {}, "curves": {}, "quarantine": [], "doubts": [], "facts": {}}
+    bare = {"exemplars": {}, "curves": {}, "quarantine": [], "doubts": [], "notes": [], "facts": {}}
     return {
         "empty": report(0),
         "bare": dataclasses.replace(
@@ -444,7 +444,9 @@ def legend_of(driver: Any) -> tuple[list[str], list[str]]:
 def test_doubts_are_listed(driver: Any, tmp_path: Path) -> None:
     opened(driver, tmp_path)
     assert texts(driver, "#doubts-table td") == list(DATA.doubts[0].values())
-    opened(driver, tmp_path, dataclasses.replace(DATA, doubts=[]))
+    assert texts(driver, "#notes-table td") == list(DATA.notes[0].values())
+    opened(driver, tmp_path, dataclasses.replace(DATA, doubts=[], notes=[]))
+    assert "None" in texts(driver, "#notes-table")[0]
     assert "None" in texts(driver, "#doubts-table")[0]
     assert driver.execute_script("return document.getElementById('thinned').hidden")
 

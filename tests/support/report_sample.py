@@ -140,6 +140,7 @@ def report(maps: int = 600, seed: int = 7) -> ReportData:
                 "reason": "its contrast is 25 times the largest that speckle can give",
             }
         ],
+        notes=[{"scans": "A0005_gel_299K, A0006_gel_299K", "note": "det_dist 5000 m, expected 0.01 to 200 m"}],
         facts={
             "ainerd-hpc": "0.1.0",
             "config digest": "9f3a61c04be2d715",

@@ -107,6 +107,9 @@ def test_the_map_has_all_the_others(archive: Archive) -> None:
     assert [(entry["scan_id"], entry["q_bin"]) for entry in page["doubts"]] == [
         (f"sim_{i:04d}", str(EMPTY)) for i in range(NUM_SCANS)
     ]
+    (notes,) = page["notes"]
+    assert notes["scans"] == "sim_0000, sim_0001, sim_0002"
+    assert f"q-bin {EMPTY}: no valid pixel" in notes["note"]
 
 
 def test_a_thinned_page_of_the_same_archive(archive: Archive, tmp_path: Path) -> None:

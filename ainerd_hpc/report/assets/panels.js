@@ -191,6 +191,8 @@ function renderEntries(box, entries, heads, none) {
 function renderLists() {
   const none = "None: every q-bin gives what speckle can.";
   renderEntries($("doubts-table"), data.doubts, { scan_id: "Scan", q_bin: "Q-bin", reason: "Why" }, none);
+  const agrees = "None: nothing in the files is unusual.";
+  renderEntries($("notes-table"), data.notes, { scans: "Scans", note: "To be known of them" }, agrees);
   const through = "None: every scan went through.";
   renderEntries($("quarantine-table"), data.quarantine, { scan_id: "Scan", stage: "Stage", reason: "Reason" }, through);
 }
