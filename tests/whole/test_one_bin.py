@@ -27,6 +27,8 @@ from tests.support.correlation_truth import read_arrays
 NUM_SCANS = 3
 EMPTY, NAMELESS = 1, 2
 """The q-bin that is masked wholly, and the one whose q is NaN."""
+FAR = 60.0
+"""1/angstrom; q of the last q-bin, which no beamline has."""
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         qmap = file["qmap"]
         qmap["mask"][...] = qmap["mask"][...] & (qmap["dynamic_roi_map"][...] != EMPTY + 1)
         qmap["dynamic_v_list_dim0"][NAMELESS] = np.nan
+        qmap["dynamic_v_list_dim0"][3] = FAR
     return folder
 
 
@@ -109,7 +112,7 @@ def test_the_map_has_all_the_others(archive: Archive) -> None:
     ]
     (notes,) = page["notes"]
     assert notes["scans"] == "sim_0000, sim_0001, sim_0002"
-    assert f"q-bin {EMPTY}: no valid pixel" in notes["note"]
+    assert notes["note"].startswith("q 60 1/angstrom is none that a beamline has")
 
 
 def test_a_thinned_page_of_the_same_archive(archive: Archive, tmp_path: Path) -> None:
