@@ -70,8 +70,10 @@ def _asked(kind: Kind, site: SiteConfig) -> str:
 
 
 def _slurm_takes(kind: Kind, site: SiteConfig, folder: Path) -> Finding:
-    step = Step(kind, kind, "report", "report", num_shares=site.array.jobs if kind == "array" else 0)
-    words = [*batch_system("slurm").command(step, site), "--test-only", f"{kind}.sbatch"]
+    slurm = batch_system("slurm")
+    longest = min(site.array.jobs, slurm.largest_array() or site.array.jobs)
+    step = Step(kind, kind, "report", "report", num_shares=longest if kind == "array" else 0)
+    words = [*slurm.command(step, site), "--test-only", f"{kind}.sbatch"]
     try:
         call(words, folder)
     except SubmissionError as error:

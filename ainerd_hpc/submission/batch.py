@@ -62,6 +62,9 @@ class BatchSystem(Protocol):
             The batch system cannot be reached.
         """
 
+    def largest_array(self) -> int | None:
+        """Elements that an array may have, as the batch system says; None where it does not."""
+
     def release(self, job: str) -> list[str]:
         """The command line that lets a job begin that was held."""
 
@@ -115,5 +118,6 @@ def variables(step: Step, **more: str) -> str:
         "UNTIL": step.until,
         "CONFIG": f"{step.config or step.kind}.yaml",
     }
-    told |= {"SHARES": str(step.num_shares)} if step.num_shares else {}
+    told |= {"SHARES": str(step.all_shares or step.num_shares)} if step.num_shares else {}
+    told |= {"SHARES_BEFORE": str(step.shares_before)} if step.shares_before else {}
     return ",".join(f"AINERD_{key}={value}" for key, value in {**told, **more}.items())

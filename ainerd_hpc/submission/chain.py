@@ -71,7 +71,8 @@ def submit(
     found, journal = survey(on_workers), Journal(config.archive)
     if retry_failed:
         journal.forget(names)
-    line = steps(_plans(config, site, names, found, journal), site, config.executor)
+    largest_array = batch_system(site.system).largest_array() if site.array.jobs > 1 else None
+    line = steps(_plans(config, site, names, found, journal), site, config.executor, largest_array)
     if not line:
         console.print("everything is done: nothing is submitted")
         return

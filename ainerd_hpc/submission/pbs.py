@@ -76,6 +76,15 @@ def job_of(output: str) -> str:
     return job if re.fullmatch(r"\d+(\[\])?(\.[\w.-]+)?", job) else ""
 
 
+def largest_array() -> int | None:
+    """Elements that an array may have: max_array_size of the server, where it says so."""
+    try:
+        match = re.search(r"^\s*max_array_size = (\d+)$", call(["qstat", "-B", "-f"]), re.MULTILINE)
+    except SubmissionError:
+        return None
+    return int(match[1]) if match else None
+
+
 def release(job: str) -> list[str]:
     """The command line that lets a job begin that was held."""
     return ["qrls", job]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -73,6 +74,15 @@ def job_of(output: str) -> str:
     """`--parsable` prints `id` or `id;cluster`."""
     job = output.strip().partition(";")[0]
     return job if job.isdigit() else ""
+
+
+def largest_array() -> int | None:
+    """Elements that an array may have, numbered from 1: MaxArraySize is the first number that none may have."""
+    try:
+        match = re.search(r"^MaxArraySize\s*=\s*(\d+)$", call(["scontrol", "show", "config"]), re.MULTILINE)
+    except SubmissionError:
+        return None
+    return max(1, int(match[1]) - 1) if match else None
 
 
 def release(job: str) -> list[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ class Step:
     """Its last stage."""
     num_shares: int = 0
     """Elements of the job array, each a share of the stage's tasks; 0: one job, which also finishes the stage."""
+    shares_before: int = 0
+    """Shares in arrays before this one, where the batch system has none that is long enough."""
+    all_shares: int = 0
+    """Shares of the stage, in all of its arrays; 0: those of this one."""
     needs_success: bool = True
     """Whether the step before has to end well. What finishes a stage starts in any case: it does what is left."""
     config: Kind | None = None
@@ -63,8 +67,16 @@ def check_nodes(config: RunConfig, site: SiteConfig) -> None:
             raise ConfigError(f"site file: {kind}.nodes: expected 1{with_it}, found {found}; give {kind}.nodes: 1")
 
 
-def steps(plans: Sequence[Plan], site: SiteConfig, executor: ExecutorConfig) -> list[Step]:
+def steps(
+    plans: Sequence[Plan], site: SiteConfig, executor: ExecutorConfig, largest_array: int | None = None
+) -> list[Step]:
     """The steps of a line of stages, each to begin after the one before; none where there is nothing to do.
+
+    Parameters
+    ----------
+    largest_array : int or None
+        Elements that the batch system lets an array have; None: any number. A stage with more shares has several
+        arrays, one after the other.
 
     Raises
     ------
@@ -72,7 +84,7 @@ def steps(plans: Sequence[Plan], site: SiteConfig, executor: ExecutorConfig) -> 
         The line has more jobs than the site takes, however few shares its stages have.
     """
     for num_jobs in range(site.array.jobs, 0, -1):
-        line = _line(plans, site, executor, num_jobs)
+        line = _line(plans, executor, num_jobs, largest_array or num_jobs)
         if site.most_jobs is None or _jobs_queued(line, site) <= site.most_jobs:
             return line
     expected = f"{_jobs_queued(line, site)} or more for these stages"
@@ -85,13 +97,13 @@ def _jobs_queued(line: Sequence[Step], site: SiteConfig) -> int:
     return sum(step.num_jobs for step in line) + again
 
 
-def _line(plans: Sequence[Plan], site: SiteConfig, executor: ExecutorConfig, num_jobs: int) -> list[Step]:
+def _line(plans: Sequence[Plan], executor: ExecutorConfig, num_jobs: int, largest_array: int) -> list[Step]:
     done = [planned.stage for planned in takewhile(lambda planned: not planned.tasks, plans)]
     if len(done) == len(plans) and done[-1] == "report":
         return []
     line = [Step(RESUME, "single", done[0], done[-1])] if done else []
     for planned in plans[len(done) :]:
-        line += _steps_of(planned, executor, num_jobs)
+        line += _steps_of(planned, executor, num_jobs, largest_array)
     return line
 
 
@@ -100,16 +112,27 @@ def kind_of(planned: Plan) -> Kind:
     return _KINDS[planned.shape]
 
 
-def _steps_of(planned: Plan, executor: ExecutorConfig, num_jobs: int) -> list[Step]:
+def _steps_of(planned: Plan, executor: ExecutorConfig, num_jobs: int, largest_array: int) -> list[Step]:
     stage, kind = planned.stage, kind_of(planned)
     if kind == "array" and executor.kind in ("elastic", "scheduler"):  # its workers are elsewhere
         worker_jobs = num_jobs if executor.kind == "elastic" else 0
         return [Step(stage, "single", stage, stage, config="array", worker_jobs=worker_jobs)]
     num_shares = min(num_jobs, len(planned.tasks)) if kind == "array" else 0
-    if num_shares < 2 or executor.kind == "allocation":
+    if min(num_shares, largest_array) < 2 or executor.kind == "allocation":
         return [Step(stage, kind, stage, stage)]
-    shared = Step(stage, kind, stage, stage, num_shares)
-    return [shared, Step(f"{stage}-end", kind, stage, stage, needs_success=False)]
+    return [
+        *_arrays(stage, kind, num_shares, largest_array),
+        Step(f"{stage}-end", kind, stage, stage, needs_success=False),
+    ]
+
+
+def _arrays(stage: str, kind: Kind, num_shares: int, largest: int) -> Iterator[Step]:
+    """The arrays of a stage, of nearly equal lengths; each begins whatever became of the shares before."""
+    num_arrays = -(-num_shares // largest)
+    bounds = [number * num_shares // num_arrays for number in range(num_arrays + 1)]
+    for number, (start, stop) in enumerate(pairwise(bounds), start=1):
+        name = stage if number == 1 else f"{stage}-{number}"
+        yield Step(name, kind, stage, stage, stop - start, start, num_shares, needs_success=number == 1)
 
 
 def node_hours(line: Sequence[Step], site: SiteConfig) -> float:

@@ -194,6 +194,15 @@ def test_elements_of_an_array_do_their_share(suffix: str, stage: Stage) -> None:
     assert "ainerd-hpc job 11_3: exit 0" in text
 
 
+@pytest.mark.parametrize("suffix", ["sbatch", "pbs"])
+def test_elements_of_a_later_array_do_theirs(suffix: str, stage: Stage) -> None:
+    slurm = {"SLURM_ARRAY_JOB_ID": "11", "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "4"}
+    pbs = {"PBS_ARRAY_INDEX": "3", "PBS_JOBID": "11[3].server"}
+    told = {"AINERD_SHARES": "8", "AINERD_SHARES_BEFORE": "4"}
+    code, _ = stage.run(f"array.{suffix}", **told, **(pbs if suffix == "pbs" else slurm))
+    assert (code, stage.calls()) == (0, [f"{stage.folder}: maps my.yaml --share 7/8"])
+
+
 @pytest.mark.parametrize(("told", "code"), [("0", 0), ("1", 1), ("2", 2), ("3", 0), ("130", 130)])
 @pytest.mark.parametrize("suffix", ["sbatch", "pbs"])
 def test_exit_codes(suffix: str, told: str, code: int, stage: Stage) -> None:

@@ -107,6 +107,21 @@ def test_with_dask_workers_elsewhere(
     _same_as_a_local_run(config, tmp_path_factory, "frames")
 
 
+def test_shares_beyond_the_largest_array(config: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An array of this SLURM has 4 elements at most (MaxArraySize=5)."""
+    site = write_site(config.parent, "slurm", array={"jobs": 6})
+    result = verb("submit", config, "--site", site, "--until", "ingest")
+    assert result.returncode == 0, result.stderr
+    jobs = re.findall(r"^([\w-]+): job \d+$", result.stdout, flags=re.MULTILINE)
+    assert jobs == ["ingest", "ingest-2", "ingest-end"]
+    archive = config.parent / "archive"
+    wait_for(lambda: not queued(), logs(archive))
+    assert states(config)["ingest"] == "done", logs(archive)
+    said = "".join(path.read_text() for path in (last_submission(archive).folder / "logs").glob("ingest*.log"))
+    assert sorted(re.findall(r"share (\d) of 6", said)) == list("123456")
+    _same_as_a_local_run(config, tmp_path_factory, "frames")
+
+
 def test_put_back_before_its_walltime_then_cancelled_then_submitted_again(
     config: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import jsonschema
@@ -169,6 +170,59 @@ def test_a_stage_of_many_tasks_is_an_array_and_a_job_that_finishes_it() -> None:
     assert [step.name for step in steps(plans(), site(), LOCAL)] == [
         "ingest", "correlate", "maps", "train", "embed", "cluster", "report",
     ]  # fmt: skip
+
+
+def test_more_shares_than_an_array_may_have_are_several_arrays() -> None:
+    line = steps(plans(ingest=8, correlate=2, maps=1), site(array={"jobs": 8}), LOCAL, largest_array=3)
+    assert [
+        (step.name, step.num_shares, step.shares_before, step.all_shares, step.needs_success) for step in line[:7]
+    ] == [
+        ("ingest", 2, 0, 8, True),
+        ("ingest-2", 3, 2, 8, False),
+        ("ingest-3", 3, 5, 8, False),
+        ("ingest-end", 0, 0, 0, False),
+        ("correlate", 2, 0, 2, True),
+        ("correlate-end", 0, 0, 0, False),
+        ("maps", 0, 0, 0, True),
+    ]
+    words = slurm.command(line[1], site(array={"jobs": 8}))
+    assert "--array=1-3" in words
+    assert words[[word.startswith("--export") for word in words].index(True)].endswith(
+        "SHARES=8,AINERD_SHARES_BEFORE=2"
+    )
+    assert steps(plans(), site(array={"jobs": 3}), LOCAL, largest_array=1) == steps(plans(), site(), LOCAL)
+
+
+@given(st.integers(1, 40), st.integers(3, 12))
+@examples(max_examples=30)
+def test_arrays_share_a_stage_without_a_gap(num_tasks: int, largest: int) -> None:
+    line = steps(plans(ingest=num_tasks), site(array={"jobs": 40}), LOCAL, largest_array=largest)
+    arrays = [step for step in line if step.first == "ingest" and step.num_shares]
+    shares = [step.shares_before + number for step in arrays for number in range(1, step.num_shares + 1)]
+    assert shares == list(range(1, num_tasks + 1))[: len(shares)]
+    assert (len(shares) == num_tasks) == (num_tasks > 1)
+    assert all(2 <= step.num_shares <= largest for step in arrays)
+
+
+@pytest.mark.parametrize(
+    ("system", "command", "said", "largest"),
+    [
+        (slurm, "scontrol", "MailProg                = /bin/mail\nMaxArraySize            = 1001\n", 1000),
+        (slurm, "scontrol", "MaxArraySize            = 0\n", 1),
+        (slurm, "scontrol", "nothing of it\n", None),
+        (pbs, "qstat", "Server: here\n    server_state = Active\n    max_array_size = 10000\n", 10000),
+        (pbs, "qstat", "Server: here\n    server_state = Active\n", None),
+    ],
+)
+def test_how_long_an_array_may_be(
+    system: Any, command: str, said: str, largest: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / command).write_text(f"#!/bin/sh\nprintf '{said}'\n".replace("\n'", "\\n'"))
+    (tmp_path / command).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert system.largest_array() == largest
+    (tmp_path / command).unlink()
+    assert system.largest_array() is None
 
 
 @given(st.integers(1, 60), st.integers(1, 12), st.sampled_from(["slurm", "pbs"]))

@@ -62,6 +62,7 @@ PropagateResourceLimitsExcept=MEMLOCK
 JobRequeue=1
 RequeueExit=75
 MailProg=/bin/true
+MaxArraySize=5
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 PartitionName=all Nodes=ALL Default=YES MaxTime=02:00:00 DefaultTime=00:05:00 PriorityTier=5 PreemptMode=OFF
