@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,6 +56,25 @@ class ProductError(ArchiveError):
 def is_of_the_system(error: Exception) -> bool:
     """Whether an error of reading a file says nothing about what the file holds: a lost mount, a missing permission."""
     return isinstance(error, OSError) and error.errno not in _DAMAGE
+
+
+@contextmanager
+def reading_product(path: Path, problem: str) -> Iterator[None]:
+    """Turn whatever reading a missing or damaged product leads to into a ProductError.
+
+    Parameters
+    ----------
+    path : Path
+        Of the product.
+    problem : str
+        What is said of it, with `{}` for the reason.
+    """
+    try:
+        yield
+    except Exception as error:  # what is damaged can say anything
+        if is_of_the_system(error):
+            raise
+        raise ProductError(path, problem.format(" ".join(str(error).split()))) from None
 
 
 class SubmissionError(AinerdError):

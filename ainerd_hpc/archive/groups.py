@@ -24,7 +24,7 @@ from zarr.core import sync
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore, ZipStore
 
-from ainerd_hpc.errors import ProductError, is_of_the_system
+from ainerd_hpc.errors import ProductError, is_of_the_system, reading_product
 from ainerd_hpc.publishing import publishing
 
 if TYPE_CHECKING:
@@ -217,13 +217,9 @@ def reading_group(path: Path) -> Iterator[zarr.Group]:
     ProductError
         The product is missing or damaged, or it is that of another scan.
     """
-    try:
+    with reading_product(path, "cannot open the product: {}"):
         store = _CheckedStore(path, mode="r")
         group = zarr.open_group(store, mode="r", zarr_format=3)  # 2 would let a file name codecs that unpickle
-    except Exception as error:  # what is damaged can say anything
-        if is_of_the_system(error):
-            raise
-        raise ProductError(path, f"cannot open the product: {error}") from None
     check_owner(path, group.attrs)
     try:
         with contextlib.closing(store):
@@ -254,16 +250,12 @@ def check_group(path: Path) -> str:
     ProductError
         It is missing or damaged, or that of another scan.
     """
-    try:
-        with path.open("rb") as raw, zipfile.ZipFile(raw) as file:
-            for entry in file.infolist():
-                read_through(file, entry.filename)
-                _check_header(raw, entry)
-            attributes = json.loads(file.read("zarr.json"))["attributes"]
-    except Exception as error:  # as above
-        if is_of_the_system(error):
-            raise
-        raise ProductError(path, f"the product is damaged: {error}") from None
+    damaged = "the product is damaged: {}"
+    with reading_product(path, damaged), path.open("rb") as raw, zipfile.ZipFile(raw) as file:
+        for entry in file.infolist():
+            read_through(file, entry.filename)
+            _check_header(raw, entry)
+        attributes = json.loads(file.read("zarr.json"))["attributes"]
     check_owner(path, attributes)
     return str(attributes.get("digest", ""))
 

@@ -11,10 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ainerd_hpc.errors import ProductError, is_of_the_system
+from ainerd_hpc.errors import reading_product
 from ainerd_hpc.publishing import publishing
 
 _DIGEST_KEY = b"ainerd_hpc_digest"
+_UNREADABLE = "cannot read the table: {}"
 
 
 def write_table(path: Path, table: pd.DataFrame, digest: str = "") -> None:
@@ -44,13 +45,22 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     ProductError
         The table is missing or damaged.
     """
-    try:
+    with reading_product(path, _UNREADABLE):
         table: pd.DataFrame = pq.read_table(path, columns=columns, page_checksum_verification=True).to_pandas()
-    except Exception as error:  # what is damaged can say anything
-        if is_of_the_system(error):
-            raise
-        raise ProductError(path, f"cannot read the table: {' '.join(str(error).split())}") from None
     return table
+
+
+def check_table(path: Path) -> None:
+    """Read a Parquet table of the archive through, and compare its checksums.
+
+    Raises
+    ------
+    ProductError
+        It is missing or damaged.
+    """
+    with reading_product(path, _UNREADABLE), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        for _ in file.iter_batches():
+            pass
 
 
 def table_digest(path: Path) -> str:

@@ -23,7 +23,7 @@ from ainerd_hpc.archive.journal import Journal, json_lines, published
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.digests import sha256
-from ainerd_hpc.errors import ProductError, is_of_the_system
+from ainerd_hpc.errors import ProductError
 from ainerd_hpc.site.allocation import cores_here
 
 _AT_ONCE = 1024
@@ -138,16 +138,9 @@ def _is_wanted(name: str, model: str) -> bool:
 
 
 def _check_table(path: Path) -> str:
-    import pyarrow.parquet as pq
+    from ainerd_hpc.archive.tables import check_table
 
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            for _ in file.iter_batches():
-                pass
-    except Exception as error:  # what is damaged can say anything
-        if is_of_the_system(error):
-            raise
-        raise ProductError(path, f"cannot read the table: {' '.join(str(error).split())}") from None
+    check_table(path)
     return sha256(path)
 
 
