@@ -189,13 +189,21 @@ def judged_clock(check: str, ahead: float, of_what: str) -> Finding:
     return Finding(check, "warning" if far else "ok", found, step if far else "")
 
 
+_LOCKING = ("TRUE", "1", "BEST_EFFORT")
+"""Values of HDF5_USE_FILE_LOCKING that have HDF5 take locks, whatever a program asks for."""
+
+
 def hdf5_locks(folder: Path) -> Iterator[Finding]:
-    """HDF5 locks what it opens, and refuses where the file system cannot."""
+    """HDF5 locks what it opens, and refuses where the file system cannot; what we read, only where it is told to."""
     status, said = said_by(role("hdf5", str(folder / "tried.h5")), 25)
-    told = f"HDF5_USE_FILE_LOCKING is {os.environ.get('HDF5_USE_FILE_LOCKING', 'not set')}"
+    given = os.environ.get("HDF5_USE_FILE_LOCKING", "not set")
+    told = f"HDF5_USE_FILE_LOCKING is {given}"
+    step = "HDF5_USE_FILE_LOCKING: 'FALSE' in environment.variables of the site, and export it here"
     if status:
-        step = "HDF5_USE_FILE_LOCKING: 'FALSE' in environment.variables of the site, and export it here"
         yield Finding("HDF5 locks", "failed", f"{said}; {told}", step)
+    elif given in _LOCKING:
+        held_up = "sources are locked while they are read, which holds up a detector that writes them"
+        yield Finding("HDF5 locks", "warning", f"{told}: {held_up}", step)
     else:
         yield Finding("HDF5 locks", "ok", f"a file is written and read; {told}")
 

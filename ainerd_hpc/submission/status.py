@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ainerd_hpc.archive.journal import pace
+from ainerd_hpc.console import time_text
 from ainerd_hpc.errors import SubmissionError
 from ainerd_hpc.planning import place_of
 from ainerd_hpc.submission.batch import ACTIVE, State, batch_system
@@ -123,7 +124,7 @@ def _status(root: Path, planned: Plan, steps: Sequence[tuple[_Outcome, str]]) ->
     if outcome.state is not State.RUNNING:
         return StageStatus("" if word == "done" else word, jobs)
     rate = pace(root, planned.stage, max(outcome.job.time, time.time() - _RECENT))
-    left = duration_text(len(planned.tasks) / rate) if rate and planned.tasks else ""
+    left = time_text(len(planned.tasks) / rate) if rate and planned.tasks else ""
     return StageStatus(word, jobs, rate_text(rate) if rate else "", left)
 
 
@@ -131,10 +132,3 @@ def rate_text(per_second: float) -> str:
     """`2.5/s`, `12/min`, `3/h`."""
     unit, seconds = ("s", 1) if per_second >= 1 else ("min", 60) if per_second >= 1 / 60 else ("h", 3600)
     return f"{per_second * seconds:.2g}/{unit}"
-
-
-def duration_text(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -107,6 +107,21 @@ def _try(site: Path, folder: Path, patience: float = 20) -> list[Finding]:
     return list(tried(Trial("single", 1, True, "torchrun"), found, folder / "trial", Jobs(found), patience))
 
 
+@pytest.mark.parametrize(
+    ("given", "state"), [(None, "ok"), ("FALSE", "ok"), ("TRUE", "warning"), ("BEST_EFFORT", "warning")]
+)
+def test_locks_while_reading_are_told(
+    given: str | None, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if given is None:
+        monkeypatch.delenv("HDF5_USE_FILE_LOCKING", raising=False)
+    else:
+        monkeypatch.setenv("HDF5_USE_FILE_LOCKING", given)
+    (found,) = files.hdf5_locks(tmp_path)
+    assert (found.state, f"is {given or 'not set'}" in found.found) == (state, True)
+    assert ("holds up a detector" in found.found) == (state == "warning")
+
+
 @pytest.mark.slurm
 def test_a_job_that_waits_is_cancelled_and_told(slurm: Cluster, tmp_path: Path) -> None:
     (late,) = _try(write_site(tmp_path, "slurm", single={"options": ["--begin=now+1hour"]}), tmp_path, 2)

@@ -26,6 +26,7 @@ from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.run_record import last_run
 from ainerd_hpc.config import ExecutorConfig, RunConfig
+from ainerd_hpc.console import time_text
 from ainerd_hpc.errors import ArchiveError, ConfigError, PlanError, QuarantinedError, SubmissionError
 from ainerd_hpc.pipeline import Run, _share
 from ainerd_hpc.planning import plan
@@ -36,7 +37,7 @@ from ainerd_hpc.submission.batch import State
 from ainerd_hpc.submission.chain import cancel, requeue, submit
 from ainerd_hpc.submission.files import site_text, texts
 from ainerd_hpc.submission.record import Submission, exit_code, last_error, last_submission, new_folder
-from ainerd_hpc.submission.status import duration_text, rate_text, stage_statuses
+from ainerd_hpc.submission.status import rate_text, stage_statuses
 from ainerd_hpc.submission.steps import Step, config_of, node_hours, steps
 from ainerd_hpc.types import Task
 from tests.conftest import digests
@@ -659,7 +660,13 @@ def test_standings_from_logs_and_products(no_batch_system: None, tmp_path: Path)
 
 def test_texts_of_rates_and_times() -> None:
     assert [rate_text(rate) for rate in (25.0, 0.5, 0.002)] == ["25/s", "30/min", "7.2/h"]
-    assert [duration_text(seconds) for seconds in (42, 900, 12_600)] == ["42 s", "15 min", "3.5 h"]
+    assert [time_text(seconds) for seconds in (3.2, 42, 900, 12_600, 200_000)] == [
+        "3.2 s",
+        "42 s",
+        "15.0 min",
+        "3.5 h",
+        "2.3 d",
+    ]
 
 
 def test_only_jobs_of_a_submission_go_on(tmp_path: Path) -> None:
