@@ -65,6 +65,9 @@ class Description:
     """Memory that its reader takes, besides what is asked of it."""
     metadata: Metadata = Metadata()
     pixels: PixelFacts = field(default_factory=PixelFacts)
+    """Those of the first threshold, where the detector has several."""
+    other_pixels: tuple[PixelFacts, ...] = ()
+    """Those of the others."""
     simulated: bool = False
     stem: str = ""
     """What the names of its other files begin with; empty: the name of the file without suffix."""
@@ -80,3 +83,7 @@ class Description:
     """Whether frames stand elsewhere than they are stored, by their numbers or their clock."""
     notes: tuple[str, ...] = ()
     """What a user has to know of it, in a line each without its name."""
+
+    def pixels_at(self, threshold: int) -> PixelFacts:
+        """What the file says of the pixels of a threshold, where it has it; else of the first."""
+        return dict(enumerate(self.other_pixels, start=2)).get(threshold, self.pixels)

@@ -27,7 +27,7 @@ from ainerd_hpc.types import Content, Problem, Scan
 if TYPE_CHECKING:
     from ainerd_hpc.sources.walk import FileRecord
 
-_VERSION = 3
+_VERSION = 4
 """What of a file is kept; files are looked at anew where this is another one."""
 SAMPLE_PREFIX = "sample_"
 """Before a column of the sample log that has the name of another column."""

@@ -365,9 +365,11 @@ class _Examination:
         files = (self.item.path, *described.companions)
         array = [path] if (path := self.item.format.partition(":")[2]) else []  # of several in a file
         at = f"@{self.source.threshold}" if 1 < self.source.threshold <= described.num_thresholds else ""
-        choices = filter(None, (at, described.missing, "placed" if described.is_placed else ""))
-        known = *array, *choices, *described.pixels.key
-        unused = [f"the file has {line}" for line in described.pixels.unused]
+        pixels = described.pixels_at(self.source.threshold)
+        own = "pixels of its own" if pixels != described.pixels else ""
+        choices = filter(None, (at, described.missing, "placed" if described.is_placed else "", own))
+        known = *array, *choices, *pixels.key
+        unused = [f"the file has {line}" for line in pixels.unused]
         return Scan(
             scan_id=scan_id,
             source=where,
@@ -387,7 +389,7 @@ class _Examination:
             **{name: getattr(metadata, name) for name in _MEASURED},
             missing=described.missing,
             notes=one_line("; ".join([*described.notes, *unused, *_oddities(metadata, frame_time)])),
-            pixels=described.pixels.text,
+            pixels=pixels.text,
             digest=fingerprint(files, scan_id, repr(frame_time), repr(metadata.start_time), *known),
         )
 

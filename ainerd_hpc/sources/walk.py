@@ -226,6 +226,7 @@ def _scan_from(known: dict[str, Any]) -> FoundScan:
         return FoundScan(**known)
     companions = tuple(Path(path) for path in described.pop("companions"))
     metadata, pixels = Metadata(**described.pop("metadata")), PixelFacts.from_json(described.pop("pixels"))
+    described["other_pixels"] = tuple(map(PixelFacts.from_json, described["other_pixels"]))
     described |= {"metadata": metadata, "pixels": pixels, "companions": companions}
     return FoundScan(**known, description=Description(**described | {"notes": tuple(described["notes"])}))
 

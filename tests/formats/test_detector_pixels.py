@@ -183,6 +183,54 @@ def test_of_several_masks_a_pixel_needs_one(tmp_path: Path) -> None:
         np.testing.assert_array_equal(frames.pixels.mask, np.where(other[0], 2**31, MASK))
 
 
+OTHER = np.zeros((4, 5), np.uint32)
+OTHER[0, 0] = 2
+CHANNELS = {"threshold_1_channel": MASK, "threshold_2_channel": OTHER, "difference_channel": None}
+
+
+def masks_at(path: Path, name: str) -> list[np.ndarray | None]:
+    """That of each threshold, as it is read."""
+    masks = []
+    for at in ("", "@2", "@3"):
+        with reader(f"{name}{at}").open(path) as frames:
+            masks.append(frames.pixels.mask)
+    return masks
+
+
+@pytest.mark.parametrize("name", DETECTOR)
+@pytest.mark.parametrize("layout", ["groups", "an axis"])
+def test_each_threshold_has_its_own_mask(name: str, layout: str, tmp_path: Path) -> None:
+    none = np.zeros_like(MASK)
+    groups = {f"{group}/pixel_mask": mask for group, mask in CHANNELS.items() if mask is not None}
+    said = groups if layout == "groups" else {"pixel_mask": np.stack([MASK, OTHER, none])}
+    path = write_hdf5(name, tmp_path, said, np.stack([FRAMES, FRAMES, FRAMES], axis=1))
+    with h5py.File(path, "a") as file:
+        file.require_group(f"{DETECTOR[name][1]}/difference_channel")
+    found = masks_at(path, name)
+    for mask, expected in zip(found, [MASK, OTHER, None if layout == "groups" else none], strict=True):
+        np.testing.assert_array_equal(mask, expected)
+    described = describe(path, name)
+    assert [facts.has_mask for facts in (described.pixels, *described.other_pixels)] == [
+        one is not None for one in found
+    ]
+    assert described.pixels_at(2) == described.other_pixels[0]
+    if layout == "groups":
+        assert described.pixels_at(2).used == (f"pixel_mask of /{DETECTOR[name][1]}/threshold_2_channel",)
+
+
+def test_a_detector_may_not_count_the_first_threshold(tmp_path: Path) -> None:
+    path = write_hdf5("eiger-hdf5", tmp_path, {"threshold_2_channel/pixel_mask": OTHER})
+    with reader("eiger-hdf5").open(path) as frames:
+        np.testing.assert_array_equal(frames.pixels.mask, OTHER)
+
+
+def test_a_mask_of_all_thresholds_is_added_to_their_own(tmp_path: Path) -> None:
+    said = {"pixel_mask": MASK, "threshold_2_channel/pixel_mask": OTHER}
+    path = write_hdf5("eiger-hdf5", tmp_path, said, np.stack([FRAMES, FRAMES], axis=1))
+    with reader("eiger-hdf5@2").open(path) as frames:
+        np.testing.assert_array_equal(frames.pixels.mask, MASK | OTHER)
+
+
 def test_a_mask_in_another_file_belongs_to_the_scan(tmp_path: Path) -> None:
     path = write_hdf5("eiger-hdf5", tmp_path, {})
     with h5py.File(tmp_path / "mask.h5", "w") as file:

@@ -474,8 +474,11 @@ def test_one_of_several_thresholds(tmp_path, layout):
     low = some_frames(10)
     frames, master = [low, np.where(low == 65535, low, low // 2)], tmp_path / "run_8_master.h5"
     both = np.stack(frames, axis=1)
+    masks = [np.eye(8, 12, number, dtype=np.uint32) for number in (0, 1)]
     with h5py.File(master, "w") as file:
         write_header(file, 10)
+        for number, mask in zip((2, 3), masks, strict=True):  # the first threshold was not counted
+            file[f"entry/instrument/detector/threshold_{number}_channel/pixel_mask"] = mask
         if layout == "groups":
             for number in (1, 2):
                 file[f"entry/data/threshold_{number}/data"] = frames[number - 1]
@@ -500,6 +503,7 @@ def test_one_of_several_thresholds(tmp_path, layout):
             assert source.shape == (10, 8, 12)
             for start, stop, step in [(0, 10, 1), (3, 9, 2)]:
                 np.testing.assert_array_equal(source.read(start, stop, step), frames[threshold][start:stop:step])
+            np.testing.assert_array_equal(source.pixels.mask, masks[threshold])
 
 
 def test_several_triggers(tmp_path):

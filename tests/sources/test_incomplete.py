@@ -113,6 +113,25 @@ def test_a_threshold_is_chosen(folder: Path, tmp_path: Path) -> None:
     assert "expected threshold 3, found 2 of them; correct source.threshold" in problem.reason
 
 
+def test_another_threshold_with_a_mask_of_its_own_is_another_scan(folder: Path) -> None:
+    (folder / "good.h5").unlink()
+    both = np.stack([photons(30)] * 2, axis=1)
+    digests = set()
+    for masked in ((), (1,), (2,), (1, 2)):
+        (folder / "scan.h5").unlink(missing_ok=True)
+        put(folder / "scan.h5", both)
+        for number in masked:
+            channel = f"entry/instrument/detector/threshold_{number}_channel"
+            put(folder / "scan.h5", np.eye(*SHAPE, dtype="u4"), f"{channel}/pixel_mask")
+        for number in (1, 2):
+            (scan,) = found_in(folder, threshold=number).scans
+            assert scan.pixels == (
+                f"pixel_mask of /entry/instrument/detector/threshold_{number}_channel" if number in masked else ""
+            )
+            digests.add((number, number in masked, scan.digest))
+    assert len({digest for *_, digest in digests}) == len(digests)
+
+
 def test_an_aborted_run_is_refused_or_taken(folder: Path) -> None:
     (folder / "good.h5").unlink()
     master = write_scan(folder, np.ones((12, *SHAPE), "u2"))

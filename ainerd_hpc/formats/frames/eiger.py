@@ -14,7 +14,7 @@ import h5py
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.beside.metadata import check_period, epoch
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5.datasets import detector_of, holds_frames
+from ainerd_hpc.formats.hdf5.datasets import detectors_of, holds_frames
 from ainerd_hpc.formats.hdf5.detector import with_pixels
 from ainerd_hpc.formats.hdf5.frame_numbers import numbering_of, open_numbered
 from ainerd_hpc.formats.hdf5.locating import Located, locate
@@ -29,7 +29,7 @@ from ainerd_hpc.types import Content
 
 _FRAMES, _DETECTOR = "entry/data/data", "entry/instrument/detector"
 _SPECIFIC = f"{_DETECTOR}/detectorSpecific"
-_PIXELS = (_DETECTOR, _SPECIFIC, f"{_DETECTOR}/threshold_1_channel")
+_PIXELS = (_DETECTOR, _SPECIFIC)
 """Where something is said of the pixels."""
 _LINK, _THRESHOLD = re.compile(r"data_(\d{6})"), re.compile(r"threshold_(\d+)")
 
@@ -62,14 +62,14 @@ class EigerHdf5:
             located = locate(file.path, names)
             others = [locate(file.path, _names(hdf5, more)) for more in range(2, len(_thresholds(hdf5)) + 1)]
             metadata, expected = _metadata(hdf5), _expected_frames(hdf5)
-            detector = detector_of(located, hdf5, _PIXELS)
+            detectors = detectors_of(located, hdf5, _PIXELS, 1 + len(others) if others else None)
         numbering = numbering_of(file.path, names, located.num_frames, metadata.count_time)
         if located.num_frames + len(numbering.missing.frames) != expected:
             located = _of_expected_length(located, expected, str(file.path))
         if metadata.has_frame_time:
             check_period(metadata.frame_time, f"{file.path}:/{_DETECTOR}/frame_time")
         stored = located.description(file.path, metadata, stem=file.path.stem.removesuffix("_master"))
-        found = with_pixels(numbered(stored, numbering), detector)
+        found = with_pixels(numbered(stored, numbering), detectors)
         if not others:
             return found
         files = dict.fromkeys(path for one in (located, *others) for path in one.files if path != file.path)
@@ -79,8 +79,8 @@ class EigerHdf5:
     @staticmethod
     def open(path: Path, threshold: int = 1) -> AbstractContextManager[Frames]:
         with open_hdf5(path) as file, reading(str(path)):
-            names = _names(file, threshold)
-        return open_numbered(path, names, _PIXELS, threshold)
+            names, num_thresholds = _names(file, threshold), len(_thresholds(file)) or None
+        return open_numbered(path, names, _PIXELS, threshold, num_thresholds)
 
 
 def _of_expected_length(located: Located, expected: float, where: str) -> Located:

@@ -29,18 +29,21 @@ _MOST_OPEN = 128
 """Files kept open for a scan; HDF5 needs a descriptor for each."""
 
 
-def detector_of(located: Located, file: h5py.File, groups: Sequence[str]) -> Detector:
-    """What the groups of a file say of the pixels of these frames."""
-    return Detector(file, groups, (located.height, located.width), located.dtype)
+def detectors_of(
+    located: Located, file: h5py.File, groups: Sequence[str], num_thresholds: int | None = None
+) -> list[Detector]:
+    """What the groups of a file say of the pixels of these frames, for each threshold that the file has."""
+    num, shape = num_thresholds or located.num_thresholds, (located.height, located.width)
+    return [Detector(file, groups, shape, located.dtype, threshold, num) for threshold in range(1, num + 1)]
 
 
 @contextmanager
 def open_located(
-    path: Path, names: Sequence[str], groups: Sequence[str], threshold: int = 1
+    path: Path, names: Sequence[str], groups: Sequence[str], threshold: int = 1, num_thresholds: int | None = None
 ) -> Iterator[LocatedFrames]:
     """The frames of a scan that lie in datasets of these names, to be read block by block.
 
-    `groups`: those that say something of the pixels.
+    `groups`: those that say something of the pixels; `num_thresholds`: where each has datasets of its own.
 
     Raises
     ------
@@ -49,7 +52,7 @@ def open_located(
     """
     located = locate(path, names, threshold)
     with open_hdf5(path) as file, reading(str(path)):
-        pixels = detector_of(located, file, groups).pixels()
+        pixels = detectors_of(located, file, groups, num_thresholds)[threshold - 1].pixels()
     with ExitStack() as files:
         yield LocatedFrames(located, files, pixels)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import ceil, floor, inf, isfinite, isnan, nan
@@ -26,6 +27,8 @@ _CORRECTIONS = {
 }
 """Flags of corrections that detectors make themselves."""
 _BY_COUNTS = "bad pixels are known by their counts alone"
+_OWN = re.compile(r"(?:threshold_(\d+)|difference)_channel")
+"""Groups of what is said of one threshold; the difference of two comes last."""
 _UNMASKED = {
     "virtual_pixel_correction_applied": "interpolated pixels are taken for measured ones",
     "number_of_excluded_pixels": _BY_COUNTS,
@@ -33,15 +36,17 @@ _UNMASKED = {
 """What matters where there is no mask."""
 
 
-def with_pixels(description: Description, detector: Detector) -> Description:
-    """The description of a scan with what its file says of the pixels."""
-    facts = detector.facts()
-    reader_bytes = MASK_BYTES * description.height * description.width * facts.has_mask
+def with_pixels(description: Description, detectors: Sequence[Detector]) -> Description:
+    """The description of a scan with what its file says of the pixels, for each threshold."""
+    first, *others = (detector.facts() for detector in detectors)
+    has_mask = any(facts.has_mask for facts in (first, *others))
+    files = (file for detector in detectors for file in detector.files())
     return replace(
         description,
-        pixels=facts,
-        reader_bytes=description.reader_bytes + reader_bytes,
-        companions=tuple(dict.fromkeys([*description.companions, *detector.files()])),
+        pixels=first,
+        other_pixels=tuple(others),
+        reader_bytes=description.reader_bytes + MASK_BYTES * description.height * description.width * has_mask,
+        companions=tuple(dict.fromkeys([*description.companions, *files])),
     )
 
 
@@ -50,6 +55,20 @@ def detector_groups(file: h5py.File, entry: str) -> list[str]:
     group = get_inner(file, f"{entry}/instrument")
     named = sorted(group) if isinstance(group, h5py.Group) else []
     return [f"{entry}/instrument/{name}" for name in named if name.startswith("detector")]
+
+
+def _own_groups(file: h5py.File, group: str, threshold: int, num_thresholds: int) -> list[str]:
+    """The group below a detector's in which DECTRIS tells of one of its thresholds, where there is one.
+
+    Where each has one, they are counted as they are stored: a detector may have been told not to count the first.
+    """
+    found = get_inner(file, group)
+    matches = [match for key in found if (match := _OWN.fullmatch(key))] if isinstance(found, h5py.Group) else []
+    if len(matches) == num_thresholds:
+        own = sorted(matches, key=lambda match: float(match[1] or inf))[threshold - 1 : threshold]
+    else:
+        own = [match for match in matches if match[1] == str(threshold)]
+    return [f"{group}/{match[0]}" for match in own]
 
 
 class Detector:
@@ -63,6 +82,8 @@ class Detector:
         Of the frames.
     dtype : dtype
         Type of a count, in native byte order.
+    threshold, num_thresholds : int
+        That of the frames, from 1, and how many there are.
 
     Raises
     ------
@@ -70,11 +91,21 @@ class Detector:
         A mask has another shape than the frames.
     """
 
-    def __init__(self, file: h5py.File, groups: Sequence[str], shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self,
+        file: h5py.File,
+        groups: Sequence[str],
+        shape: tuple[int, int],
+        dtype: np.dtype[Any],
+        threshold: int = 1,
+        num_thresholds: int = 1,
+    ) -> None:
         self._file, self._shape, self._dtype = file, shape, dtype
+        self._threshold, self._num_thresholds = threshold, num_thresholds
         self._unused: list[str] = []
         with reading(str(file.filename)):
-            found = {name: get_inner(file, name) for name in groups}
+            own = [name for group in groups for name in _own_groups(file, group, threshold, num_thresholds)]
+            found = {name: get_inner(file, name) for name in (*groups, *own)}
             self._groups = {name: group for name, group in found.items() if isinstance(group, h5py.Group)}
             self._masks = self._find_masks()
 
@@ -99,8 +130,9 @@ class Detector:
         return DetectorPixels(self.facts().no_counts, mask)
 
     def _read(self, mask: h5py.Dataset) -> np.ndarray:
-        values = read_array(mask.file, mask.name)
-        return values.reshape(self._shape).astype(np.int64)
+        values = read_array(mask.file, mask.name).reshape(-1, *self._shape)
+        mine: np.ndarray = values[self._threshold - 1 if len(values) > 1 else 0]
+        return mine.astype(np.int64)
 
     def files(self) -> list[Path]:
         """Other files in which its masks lie."""
@@ -123,7 +155,8 @@ class Detector:
                 target = getattr(link, "filename", "") or getattr(link, "path", "no array")
                 self._unused.append(f"{_MASK}, a link to what is not there ({target}): {_BY_COUNTS}")
                 continue
-            if mask.shape not in (self._shape, (1, *self._shape)) or mask.dtype.kind not in "bui":
+            fitting = (self._shape, (1, *self._shape), (self._num_thresholds, *self._shape))
+            if mask.shape not in fitting or mask.dtype.kind not in "bui":
                 others.append(self._misfit(group, mask))
                 continue
             place = h5py.h5o.get_info(mask.id)

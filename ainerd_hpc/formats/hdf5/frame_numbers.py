@@ -13,7 +13,7 @@ import numpy as np
 
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.formats.description import Description, Metadata
-from ainerd_hpc.formats.hdf5.datasets import detector_of, open_located
+from ainerd_hpc.formats.hdf5.datasets import detectors_of, open_located
 from ainerd_hpc.formats.hdf5.detector import with_pixels
 from ainerd_hpc.formats.hdf5.locating import Place, dataset_at, locate, resolve
 from ainerd_hpc.formats.hdf5.reading import get_dataset, open_hdf5, read_array, reading
@@ -63,20 +63,23 @@ def describe_numbered(path: Path, name: str, metadata: Metadata, groups: Sequenc
     located = locate(path, [name])
     numbering = numbering_of(path, [name], located.num_frames, metadata.count_time)
     with open_hdf5(path) as file, reading(str(path)):
-        detector = detector_of(located, file, groups)
-        return with_pixels(numbered(located.description(path, metadata), numbering), detector)
+        detectors = detectors_of(located, file, groups)
+        return with_pixels(numbered(located.description(path, metadata), numbering), detectors)
 
 
 @contextmanager
-def open_numbered(path: Path, names: Sequence[str], groups: Sequence[str], threshold: int = 1) -> Iterator[Frames]:
-    """The frames of a scan that lie in datasets of these names, where they were measured; `groups` as above.
+def open_numbered(
+    path: Path, names: Sequence[str], groups: Sequence[str], threshold: int = 1, num_thresholds: int | None = None
+) -> Iterator[Frames]:
+    """The frames of a scan that lie in datasets of these names, where they were measured; the others as of
+    `open_located`.
 
     Raises
     ------
     ScanError
         As for `open_located`, or `number_frames`.
     """
-    with open_located(path, names, groups, threshold) as frames:
+    with open_located(path, names, groups, threshold, num_thresholds) as frames:
         yield place_frames(frames, numbering_of(path, names, frames.shape[0]))
 
 
