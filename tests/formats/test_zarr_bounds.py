@@ -58,6 +58,14 @@ def test_what_numcodecs_has_packed_is_read(compression: Any, filters: list[Any],
     assert (read(tmp_path / "2.zarr") == FRAMES).all()
 
 
+@pytest.mark.parametrize("compression", COMPRESSIONS, ids=repr)
+def test_chunks_of_next_to_nothing_are_read(compression: Any, tmp_path: Path) -> None:
+    small = np.zeros((5, 2, 2), "u1")
+    options: dict[str, Any] = {"chunks": (1, 2, 2), "zarr_format": 2, "fill_value": 7, "compressors": compression}
+    zarr.create_array(tmp_path / "2.zarr", shape=small.shape, dtype="u1", **options)[...] = small
+    assert (read(tmp_path / "2.zarr") == small).all()
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("shards", [None, (4, 120, 160)], ids=["chunks", "shards"])
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ _STREAMS: Mapping[str, Callable[[], Any]] = {
     "lzma": partial(lzma.LZMADecompressor, lzma.FORMAT_AUTO, _LZMA_MEMORY),
 }
 """What says nothing of its size that is to be trusted, and is unpacked up to the size that is expected."""
-_BLOCKS = ("blosc", "lz4", "zstd")
-"""What says how large it is, and is unpacked into just so much memory."""
+_BLOCKS = {"blosc": 16, "lz4": 4, "zstd": 6}
+"""What says how large it is, and is unpacked into just so much memory; bytes of the shortest head that does."""
 
 
 def bounded(document: Mapping[str, Any], itemsize: int) -> tuple[dict[str, Any], int]:
@@ -117,7 +117,7 @@ class Bounded(Codec):  # type: ignore[misc]
 
     def _stated(self, head: bytes) -> int:
         """Bytes that a chunk says it unpacks to; those expected, where it may be silent."""
-        if len(head) < 16:
+        if len(head) < _BLOCKS[self._name]:
             self._refuse(f"one stored in {len(head)}")
         if self._name == "zstd":
             found = zstd_size(head)
