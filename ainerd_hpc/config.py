@@ -33,7 +33,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ainerd_hpc.models.network import Precision
-from ainerd_hpc.models.registry import NETWORKS
+from ainerd_hpc.models.registry import NETWORKS, network
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -296,10 +296,18 @@ class MapsConfig(Section):
 class ModelConfig(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "default"
     """Names models/<name>, embedding/<name>, clusters/<name>."""
-    variant: NetworkName = "ainerd2024"
-    """The network; ainerd2024 is the published one (379,665 parameters)."""
+    variant: NetworkName = "lag_age"
+    """The network: lag_age sorts maps by how a sample moves, ainerd2024 is the published one (379,665 parameters)."""
     weights: UserPath | None = None
     """Take these weights (.npz or .safetensors) and do not train."""
+    pretrained: bool = True
+    """Take the weights that the network comes with, where it has any (lag_age), and do not train. Trained on an
+    archive, lag_age begins with them and keeps its latents: its reconstructions alone learn."""
+
+    @property
+    def given_weights(self) -> Path | None:
+        """The weights that are taken as they are; None where the network is to be trained."""
+        return self.weights or (network(self.variant).own_weights if self.pretrained else None)
 
 
 class TrainConfig(Section):

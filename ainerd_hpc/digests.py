@@ -49,8 +49,10 @@ def weights_digest(model: ModelConfig) -> str:
     ConfigError
         The file does not exist.
     """
-    if model.weights is None:
+    if model.given_weights is None:
         return ""
+    if model.weights is None:
+        return digest(model.variant, sha256(model.given_weights))
     if not model.weights.is_file():
         raise ConfigError(f"model.weights {model.weights}: no such file; correct the path, or leave it out to train")
     return digest(model.variant, fingerprint((model.weights,)))

@@ -290,6 +290,8 @@ class StageStatus:
 
 
 MAP_SIZE = 256
-"""Rows and columns of a map, the input of the network."""
+"""Rows and columns of a map, the input of the published network."""
+CELLS = (3, 60, 16)
+"""The cells of a map, for networks that sort by them: mean, spread and sureness at each log lag and age."""
 PROCESS_BYTES = 640 * 2**20
 """Resident memory of a worker process with its libraries loaded and no data (measured: 300-570 MB, with torch)."""

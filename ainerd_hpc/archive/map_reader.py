@@ -21,10 +21,12 @@ class MapReader:
     archive : Archive
     index : DataFrame
         Rows of maps/index.parquet with `scan_id` and `row`.
+    array : {"maps", "cells"}
+        What is read of a map: the image (256, 256), or the cells (3, 60, 16).
     """
 
-    def __init__(self, archive: Archive, index: pd.DataFrame) -> None:
-        self._archive = archive
+    def __init__(self, archive: Archive, index: pd.DataFrame, array: str = "maps") -> None:
+        self._archive, self._array = archive, array
         self.scan_ids: list[str] = index["scan_id"].tolist()
         self._index, self._rows = index, index["row"].to_numpy()
 
@@ -32,9 +34,9 @@ class MapReader:
         return len(self.scan_ids)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        """Map i, (256, 256) float32."""
+        """Map i, float32."""
         with reading_group(self._archive.maps_path(self.scan_ids[i])) as group:
-            return np.asarray(array(group, "maps")[int(self._rows[i])], dtype=np.float32)
+            return np.asarray(array(group, self._array)[int(self._rows[i])], dtype=np.float32)
 
     def check(self) -> None:
         """Read all products of these maps through.

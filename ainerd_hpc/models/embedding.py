@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -22,8 +23,8 @@ def embed(
     ----------
     model : Model
         From `load_model`; it is put into evaluation mode.
-    maps : ndarray, (n, 256, 256)
-        Scaled maps.
+    maps : ndarray, (n, ...)
+        Rows of the array that the network reads: scaled maps (n, 256, 256), or cells.
     columns : sequence of ndarray, (n,)
         What the network takes beside the maps: its `columns` of the map index.
     batch_size : int
@@ -40,16 +41,17 @@ def embed(
     Raises
     ------
     ValueError
-        If the maps are not (n, 256, 256).
+        If a row has another number of values than the network reads.
     """
-    if maps.ndim != 3 or maps.shape[1:] != (MAP_SIZE, MAP_SIZE):
-        raise ValueError(f"expected maps (n, {MAP_SIZE}, {MAP_SIZE}), found {maps.shape}")
+    shape = model.network.shape
+    if math.prod(maps.shape[1:]) != math.prod(shape):
+        raise ValueError(f"expected {model.network.reads} of shape {shape}, found {maps.shape[1:]}")
     latents = np.empty((len(maps), model.network.latent_size), np.float32)
     errors = np.empty(len(maps), np.float32)
     model.eval()
     with torch.inference_mode():
         for part, (batch, *beside) in _batches(model, batch_size, maps, *columns):
-            images = batch[:, None].contiguous(memory_format=torch.channels_last)
+            images = batch.reshape(-1, *shape).contiguous(memory_format=torch.channels_last)
             codes = model.encode(images, *beside)
             latents[part] = codes.cpu().numpy()
             each = model.errors(images, codes).cpu().numpy()

@@ -31,18 +31,19 @@ class Model(nn.Module, ABC):
 
         Parameters
         ----------
-        sample : iterable of ndarray, (256, 256)
-            Up to 64 of the maps to train on, read as they are taken.
+        sample : iterable of ndarray
+            Up to 64 of the maps to train on, read as they are taken. A map is here, and below, a row of what the
+            network reads: (256, 256), or cells (3, 60, 16).
         """
 
     @staticmethod
     @abstractmethod
     def augment(image: NDArray[np.float32], chance: np.random.Generator) -> NDArray[np.float32]:
-        """A map (256, 256) to train on in place of this one; all that is random in it comes from `chance`."""
+        """A map to train on in place of this one; all that is random in it comes from `chance`."""
 
     @abstractmethod
     def encode(self, maps: Tensor, *columns: Tensor) -> Tensor:
-        """Latents (n, d) of maps (n, 1, 256, 256), and of the network's columns (n,) of the map index."""
+        """Latents (n, d) of maps (n, channel, y, x), and of the network's columns (n,) of the map index."""
 
     @abstractmethod
     def errors(self, maps: Tensor, latents: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ainerd_hpc.types import MAP_SIZE
@@ -13,7 +15,6 @@ Precision = Literal["32-true", "bf16-mixed"]
 MAPS_PER_PASS = 4
 """Maps that go through a network at a time in training on a CPU: so few stay in the cache, which is faster."""
 
-_MAP_BYTES = MAP_SIZE**2 * 4
 _WEIGHT_COPIES = 10
 """Weights, gradient, two moments of Adam, best weights, and the checkpoint while it is written or read."""
 _LIBRARY_BYTES = 144 * 2**20
@@ -41,10 +42,26 @@ class Network:
     """Thread-seconds for a map and epoch."""
     seconds_to_embed: float
     """Thread-seconds for a map."""
+    reads: str = "maps"
+    """Name of the array in the product of the maps stage that it takes: a row is what it calls a map."""
+    shape: tuple[int, int, int] = (1, MAP_SIZE, MAP_SIZE)
+    """Shape of such a row: channels, rows, columns."""
     columns: tuple[str, ...] = ()
     """Columns of the map index that it takes beside a map; NaN where a map has no such value."""
     can_decode: bool = False
     """Whether it makes maps from latents."""
+    comes_with: str = ""
+    """File of weights beside this module that it comes with; empty where it has to be trained."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row of what it reads, in float32."""
+        return 4 * math.prod(self.shape)
+
+    @property
+    def own_weights(self) -> Path | None:
+        """The weights that it comes with, if any."""
+        return Path(__file__).parent / self.comes_with if self.comes_with else None
 
     def training_bytes(self, batch_size: int, precision: Precision) -> int:
         """Memory that one rank needs to train with batches of `batch_size` maps over all ranks, bytes.
@@ -53,12 +70,12 @@ class Network:
         """
         weights = _WEIGHT_COPIES * 4 * self.num_parameters
         passes = min(batch_size, MAPS_PER_PASS) * self.pass_bytes[precision]
-        return _LIBRARY_BYTES + weights + passes + _MAP_COPIES * batch_size * _MAP_BYTES
+        return _LIBRARY_BYTES + weights + passes + _MAP_COPIES * batch_size * self.row_bytes
 
     def embedding_bytes(self) -> int:
         """Memory that embedding on a CPU needs beside the caller's maps, bytes."""
         weights = 2 * 4 * self.num_parameters
-        return _LIBRARY_BYTES + weights + self.pass_bytes["32-true"] + _MAP_COPIES * _MAP_BYTES
+        return _LIBRARY_BYTES + weights + self.pass_bytes["32-true"] + _MAP_COPIES * self.row_bytes
 
     def training_seconds(self, num_maps: int, epochs: int, precision: Precision, threads: int) -> float:
         """Time to train, s; `threads` of all ranks together, taken as a gain without loss."""

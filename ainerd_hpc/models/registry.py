@@ -6,8 +6,20 @@ from collections.abc import Mapping
 
 from ainerd_hpc.errors import ConfigError
 from ainerd_hpc.models.network import Network
+from ainerd_hpc.types import CELLS
 
 NETWORKS: Mapping[str, Network] = {
+    "lag_age": Network(
+        "ainerd_hpc.models.lag_age:LagAge",
+        num_parameters=695_201,
+        latent_size=32,
+        pass_bytes={"32-true": 2**20, "bf16-mixed": 2**20},
+        seconds_to_train={"32-true": 0.002, "bf16-mixed": 0.002},
+        seconds_to_embed=0.003,
+        reads="cells",
+        shape=CELLS,
+        comes_with="lag_age.safetensors",
+    ),
     "ainerd2024": Network(
         "ainerd_hpc.models.ainerd2024:Ainerd2024",
         num_parameters=379_665,

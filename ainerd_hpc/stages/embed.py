@@ -21,7 +21,7 @@ from ainerd_hpc.digests import digest, sha256
 from ainerd_hpc.errors import ArchiveError, ProductError
 from ainerd_hpc.models.registry import network
 from ainerd_hpc.stages.contract import Before, Stage
-from ainerd_hpc.types import MAP_SIZE, Load, Plan, Scan, Task
+from ainerd_hpc.types import Load, Plan, Scan, Task
 
 
 class Embed(Stage):
@@ -45,7 +45,7 @@ class Embed(Stage):
 
     @property
     def _is_given(self) -> bool:
-        return self.config.model.weights is not None
+        return self.config.model.given_weights is not None
 
     def plan(self, scans: Sequence[Scan], before: Before) -> Plan:
         if recorded_digest(self.table_path) == before.of_all(self.name, scans):
@@ -54,10 +54,11 @@ class Embed(Stage):
 
     def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         model_digest = before.of_all("train", scans)
-        peak = network(self.config.model.variant).embedding_bytes()
+        reads = network(self.config.model.variant)
+        peak = reads.embedding_bytes()
         for group, num_maps in self._groups(scans):
             key = digest(self.name, self.version, model_digest, [before.of_scan("maps", scan) for scan in group])
-            read = num_maps * MAP_SIZE**2 * 4
+            read = num_maps * reads.row_bytes
             scan_ids = [scan.scan_id for scan in group]
             load = Load(num_maps=num_maps, network=self.config.model.variant)
             more = {"scan_ids": scan_ids}, load, self.config.executor.threads
@@ -81,7 +82,7 @@ class Embed(Stage):
 
         weights = self.archive.weights_path(self.config.model.name)
         model = self._model(weights)
-        maps = [self._read(scan_id, "maps") for scan_id in task.args["scan_ids"]]
+        maps = [self._read(scan_id, model.network.reads) for scan_id in task.args["scan_ids"]]
         columns = [
             np.concatenate([self._read(scan_id, name) for scan_id in task.args["scan_ids"]])
             for name in model.network.columns

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,18 @@ from ainerd_hpc.correlation.windows import Window, fit_window, map_ids, windows
 from ainerd_hpc.digests import digest
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.stages.contract import Before, Stage
-from ainerd_hpc.types import MAP_SIZE, Load, Scan, Task
+from ainerd_hpc.types import CELLS, MAP_SIZE, Load, Scan, Task
+
+
+class Cut(NamedTuple):
+    """What is kept of one window."""
+
+    map: np.ndarray
+    """(256, 256) float32."""
+    cells: np.ndarray
+    """(3, 60, 16) float32."""
+    row: dict[str, float]
+    """Its row of the index of maps."""
 
 
 class Maps(Stage):
@@ -31,6 +43,7 @@ class Maps(Stage):
 
     name = "maps"
     requires = ("correlate",)
+    version = 2  # 2: cells
     memory_knob = "maps.windows"
     quarantines = True
     remarks: ClassVar = {"windows without correlation": "these give no map"}
@@ -46,7 +59,7 @@ class Maps(Stage):
             num_frames = as_correlated(self.config.correlate, scan).num_frames
             one_c2 = max(window_lengths(self.config.maps, num_frames), default=0) ** 2
             lengths = [window.length for window in windows(self.config, scan)]
-            size = len(lengths) * MAP_SIZE**2 * 4
+            size = len(lengths) * (MAP_SIZE**2 * 4 + math.prod(CELLS) * 2)
             # C2 in float32, its diagonal filled, in float64 for the resampling, with the weights of valid entries.
             peak = (4 + 4 + 5 * 8) * one_c2 + size + 2**26
             read = scan.num_q_bins * one_c2 * 4
@@ -69,15 +82,18 @@ class Maps(Stage):
                     "maps", (len(cut), MAP_SIZE, MAP_SIZE), np.float32, ("map", "y", "x"), (1, MAP_SIZE, MAP_SIZE)
                 )
                 rows: list[dict[str, float]] = []
+                cells: list[np.ndarray] = []
                 for window in cut:
                     inside = slice(window.age_start, window.age_stop)
                     if one := self._one(c2[window.q_bin, inside, inside], window, scan):
-                        maps[len(rows)], entry = one
+                        maps[len(rows)] = one.map
+                        cells.append(one.cells.astype(np.float16))
                         doubt = {} if beyond is None else {BEYOND_SPECKLE: float(beyond[window.q_bin])}
-                        rows.append({**entry, "row": len(rows), "q": float(q[window.q_bin]), **doubt, **lost})
+                        rows.append({**one.row, "row": len(rows), "q": float(q[window.q_bin]), **doubt, **lost})
                         group.flush()
                 self._check(scan, cut, rows)
                 maps.resize((len(rows), *maps.shape[1:]))
+                group.add("cells", np.stack(cells), ("map", "channel", "lag", "age"))
                 for name, column in pd.DataFrame(rows).items():
                     group.add(str(name), column.to_numpy(), ("map",))
         left_out = {"windows without correlation": float(len(cut) - len(rows))} if len(rows) < len(cut) else {}
@@ -108,16 +124,17 @@ class Maps(Stage):
             "time_units": "s",
         }
 
-    def _one(self, c2: np.ndarray, window: Window, scan: Scan) -> tuple[np.ndarray, dict[str, float]] | None:
-        """The map of one window, and its row of the index; None where no two of its frames have counts."""
+    def _one(self, c2: np.ndarray, window: Window, scan: Scan) -> Cut | None:
+        """What is kept of one window; None where no two of its frames have counts."""
+        from ainerd_hpc.kernels.cells import cells
         from ainerd_hpc.kernels.maps import make_map
 
         scaled = make_map(c2, self.config.maps.scaling, MAP_SIZE)
         if not np.isfinite(scaled.map).all():
             return None
-        fit = fit_window(c2, scan.frame_time)
+        fit, found = fit_window(c2, scan.frame_time), cells(c2)
         middle = (window.age_start + window.age_stop) / 2
-        return scaled.map, {
+        row = {
             "q_bin": window.q_bin,
             "age_start": window.age_start,
             "age_stop": window.age_stop,
@@ -126,6 +143,9 @@ class Maps(Stage):
             "seconds_per_pixel": window.length * scan.frame_time / MAP_SIZE,
             "scale_low": scaled.low,
             "scale_high": scaled.high,
+            "half_decay": found.half_decay * scan.frame_time,
+            "half_decay_err": found.half_decay_err * scan.frame_time,
+            "signal_to_noise": found.signal_to_noise,
             "tau": fit.tau,
             "tau_err": fit.tau_err,
             "contrast": fit.contrast,
@@ -135,6 +155,7 @@ class Maps(Stage):
             "baseline": fit.baseline,
             "reduced_chi2": fit.reduced_chi2,
         }
+        return Cut(scaled.map, found.values, row)
 
     def finish(self, scans: Sequence[Scan], before: Before) -> None:
         """Publish the index of all maps."""

@@ -24,7 +24,7 @@ from ainerd_hpc.models.registry import network
 from ainerd_hpc.publishing import publishing, write_json
 from ainerd_hpc.site.allocation import cores_here
 from ainerd_hpc.stages.contract import Before, Stage
-from ainerd_hpc.types import MAP_SIZE, PROCESS_BYTES, Load, Scan, Shape, Task
+from ainerd_hpc.types import PROCESS_BYTES, Load, Scan, Shape, Task
 
 _CACHE_BYTES = 4 * 2**30
 """Maps stay in memory during training if all of them fit into this, in each rank."""
@@ -53,7 +53,7 @@ class Train(Stage):
     def digest(self, scans: Sequence[Scan], before: Before) -> str:
         """Digest of the given weights, or of the training maps and the options; ranks and memory do not count."""
         model = self.config.model
-        if model.weights:
+        if model.given_weights:
             return digest(self.name, self.version, weights_digest(model))
         options = self.config.train.model_copy(update=TRAIN_PLACE)
         maps = [before.of_scan("maps", scan) for scan in scans]
@@ -62,23 +62,23 @@ class Train(Stage):
     def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         config, variant = self.config.train, self.config.model.variant
         num_maps = count_maps(self.config, scans)
-        size = num_maps * MAP_SIZE**2 * 4
+        size = num_maps * network(variant).row_bytes
         cache = size if size <= _CACHE_BYTES else 0
         rank = network(variant).training_bytes(config.batch_size, config.precision) + cache
         # Several ranks are processes of their own, beside the one that starts them on the first node.
         peak = rank if config.devices * config.nodes == 1 else config.devices * (rank + PROCESS_BYTES)
-        epochs = 0 if self.config.model.weights else config.epochs
+        epochs = 0 if self.config.model.given_weights else config.epochs
         load = Load(num_maps=num_maps, num_epochs=epochs, network=variant, precision=config.precision)
         more = {"cache_bytes": cache}, load, config.nodes * (config.threads or cores_here())
         yield Task(self.config.model.name, before.of_all(self.name, scans), peak, size, 2**23, *more)
 
     def work(self, task: Task) -> Mapping[str, float]:
-        if self.config.model.weights:
-            return self._adopt(task, self.config.model.weights)
+        if weights := self.config.model.given_weights:
+            return self._adopt(task, weights)
         try:
             return self._fit(task)
         except AinerdError:  # ranks in processes of their own tell of a damaged product in words alone
-            open_maps(str(self.archive.root)).check()
+            open_maps(**self._recipe).check()
             raise
 
     def _adopt(self, task: Task, weights: Path) -> Mapping[str, float]:
@@ -89,11 +89,16 @@ class Train(Stage):
         self._publish(task, model.state_dict(), {"weights_from": weights.name})
         return {}
 
+    @property
+    def _recipe(self) -> dict[str, str]:
+        """What `open_maps` needs to open the maps elsewhere."""
+        return {"root": str(self.archive.root.resolve()), "array": network(self.config.model.variant).reads}
+
     def _fit(self, task: Task) -> Mapping[str, float]:
         from ainerd_hpc.training import SourceRecipe, fit
 
         config = self.config.train
-        recipe = SourceRecipe("ainerd_hpc.stages.train:open_maps", {"root": str(self.archive.root.resolve())})
+        recipe = SourceRecipe("ainerd_hpc.stages.train:open_maps", self._recipe)
         with progress("train", config.epochs) as advance, _told_between_epochs(self._checkpoints, advance):
             result = fit(
                 recipe.build(),
@@ -152,7 +157,7 @@ def _told_between_epochs(folder: Path, advance: Advance) -> Iterator[None]:
         thread.join()
 
 
-def open_maps(root: str) -> MapReader:
-    """All maps of an archive, for a rank in a process of its own."""
+def open_maps(root: str, array: str) -> MapReader:
+    """All maps of an archive, or their cells, for a rank in a process of its own."""
     archive = Archive(Path(root))
-    return MapReader(archive, read_table(archive.map_index_path))
+    return MapReader(archive, read_table(archive.map_index_path), array)

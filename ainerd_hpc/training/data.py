@@ -17,7 +17,7 @@ from torch import Tensor
 from ainerd_hpc.config import TrainConfig
 from ainerd_hpc.errors import ArchiveError
 from ainerd_hpc.models.model import Model
-from ainerd_hpc.types import MAP_SIZE
+from ainerd_hpc.models.network import Network
 
 
 class MapSource(Protocol):
@@ -29,7 +29,7 @@ class MapSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
-        """One scaled map, (256, 256)."""
+        """One map: what the network reads of it, (256, 256) or cells."""
 
     def column(self, name: str) -> NDArray[np.float32]:
         """A column of the map index, (n,), for networks that take it beside the maps."""
@@ -94,20 +94,21 @@ def generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
 class Maps:
     """Reads, checks and, if they all fit, keeps the maps; and the columns that the network takes beside them."""
 
-    def __init__(self, source: MapSource, columns: Sequence[str], cache_bytes: int) -> None:
-        self.source = source
-        self._columns = [np.asarray(source.column(name), np.float32) for name in columns]
-        self._keep = len(source) * MAP_SIZE**2 * 4 <= cache_bytes
+    def __init__(self, source: MapSource, network: Network, cache_bytes: int) -> None:
+        self.source, self._network = source, network
+        self._columns = [np.asarray(source.column(name), np.float32) for name in network.columns]
+        self._keep = len(source) * network.row_bytes <= cache_bytes
         self._kept: dict[int, NDArray[np.float32]] = {}
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         if index in self._kept:
             return self._kept[index]
         image = np.asarray(self.source[index], np.float32)
-        if image.shape != (MAP_SIZE, MAP_SIZE) or not np.isfinite(image).all():
+        channels, *area = self._network.shape
+        if image.shape not in ((channels, *area), tuple(area)) or not np.isfinite(image).all():
             where = f"map {index} of scan {self.source.scan_ids[index]}"
             found = f"{int(np.isfinite(image).sum())} in {image.shape}"
-            size = f"{MAP_SIZE} x {MAP_SIZE}"
+            size = " x ".join(map(str, area if channels == 1 else (channels, *area)))
             raise ArchiveError(f"{where}: expected {size} finite values, found {found}; make the maps again")
         if self._keep:
             self._kept[index] = image
@@ -119,7 +120,7 @@ class Maps:
 
 
 class ToTrain(NamedTuple):
-    """An optimiser step: augmented maps (n, 1, 256, 256), columns (n,) each, weight of each map in the gradient."""
+    """An optimiser step: augmented maps (n, channel, y, x), columns (n,) each, weight of each map in the gradient."""
 
     maps: Tensor
     columns: list[Tensor]
@@ -127,7 +128,7 @@ class ToTrain(NamedTuple):
 
 
 class ToValidate(NamedTuple):
-    """A step of validation: maps (n, 256, 256), columns (n,) each."""
+    """A step of validation: maps (n, ...), columns (n,) each."""
 
     maps: NDArray[np.float32]
     columns: list[NDArray[np.float32]]
@@ -163,6 +164,7 @@ class Steps:
         step: int,
     ) -> None:
         self._maps, self._augment, self._config, self._rank, self._world = maps, model.augment, train, rank, world
+        self._shape = model.network.shape
         self._train_indices, self._valid_indices = train_indices, valid_indices[rank::world]
         self._epoch, self._step = epoch, step
         self.in_training = training_steps(len(train_indices), train)
@@ -197,12 +199,12 @@ class Steps:
 
     def _augmented(self, epoch: int, index: int) -> Tensor:
         chance = generator(self._config.seed, epoch, 1 + index)
-        return torch.from_numpy(self._augment(self._maps[index], chance))[None]
+        return torch.from_numpy(self._augment(self._maps[index], chance)).reshape(self._shape)
 
     def _to_validate(self, step: int) -> ToValidate:
         size = self._config.batch_size
         mine = self._valid_indices[step * size : (step + 1) * size]
-        maps = np.array([self._maps[index] for index in mine], np.float32).reshape(-1, MAP_SIZE, MAP_SIZE)
+        maps = np.array([self._maps[index] for index in mine], np.float32).reshape(-1, *self._shape)
         return ToValidate(maps, self._maps.columns(mine))
 
 

@@ -41,7 +41,7 @@ class Trainee(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False  # a batch goes through the network in parts that fit the cache
         self.job, self.train_config, self.progress, self.interruption = job, job.train, progress, interruption
-        self.maps = Maps(source, network(job.variant).columns, job.cache_bytes)
+        self.maps = Maps(source, network(job.variant), job.cache_bytes)
         held_out = validation_scans(source.scan_ids, job.train.validation_share, job.train.seed)
         self.train_indices = [i for i, scan_id in enumerate(source.scan_ids) if scan_id not in held_out]
         self.valid_indices = [i for i, scan_id in enumerate(source.scan_ids) if scan_id in held_out]

@@ -1,0 +1,104 @@
+"""`lag_age`, an autoencoder of cells of (log lag, age): it sorts maps by how a sample moves, not by how fast.
+
+It comes trained, by `training.pretraining`, on simulated kinds of dynamics: its latents tell the kinds apart, and from
+them alone it draws the expected C2, without the noise of the photons. On an archive's own maps only its decoder learns:
+latents of all archives stay comparable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ainerd_hpc.kernels.cells import NUM_AGES, NUM_LAGS, SURENESS_UNIT
+from ainerd_hpc.models.model import Model
+from ainerd_hpc.models.network import Network
+
+_WIDTHS = (16, 48, 96)
+"""Channels at 30 x 16, 15 x 8 and 8 x 4 cells: multiples of 16, in which a processor multiplies."""
+_FURTHEST_SHIFT = 3
+"""Cells of lag by which a map is shifted at most: half decays are uncertain by as much where photons are few."""
+_NOISE_FLOOR = 0.05
+"""Error of a cell, in contrasts, below which it counts no more for being surer."""
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.GroupNorm(4, width), nn.GroupNorm(4, width)])
+        self.convs = nn.ModuleList([nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        change = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            change = conv(functional.gelu(norm(change)))
+        return x + change
+
+
+class LagAge(Model):
+    """The autoencoder of cells, (n, 3, 60, 16), with latents on the unit sphere."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        fine, middle, coarse = _WIDTHS
+        d = network.latent_size
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, fine, (5, 3), stride=(2, 1), padding=(2, 1)), _Residual(fine),
+            nn.Conv2d(fine, middle, 3, stride=2, padding=1), _Residual(middle),
+            nn.Conv2d(middle, coarse, 3, stride=2, padding=1), _Residual(coarse),
+        )  # fmt: skip
+        self.to_latent = nn.Sequential(
+            nn.Linear(10 * coarse, 256), nn.GELU(), nn.Linear(256, 128), nn.GELU(), nn.Linear(128, d)
+        )
+        self.from_latent = nn.Sequential(nn.Linear(d, coarse * 8 * 4), nn.GELU())
+        self.decoder = nn.Sequential(
+            nn.Conv2d(coarse, middle, 3, padding=1), nn.GELU(), nn.Upsample((15, 8), mode="bilinear"),
+            nn.Conv2d(middle, fine, 3, padding=1), nn.GELU(), nn.Upsample((NUM_LAGS, NUM_AGES), mode="bilinear"),
+            nn.Conv2d(fine, 1, 3, padding=1),
+        )  # fmt: skip
+
+    def initialise(self, sample: Iterable[NDArray[np.float32]]) -> None:
+        """The weights that come with it; the encoder keeps them."""
+        from ainerd_hpc.models.weights import load_weights
+
+        assert self.network.own_weights
+        self.load_state_dict(load_weights(self.network.own_weights))
+        self.encoder.requires_grad_(False)
+        self.to_latent.requires_grad_(False)
+
+    @staticmethod
+    def augment(image: NDArray[np.float32], chance: np.random.Generator) -> NDArray[np.float32]:
+        """The cells shifted along the lags; what comes in has no entries."""
+        shift = int(chance.integers(-_FURTHEST_SHIFT, _FURTHEST_SHIFT + 1))
+        moved = np.roll(image, shift, axis=1)
+        moved[:, slice(shift) if shift >= 0 else slice(shift, None)] = 0
+        return moved
+
+    def encode(self, maps: Tensor, *columns: Tensor) -> Tensor:
+        """Latents (n, 32) of length 1, of cells (n, 3, 60, 16)."""
+        x = self.encoder(maps)
+        pooled = [x.mean((2, 3)), x.amax((2, 3)), x.mean(3).flatten(1)]  # the last keeps the order of the lags
+        latents: Tensor = functional.normalize(self.to_latent(torch.cat(pooled, 1)), dim=1)
+        return latents
+
+    def reconstruct(self, latents: Tensor) -> Tensor:
+        """Expected cells (n, 60, 16) in units of the contrast, of latents (n, 32)."""
+        cells: Tensor = self.decoder(self.from_latent(latents).unflatten(1, (_WIDTHS[2], 8, 4)))[:, 0]
+        return cells
+
+    def errors(self, maps: Tensor, latents: Tensor) -> Tensor:
+        """Absolute differences (n, 60, 16) between the means and their reconstruction, surer cells weighted more."""
+        weight = weights_of(maps)
+        difference = (self.reconstruct(latents).float() - maps[:, 0]).abs()
+        return difference * weight / weight.mean((1, 2), keepdim=True).clamp_min(1e-6)
+
+
+def weights_of(maps: Tensor) -> Tensor:
+    """Weights (n, 60, 16) of the cells (n, 3, 60, 16): 1 over their variance, with a floor; 0 without entries."""
+    sureness = (maps[:, 2] * SURENESS_UNIT).expm1()
+    return 1 / (sureness.clamp_min(1e-3) ** -2 + _NOISE_FLOOR**2) * (sureness > 0)
