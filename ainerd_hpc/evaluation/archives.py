@@ -71,6 +71,19 @@ class QBin:
         return KINDS[self.kind].form(times, self.tau / self.num_frames, self.numbers)
 
     @property
+    def half_decay(self) -> float:
+        """First lag, in frames, at which the mean of |g1|^2 over age is down to 1/2; NaN where the scan is too short.
+
+        It is one clock for all kinds; what tau means is another thing in each.
+        """
+        squares = np.abs(self.g1) ** 2
+        mean = np.array([np.diagonal(squares, lag).mean() for lag in range(self.num_frames)])
+        if mean.min() > 0.5:
+            return float("nan")
+        lag = int(np.argmax(mean <= 0.5))
+        return lag - 1 + float((mean[lag - 1] - 0.5) / (mean[lag - 1] - mean[lag]))
+
+    @property
     def signal_to_noise(self) -> float:
         """Of the mean of C2 - 1 at a lag of one frame, for the noise of the photons alone: it is 1 / (photons
         sqrt(pixels)) in each entry (Jakeman, in Photon Correlation and Light Beating Spectroscopy, 1974)."""
@@ -86,8 +99,8 @@ class Archive:
     """(t, t) float32 each, of its own size; the diagonal holds the photons' noise, lost frames are NaN."""
     truth: pd.DataFrame
     """A row for each C2: scan, q_bin, kind, is_rare, view, map (row of the map that a view belongs to, for a map its
-    own), tau (s), frame_time (s), frames, contrast, kww_exponent, ageing_rate, photons, pixels, bad_share,
-    signal_to_noise, and numbers, all parameters of the kind. NaN where a kind has no such number."""
+    own), tau and half_decay (s), frame_time (s), frames, contrast, kww_exponent, ageing_rate, photons, pixels,
+    bad_share, signal_to_noise, and numbers, all parameters of the kind. NaN where a kind has no such number."""
     redrawn: int
     """Scans that were drawn again, since their C2 would have told nothing."""
 
@@ -265,6 +278,7 @@ def _row(q_bin: QBin) -> dict[str, Any]:
     plain = {name: value for name, value in asdict(q_bin).items() if name not in ("modes", "num_frames")}
     return plain | {
         "tau": q_bin.tau * q_bin.frame_time,
+        "half_decay": q_bin.half_decay * q_bin.frame_time,
         "frames": q_bin.num_frames,
         "contrast": 1 / q_bin.modes,
         "kww_exponent": q_bin.numbers.get("kww_exponent", np.nan),

@@ -31,6 +31,9 @@ _ROWS = 1000
 _FALSE_ALARMS = 0.05
 _LONGEST_TAU = 10.0
 """Windows above which tau cannot be told from a sample at rest."""
+_STATIONARY = ("stretched", "simple", "compressed", "partly_static")
+CLEAR = 30.0
+"""Signal to noise above which a map is clear to the eye."""
 
 
 class Neighbours(NamedTuple):
@@ -127,8 +130,10 @@ def rare_recall(novelty: Vector, is_rare: NDArray[np.bool_]) -> dict[str, float]
     -------
     dict
         rare_recall: share of the rare maps above the novelty that 5 % of the common ones exceed; rare_auc: the area
-        under the receiver's operating characteristic, 0.5 for chance.
+        under the receiver's operating characteristic, 0.5 for chance. NaN where all maps are of one sort.
     """
+    if not 0 < is_rare.sum() < len(is_rare):
+        return {"rare_recall": float("nan"), "rare_auc": float("nan")}
     threshold = np.quantile(novelty[~is_rare], 1 - _FALSE_ALARMS, method="higher")
     recall = float(np.mean(novelty[is_rare] > threshold))
     return {"rare_recall": recall, "rare_auc": float(roc_auc_score(is_rare, novelty))}
@@ -140,19 +145,18 @@ def rare_recall(novelty: Vector, is_rare: NDArray[np.bool_]) -> dict[str, float]
 def targets(truth: pd.DataFrame) -> pd.DataFrame:
     """What numbers should tell, a column each, NaN where a map has no such number or nothing could tell it.
 
-    log_tau is that of tau in windows, since no map knows its frame time; log_tau_single has only kinds with one decay,
-    whose tau is what the name says.
+    Times are logarithms of times in windows, since no map knows its frame time: log_half_decay, which means the same in
+    every kind; log_tau, the parameter of the kind; log_tau_stationary, of those with one decay that stays as it is.
     """
     windows = truth["tau"] / (truth["frames"] * truth["frame_time"])
     log_tau = np.log(windows).where(windows <= _LONGEST_TAU)
-    is_single = truth["kww_exponent"].notna() & (truth["kind"] != "two_step")
-    has_exponent = is_single & (windows <= 1)
     return pd.DataFrame(
         {
+            "log_half_decay": np.log(truth["half_decay"] / (truth["frames"] * truth["frame_time"])),
             "log_tau": log_tau,
-            "log_tau_single": log_tau.where(is_single),
+            "log_tau_stationary": log_tau.where(truth["kind"].isin(_STATIONARY)),
             "log_contrast": np.log(truth["contrast"]),
-            "kww_exponent": truth["kww_exponent"].where(has_exponent),
+            "kww_exponent": truth["kww_exponent"].where((windows <= 1) & truth["kind"].isin(_STATIONARY)),
             "ageing_rate": truth["ageing_rate"].where(windows <= 1),
         }
     )
@@ -253,6 +257,8 @@ def score(
     unusual = groups.novelty if novelty is None else novelty[is_map]
     wanted = targets(maps)
     found = agreement(groups.label, kinds)
+    is_clear = maps["signal_to_noise"].to_numpy() >= CLEAR
+    found["clear_ari"] = float(adjusted_rand_score(kinds[is_clear], groups.label[is_clear]))
     found["purity"] = purity(nearest_neighbours(points, scans), kinds)
     found |= rare_recall(unusual, maps["is_rare"].to_numpy())
     found |= linear_r2(points, wanted, scans)

@@ -1,0 +1,283 @@
+"""Embeddings to compare: the published network, and what one writes in an hour without one.
+
+Each is made from the C2 of an archive, and then embeds any C2.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+
+from ainerd_hpc.config import MapsConfig, TrainConfig
+from ainerd_hpc.evaluation.scores import as_features
+from ainerd_hpc.kernels.diagonals import g2_from_c2
+from ainerd_hpc.kernels.fitting import kww
+from ainerd_hpc.kernels.maps import Scaled, make_map
+
+Maps = Sequence[NDArray[np.floating[Any]]]
+"""C2 (t, t), each of its own size."""
+VARIANT = "ainerd2024"
+NUM_COMPONENTS = 16
+
+
+class Embedded(NamedTuple):
+    """What an embedding says of n maps."""
+
+    latents: NDArray[np.floating[Any]]
+    """(n, d)."""
+    numbers: pd.DataFrame | None = None
+    """n rows: log_tau, of tau in windows, and what else there is; NaN where it does not know."""
+    novelty: NDArray[np.float64] | None = None
+    """(n,); None: that of the cluster stage is as good."""
+
+
+Embed = Callable[[Maps], Embedded]
+Make = Callable[[Maps, Sequence[int], int], Embed]
+"""From C2 of an archive, the scan of each, and a seed."""
+
+
+def embeddings(weights: Path | None = None, epochs: int = 0) -> dict[str, Make]:
+    """All that are compared, by name.
+
+    Parameters
+    ----------
+    weights : Path, optional
+        The published ones; without them that network is left out.
+    epochs : int
+        Of the same network trained on the archive; 0 leaves it out.
+    """
+    return {
+        **({"published weights": partial(published, weights)} if weights else {}),
+        **({f"published network, trained {epochs} epochs": partial(retrained, epochs)} if epochs else {}),
+        "PCA of maps": partial(components, small_maps),
+        "KWW fits": kww_fits,
+        "lag-age cells": partial(components, lag_age_cells),
+        "aligned lag-age cells": partial(components, aligned_cells),
+        "scattering energies": partial(components, scattering_energies),
+    }
+
+
+# ---- networks
+
+
+def published(weights: Path, c2: Maps, scans: Sequence[int], seed: int) -> Embed:
+    """The published network with its weights."""
+    from ainerd_hpc.models.weights import load_model
+
+    return partial(_through, load_model(VARIANT, weights))
+
+
+def retrained(epochs: int, c2: Maps, scans: Sequence[int], seed: int) -> Embed:
+    """The published network, trained on the archive."""
+    from ainerd_hpc.models.weights import build
+    from ainerd_hpc.training import fit
+
+    source = _Source([made.map for made in _scaled(c2)], [str(scan) for scan in scans])
+    with tempfile.TemporaryDirectory() as folder:
+        options = TrainConfig(epochs=epochs, seed=seed, threads=1)
+        found = fit(source, VARIANT, options, Path(folder), str(seed), cache_bytes=2**40)
+    model = build(VARIANT)
+    model.load_state_dict(found.weights)
+    return partial(_through, model)
+
+
+@dataclass(frozen=True)
+class _Source:
+    maps: list[NDArray[np.float32]]
+    scan_ids: list[str]
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        return self.maps[index]
+
+    def column(self, name: str) -> NDArray[np.float32]:
+        raise KeyError(name)
+
+
+def _through(model: Any, c2: Maps) -> Embedded:
+    from ainerd_hpc.models.embedding import embed
+
+    scaled = _scaled(c2)
+    latents, _ = embed(model, np.stack([one.map for one in scaled]))
+    return Embedded(latents, _scale_of(scaled))
+
+
+def _scaled(c2: Maps, size: int = 256) -> list[Scaled]:
+    return [make_map(one, MapsConfig().scaling, size) for one in c2]
+
+
+def _scale_of(scaled: Sequence[Scaled]) -> pd.DataFrame:
+    """What is kept of the scale of a map beside it."""
+    return pd.DataFrame({"log_scale": [np.log(one.high - one.low) for one in scaled]})
+
+
+# ---- principal components of what is computed of each map
+
+
+def components(
+    features: Callable[[Maps], tuple[NDArray[Any], pd.DataFrame]], c2: Maps, scans: Sequence[int], seed: int
+) -> Embed:
+    """The first 16 principal components of features (n, k)."""
+    fitted = PCA(NUM_COMPONENTS, random_state=seed).fit(features(c2)[0])
+
+    def embed(c2: Maps) -> Embedded:
+        values, numbers = features(c2)
+        return Embedded(fitted.transform(values), numbers)
+
+    return embed
+
+
+def small_maps(c2: Maps) -> tuple[NDArray[np.float64], pd.DataFrame]:
+    """Scaled maps of 64 x 64."""
+    scaled = _scaled(c2, 64)
+    return np.stack([one.map.ravel() for one in scaled]), _scale_of(scaled)
+
+
+# ---- fits
+
+
+def kww_fits(c2: Maps, scans: Sequence[int], seed: int) -> Embed:
+    """log tau, log contrast and exponent of fits, each in units of its spread; a failed fit counts as the median."""
+    fitted = StandardScaler().fit(as_features(fits(c2)))
+
+    def embed(c2: Maps) -> Embedded:
+        numbers = fits(c2)
+        return Embedded(fitted.transform(as_features(numbers)), numbers)
+
+    return embed
+
+
+def fits(c2: Maps) -> pd.DataFrame:
+    """log_tau (of tau in windows), log_contrast and kww_exponent of each; NaN where the fit fails."""
+    table = pd.DataFrame(index=range(len(c2)), columns=["log_tau", "log_contrast", "kww_exponent"], dtype=float)
+    sizes = np.array([len(one) for one in c2])
+    for size in np.unique(sizes):
+        rows = np.flatnonzero(sizes == size)
+        curves, errors = np.stack([g2_from_c2(c2[row]) for row in rows]).swapaxes(0, 1)
+        found = kww.fit_many(*kww.log_bin(np.arange(1, size), curves, errors))
+        with np.errstate(divide="ignore"):
+            table.iloc[rows] = np.stack([np.log(found.tau / size), np.log(found.contrast), found.kww_exponent], axis=1)
+    return table.replace([np.inf, -np.inf], np.nan)
+
+
+# ---- cells
+
+
+NUM_LAGS, NUM_AGES = 16, 8
+IN_WINDOWS = (np.log(1 / 256), 0.0)
+"""Range of log lag, in windows."""
+IN_TAU = (-3.0, 2.5)
+"""Range of log lag, in tau."""
+
+
+def lag_age_cells(c2: Maps) -> tuple[NDArray[np.float64], pd.DataFrame]:
+    """C2 - 1, averaged in cells of log lag and age, over its largest mean at a lag."""
+    return _cells(c2, [np.log(len(one)) for one in c2], IN_WINDOWS)
+
+
+def aligned_cells(c2: Maps) -> tuple[NDArray[np.float64], pd.DataFrame]:
+    """The same for lags in units of tau: the one that is fitted, or the lag of half the decay where the fit fails."""
+    log_tau = fits(c2)["log_tau"].to_numpy() + np.log([len(one) for one in c2])
+    simple = np.array([log_half_decay(one) for one in c2])
+    shift = np.where(np.isfinite(log_tau), log_tau, simple)
+    cells, numbers = _cells(c2, shift, IN_TAU)
+    numbers["log_tau"] = shift - np.log([len(one) for one in c2])
+    return cells, numbers
+
+
+def _cells(c2: Maps, shift: Sequence[float], limits: tuple[float, float]) -> tuple[NDArray[np.float64], pd.DataFrame]:
+    grids = np.stack([cells(one, *at) for one, at in zip(c2, [(s, limits) for s in shift], strict=True)])
+    height = np.maximum(grids.mean(axis=2).max(axis=1), 1e-3)
+    return (grids / height[:, None, None]).reshape(len(grids), -1), pd.DataFrame({"log_height": np.log(height)})
+
+
+def cells(c2: NDArray[Any], shift: float, limits: tuple[float, float]) -> NDArray[np.float64]:
+    """Mean of C2 - 1 in cells (lag, age) of equal width in log lag - shift, between limits, and of age.
+
+    An empty cell has the mean of its lag, a lag without any that of the nearest one with some.
+    """
+    log_lag, age, place = _pairs(len(c2))
+    row = np.floor((log_lag - shift - limits[0]) / (limits[1] - limits[0]) * NUM_LAGS).astype(int)
+    values = c2.ravel()[place].astype(np.float64) - 1
+    used = (row >= 0) & (row < NUM_LAGS) & np.isfinite(values)
+    cell = row[used] * NUM_AGES + age[used]
+    number, total = (
+        np.bincount(cell, weights, minlength=NUM_LAGS * NUM_AGES).reshape(NUM_LAGS, NUM_AGES)
+        for weights in (None, values[used])
+    )
+    with np.errstate(invalid="ignore"):
+        mean, of_lag = total / number, total.sum(axis=1) / number.sum(axis=1)
+    if not number.any():
+        return np.zeros((NUM_LAGS, NUM_AGES))
+    filled = np.where(number > 0, mean, of_lag[:, None])
+    nearest = distance_transform_edt(number.sum(axis=1) == 0, return_distances=False, return_indices=True)[0]
+    return filled[nearest]
+
+
+@cache
+def _pairs(size: int) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """log lag, cell of age, and place in C2 of all pairs above the diagonal."""
+    t1, t2 = np.triu_indices(size, 1)
+    age = (t1 + t2 + 1) * NUM_AGES // (2 * size)
+    return np.log(t2 - t1), age, t1 * size + t2
+
+
+def log_half_decay(c2: NDArray[Any]) -> float:
+    """Logarithm of the first lag, in frames, at which g2 has lost half of its decay; of the window if it has none."""
+    lag, g2, _ = kww.log_bin(np.arange(1, len(c2)), *g2_from_c2(c2))
+    low = np.flatnonzero(g2 < (g2[:1] + g2[len(g2) // 2 :].min(initial=np.inf)) / 2)
+    return float(np.log(lag[low[0]] if len(low) else len(c2)))
+
+
+# ---- scattering
+
+
+SCALES, ANGLES, SCATTERED = 4, 8, 64
+
+
+def scattering_energies(c2: Maps) -> tuple[NDArray[np.float64], pd.DataFrame]:
+    """Logarithms of the mean moduli of wavelets of first and second order (Bruna and Mallat, IEEE TPAMI 35, 1872,
+    2013), of scaled maps of 64 x 64."""
+    scaled = _scaled(c2, SCATTERED)
+    return np.stack([_energies(one.map) for one in scaled]), _scale_of(scaled)
+
+
+def _energies(image: NDArray[np.float32]) -> NDArray[np.float64]:
+    filters = _wavelets()
+    first = np.abs(np.fft.ifft2(np.fft.fft2(image) * filters))
+    means = [image.mean(), *np.log(first.mean(axis=(1, 2)) + 1e-6)]
+    for scale in range(SCALES - 1):
+        moduli = first[scale * ANGLES : (scale + 1) * ANGLES]
+        coarser = filters[(scale + 1) * ANGLES :]
+        second = np.abs(np.fft.ifft2(np.fft.fft2(moduli)[:, None] * coarser)).mean(axis=(2, 3))
+        means += np.log(second.ravel() + 1e-6).tolist()
+    return np.array(means)
+
+
+@cache
+def _wavelets() -> NDArray[np.float64]:
+    """Morlet wavelets in Fourier space, (scale x angle, y, x): Gaussians about 3/4 pi / 2^scale, with mean 0."""
+    frequency = 2 * np.pi * np.fft.fftfreq(SCATTERED)
+    y, x = frequency[:, None], frequency[None]
+    filters = []
+    for scale in range(SCALES):
+        centre, width = 0.75 * np.pi / 2**scale, 0.5 * np.pi / 2**scale / 1.6
+        for angle in np.pi * np.arange(ANGLES) / ANGLES:
+            along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+            at = np.exp(-0.5 * ((along - centre) ** 2 + (across * 1.5) ** 2) / width**2)
+            without = np.exp(-0.5 * (along**2 + (across * 1.5) ** 2) / width**2)
+            filters.append(at - at[0, 0] * without)
+    return np.stack(filters)
