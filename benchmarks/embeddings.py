@@ -64,6 +64,7 @@ def embeddings(weights: Path | None = None, epochs: int = 0) -> dict[str, Make]:
         "KWW fits": kww_fits,
         "lag-age cells": partial(components, lag_age_cells),
         "aligned lag-age cells": partial(components, aligned_cells),
+        "lag cells": partial(components, lag_cells),
         "scattering energies": partial(components, scattering_energies),
     }
 
@@ -179,35 +180,41 @@ def fits(c2: Maps) -> pd.DataFrame:
 NUM_LAGS, NUM_AGES = 16, 8
 IN_WINDOWS = (np.log(1 / 256), 0.0)
 """Range of log lag, in windows."""
-IN_TAU = (-3.0, 2.5)
-"""Range of log lag, in tau."""
+IN_DECAYS = (-3.0, 2.5)
+"""Range of log lag, in lags of half the decay."""
 
 
 def lag_age_cells(c2: Maps) -> tuple[NDArray[np.float64], pd.DataFrame]:
     """C2 - 1, averaged in cells of log lag and age, over its largest mean at a lag."""
-    return _cells(c2, [np.log(len(one)) for one in c2], IN_WINDOWS)
+    grids = np.stack([cells(one, np.log(len(one)), IN_WINDOWS) for one in c2])
+    height = _heights(grids)
+    return (grids / height[:, None, None]).reshape(len(grids), -1), pd.DataFrame({"log_height": np.log(height)})
 
 
 def aligned_cells(c2: Maps) -> tuple[NDArray[np.float64], pd.DataFrame]:
-    """The same for lags in units of tau: the one that is fitted, or the lag of half the decay where the fit fails."""
-    log_tau = fits(c2)["log_tau"].to_numpy() + np.log([len(one) for one in c2])
-    simple = np.array([log_half_decay(one) for one in c2])
-    shift = np.where(np.isfinite(log_tau), log_tau, simple)
-    cells, numbers = _cells(c2, shift, IN_TAU)
-    numbers["log_tau"] = shift - np.log([len(one) for one in c2])
-    return cells, numbers
+    """The same for lags in units of the lag of half the decay."""
+    shift = np.array([log_half_decay(one) for one in c2])
+    grids = np.stack([cells(one, at, IN_DECAYS) for one, at in zip(c2, shift, strict=True)])
+    height = _heights(grids)
+    numbers = {"log_half_decay": shift - np.log([len(one) for one in c2]), "log_height": np.log(height)}
+    return (grids / height[:, None, None]).reshape(len(grids), -1), pd.DataFrame(numbers)
 
 
-def _cells(c2: Maps, shift: Sequence[float], limits: tuple[float, float]) -> tuple[NDArray[np.float64], pd.DataFrame]:
-    grids = np.stack([cells(one, *at) for one, at in zip(c2, [(s, limits) for s in shift], strict=True)])
-    height = np.maximum(grids.mean(axis=2).max(axis=1), 1e-3)
-    return (grids / height[:, None, None]).reshape(len(grids), -1), pd.DataFrame({"log_height": np.log(height)})
+def lag_cells(c2: Maps) -> tuple[NDArray[np.float64], pd.DataFrame]:
+    """C2 - 1, averaged over age in cells of log lag, as it is and over its largest mean, side by side."""
+    grids = np.stack([cells(one, np.log(len(one)), IN_WINDOWS) for one in c2])
+    means, height = grids.mean(axis=2), _heights(grids)
+    return np.hstack([means, means / height[:, None]]), pd.DataFrame({"log_height": np.log(height)})
+
+
+def _heights(grids: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.maximum(grids.mean(axis=2).max(axis=1), 1e-3)
 
 
 def cells(c2: NDArray[Any], shift: float, limits: tuple[float, float]) -> NDArray[np.float64]:
     """Mean of C2 - 1 in cells (lag, age) of equal width in log lag - shift, between limits, and of age.
 
-    An empty cell has the mean of its lag, a lag without any that of the nearest one with some.
+    An empty cell has the mean of its lag, all of a lag without pairs that of the nearest one with some.
     """
     log_lag, age, place = _pairs(len(c2))
     row = np.floor((log_lag - shift - limits[0]) / (limits[1] - limits[0]) * NUM_LAGS).astype(int)
@@ -222,9 +229,8 @@ def cells(c2: NDArray[Any], shift: float, limits: tuple[float, float]) -> NDArra
         mean, of_lag = total / number, total.sum(axis=1) / number.sum(axis=1)
     if not number.any():
         return np.zeros((NUM_LAGS, NUM_AGES))
-    filled = np.where(number > 0, mean, of_lag[:, None])
     nearest = distance_transform_edt(number.sum(axis=1) == 0, return_distances=False, return_indices=True)[0]
-    return filled[nearest]
+    return np.where(number > 0, mean, of_lag[nearest][:, None])
 
 
 @cache

@@ -22,7 +22,7 @@ LAYERS = [
     {"site"},
     {"formats"},
     {"archive"},
-    {"simulate", "report"},
+    {"simulate", "report", "evaluation"},
     {"sources", "training", "executors"},
     {"correlation"},
     {"scaling"},

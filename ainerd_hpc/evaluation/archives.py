@@ -167,7 +167,7 @@ def _kinds_of_scans(
 
 def _draw_scan(seed: int, scan: int, kind: str, least_signal_to_noise: float) -> tuple[list[QBin], int]:
     """The q-bins of a scan, and how many draws told nothing."""
-    for draw in range(10_000):
+    for draw in range(1000):
         random = np.random.default_rng([seed, 1, scan, draw])
         q_bins = _draw_q_bins(random, scan, kind)
         if min(q_bin.signal_to_noise for q_bin in q_bins) >= least_signal_to_noise:
