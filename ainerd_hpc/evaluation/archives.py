@@ -36,7 +36,7 @@ MOST_VALUES = 2_000_000
 SHORTEST_TAU = 0.7
 """Frames below which a decay cannot be seen."""
 LEAST_SIGNAL_TO_NOISE = 3.0
-"""Of the mean of C2 - 1 at a lag of one frame, below which a scan is drawn again: nothing could tell its kind."""
+"""Signal to noise of the mean of C2 - 1 at a lag of one frame, below which a scan is drawn again."""
 VIEWS = ("noise", "thinned", "age", "resampled", "contrast")
 """The same truth in other speckle; half of the same photons; the first and the last 80 % of the frames; two frames as
 one; the same truth in twice the modes, as other speckle."""
@@ -85,8 +85,8 @@ class QBin:
 
     @property
     def signal_to_noise(self) -> float:
-        """Of the mean of C2 - 1 at a lag of one frame, for the noise of the photons alone: it is 1 / (photons
-        sqrt(pixels)) in each entry (Jakeman, in Photon Correlation and Light Beating Spectroscopy, 1974)."""
+        """Mean of C2 - 1 at a lag of one frame over its noise from photons alone: 1 / (photons sqrt(pixels)) an entry
+        (Jakeman, in Photon Correlation and Light Beating Spectroscopy, 1974)."""
         signal = np.mean(np.abs(np.diagonal(self.g1, 1)) ** 2) / self.modes
         return float(signal * self.photons * np.sqrt(self.pixels * (self.num_frames - 1)))
 

@@ -60,13 +60,13 @@ def _exponent(low: float, high: float) -> Draw:
 
 def _partly_static(times: Times, tau: float, numbers: Numbers) -> Field:
     share = numbers["static_share"]
-    return share + (1 - share) * _kww(times, tau, numbers["kww_exponent"])
+    return np.asarray(share + (1 - share) * _kww(times, tau, numbers["kww_exponent"]))
 
 
 def _two_step(times: Times, tau: float, numbers: Numbers) -> Field:
     fast, share = tau / np.sqrt(numbers["ratio"]), numbers["slow_share"]
     slow = tau * np.sqrt(numbers["ratio"])
-    return (1 - share) * _kww(times, fast) + share * _kww(times, slow, numbers["kww_exponent"])
+    return np.asarray((1 - share) * _kww(times, fast) + share * _kww(times, slow, numbers["kww_exponent"]))
 
 
 def _power_law(times: Times, tau: float, numbers: Numbers) -> Field:
@@ -152,7 +152,7 @@ def _period(random: np.random.Generator, tau: float) -> dict[str, Any]:
 
 def _echoes(times: Times, tau: float, numbers: Numbers) -> Field:
     strain = np.sin(2 * np.pi * (times / numbers["period"] + numbers["phase"]))
-    return _kww(times, tau) * np.exp(-0.5 * (numbers["amplitude"] * _difference(strain)) ** 2)
+    return np.asarray(_kww(times, tau) * np.exp(-0.5 * (numbers["amplitude"] * _difference(strain)) ** 2))
 
 
 def _echo(random: np.random.Generator, tau: float) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def _echo(random: np.random.Generator, tau: float) -> dict[str, Any]:
 
 def _fringes(times: Times, tau: float, numbers: Numbers) -> Field:
     share, omega = numbers["static_share"], 2 * np.pi / numbers["fringe_period"]
-    return share + (1 - share) * _kww(times, tau) * np.exp(1j * omega * _difference(times))
+    return np.asarray(share + (1 - share) * _kww(times, tau) * np.exp(1j * omega * _difference(times)))
 
 
 def _fringe(random: np.random.Generator, tau: float) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def _drifting_flow(times: Times, tau: float, numbers: Numbers) -> Field:
     """Fringes of a flow whose speed grows over the scan."""
     place = times + numbers["acceleration"] * (times**2 - times)
     share, omega = numbers["static_share"], 2 * np.pi / numbers["fringe_period"]
-    return share + (1 - share) * _kww(times, tau) * np.exp(1j * omega * _difference(place))
+    return np.asarray(share + (1 - share) * _kww(times, tau) * np.exp(1j * omega * _difference(place)))
 
 
 def _drift(random: np.random.Generator, tau: float) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _drift(random: np.random.Generator, tau: float) -> dict[str, Any]:
 
 def _laminar_flow(times: Times, tau: float, numbers: Numbers) -> Field:
     """sinc of the phase between the walls, the transit across the beam (He et al., PNAS 2024)."""
-    return _kww(times, tau) * np.sinc(_difference(times) / numbers["flow_period"])
+    return np.asarray(_kww(times, tau) * np.sinc(_difference(times) / numbers["flow_period"]))
 
 
 def _flow(random: np.random.Generator, tau: float) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _freezing(times: Times, tau: float, numbers: Numbers) -> Field:
     """Part of the sample stands still from some time on: it shares no clock with the rest."""
     stop = np.minimum(times, numbers["stop_time"])
     share = numbers["frozen_share"]
-    return share * _kww(stop, tau) + (1 - share) * _kww(times, tau)
+    return np.asarray(share * _kww(stop, tau) + (1 - share) * _kww(times, tau))
 
 
 def _freeze(random: np.random.Generator, tau: float) -> dict[str, Any]:

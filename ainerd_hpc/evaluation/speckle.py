@@ -31,7 +31,7 @@ def intensities(g1: NDArray[Any], modes: int, num_pixels: int, random: np.random
     if modes > MOST_MODES:
         root = square_root(np.abs(g1).astype(np.float64) ** 2)
         normal = random.standard_normal((root.shape[1], num_pixels), dtype=np.float32)
-        return np.maximum(1 + (root @ normal) * np.float32(modes**-0.5), 0)
+        return np.asarray(np.maximum(1 + (root @ normal) * np.float32(modes**-0.5), 0))
     root, total = square_root(g1), np.zeros((len(g1), num_pixels), dtype=np.float32)
     for _ in range(modes):
         normal = random.standard_normal((root.shape[1], 2 * num_pixels), dtype=np.float32)
