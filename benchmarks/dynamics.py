@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ainerd_hpc.evaluation import scores
-from ainerd_hpc.evaluation.archives import LEAST_SIGNAL_TO_NOISE, Archive, draw_archive
+from ainerd_hpc.evaluation.archives import LEAST_SIGNAL_TO_NOISE, KnownArchive, draw_archive
 from benchmarks import measured
 from benchmarks.embeddings import Make, embeddings
 
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.json.write_text(as_json({"archives": found, "measured": on_measured}), encoding="utf-8")
 
 
-def on_archive(make: Make, archive: Archive, seed: int) -> Scores:
+def on_archive(make: Make, archive: KnownArchive, seed: int) -> Scores:
     """The scores of one embedding on one archive."""
     places = np.flatnonzero(archive.is_map)
     maps, scans = [archive.c2[place] for place in places], archive.truth["scan"].to_numpy()[places].tolist()
@@ -115,7 +115,7 @@ def as_json(results: Mapping[str, Any]) -> str:
     return json.dumps(plain, indent=1, allow_nan=False)
 
 
-def _described(seed: int, archive: Archive) -> str:
+def _described(seed: int, archive: KnownArchive) -> str:
     maps = archive.truth[archive.is_map]
     kinds = ", ".join(sorted(set(maps["kind"])))
     return f"archive {seed}: {len(maps)} maps, {archive.redrawn} scans drawn again for lack of signal; {kinds}"

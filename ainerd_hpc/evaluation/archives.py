@@ -92,7 +92,7 @@ class QBin:
 
 
 @dataclass(frozen=True)
-class Archive:
+class KnownArchive:
     """C2 and truth of all maps, views included."""
 
     c2: list[Floats]
@@ -119,7 +119,7 @@ def draw_archive(
     rare: Sequence[str] = UNSEEN,
     least_signal_to_noise: float = LEAST_SIGNAL_TO_NOISE,
     processes: int = 1,
-) -> Archive:
+) -> KnownArchive:
     """Draw an archive; the same seed gives the same bytes, whatever the number of processes.
 
     Parameters
@@ -139,7 +139,7 @@ def draw_archive(
 
     Returns
     -------
-    Archive
+    KnownArchive
     """
     random = np.random.default_rng([seed, 0])
     num_scans = -(-num_maps // NUM_Q_BINS)
@@ -263,15 +263,15 @@ def _joined(q_bin: QBin, counts: Counts, bad: NDArray[np.bool_]) -> tuple[QBin, 
     return truth, _without(two_time(counts[::2] + counts[1::2]), bad[::2] | bad[1::2])
 
 
-def _gathered(made: Iterator[Made], rare: set[str], redrawn: int) -> Archive:
+def _gathered(made: Iterator[Made], rare: set[str], redrawn: int) -> KnownArchive:
     c2: list[Floats] = []
     rows = []
     for views in made:
         place = len(c2)
         c2 += [values for _, _, values in views]
-        rows += [{"view": view, "map": place, **_row(q_bin)} for view, q_bin, _ in views]
+        rows += [{"view": view, "map": place, "frames": len(values), **_row(q_bin)} for view, q_bin, values in views]
     truth = pd.DataFrame(rows)
-    return Archive(c2, truth.assign(is_rare=truth["kind"].isin(rare)), redrawn)
+    return KnownArchive(c2, truth.assign(is_rare=truth["kind"].isin(rare)), redrawn)
 
 
 def _row(q_bin: QBin) -> dict[str, Any]:
@@ -279,7 +279,6 @@ def _row(q_bin: QBin) -> dict[str, Any]:
     return plain | {
         "tau": q_bin.tau * q_bin.frame_time,
         "half_decay": q_bin.half_decay * q_bin.frame_time,
-        "frames": q_bin.num_frames,
         "contrast": 1 / q_bin.modes,
         "kww_exponent": q_bin.numbers.get("kww_exponent", np.nan),
         "ageing_rate": ageing_rate(q_bin.kind, q_bin.numbers),

@@ -238,7 +238,7 @@ def score(
     latents : (n, d)
         Of maps and views.
     truth : DataFrame, n rows
-        Of `archives.Archive`.
+        Of `archives.KnownArchive`.
     numbers : DataFrame, n rows, optional
         What the embedding says beside the latents; NaN where it says nothing.
     novelty : (n,), optional

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from ainerd_hpc.evaluation import archives
-from ainerd_hpc.evaluation.archives import Archive, draw_archive
+from ainerd_hpc.evaluation.archives import KnownArchive, draw_archive
 from ainerd_hpc.evaluation.kinds import KINDS, UNSEEN
 from ainerd_hpc.evaluation.photons import poisson
 
 
 @pytest.fixture(scope="module")
-def archive() -> Archive:
+def archive() -> KnownArchive:
     return draw_archive(5, 18, num_viewed=18)
 
 
@@ -24,16 +24,16 @@ def expected_c2(row: pd.Series) -> np.ndarray:
     return 1 + np.abs(g1) ** 2 * row["contrast"]
 
 
-def views(archive: Archive, place: int) -> dict[str, list[int]]:
+def views(archive: KnownArchive, place: int) -> dict[str, list[int]]:
     rows = archive.truth[(archive.truth["map"] == place)]
     return {view: group.index.tolist() for view, group in rows.groupby("view")}
 
 
-def maps(archive: Archive) -> list[int]:
+def maps(archive: KnownArchive) -> list[int]:
     return np.flatnonzero(archive.is_map).tolist()
 
 
-def test_c2_is_one_plus_g1_squared_within_its_noise(archive: Archive) -> None:
+def test_c2_is_one_plus_g1_squared_within_its_noise(archive: KnownArchive) -> None:
     """The mean of two realisations is off by what half of their difference says, and by no more."""
     ratios, shifts = [], []
     for place in maps(archive):
@@ -47,7 +47,7 @@ def test_c2_is_one_plus_g1_squared_within_its_noise(archive: Archive) -> None:
     assert np.abs(np.median(shifts)) < 0.05
 
 
-def test_views_differ_in_what_they_say(archive: Archive) -> None:
+def test_views_differ_in_what_they_say(archive: KnownArchive) -> None:
     truth, c2 = archive.truth, archive.c2
     for place in maps(archive):
         found, frames = views(archive, place), int(truth["frames"][place])
@@ -62,7 +62,7 @@ def test_views_differ_in_what_they_say(archive: Archive) -> None:
         np.testing.assert_array_equal(c2[found["age"][1]], c2[place][-length:, -length:])
 
 
-def test_thinning_keeps_the_speckle_of_a_map(archive: Archive) -> None:
+def test_thinning_keeps_the_speckle_of_a_map(archive: KnownArchive) -> None:
     """Half of the photons are like their map; other speckle of the same truth is not."""
     truth = archive.truth
     bright = [place for place in maps(archive) if truth["photons"][place] > 1]
@@ -132,7 +132,7 @@ def test_rare_kinds_have_their_share() -> None:
     assert counts[~counts.index.isin(UNSEEN)].between(46, 48).all()
 
 
-def test_lost_frames_are_rows_and_columns_of_nan(archive: Archive) -> None:
+def test_lost_frames_are_rows_and_columns_of_nan(archive: KnownArchive) -> None:
     num_lost = [np.isnan(np.diagonal(archive.c2[place])).sum() for place in maps(archive)]
     assert any(num_lost)
     for place, lost in zip(maps(archive), num_lost, strict=True):
