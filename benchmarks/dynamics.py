@@ -62,27 +62,11 @@ LINES = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write down."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--maps", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--signal-to-noise", type=float, default=LEAST_SIGNAL_TO_NOISE, help="least of a scan")
-    parser.add_argument("--processes", type=int, default=1, help="that draw the archives")
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--epochs", type=int, default=0)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     makers = embeddings(options.weights, options.epochs)
     found: dict[str, list[Scores]] = {name: [] for name in makers}
     for seed in range(options.seeds):
-        archive = draw_archive(
-            seed,
-            options.maps,
-            num_viewed=options.maps * 3 // 20,
-            least_signal_to_noise=options.signal_to_noise,
-            processes=options.processes,
-        )
-        print(_described(seed, archive), file=sys.stderr)
+        archive = _drawn(seed, options)
         for name, make in makers.items():
             found[name].append(on_archive(make, archive, seed))
             print(f"{name}: ARI {found[name][-1]['ari']:.2f}", file=sys.stderr)
@@ -92,6 +76,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"\n{name}: not in the folder of the data, left out")
     if options.json:
         options.json.write_text(as_json({"archives": found, "measured": on_measured}), encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--maps", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--signal-to-noise", type=float, default=LEAST_SIGNAL_TO_NOISE, help="least of a scan")
+    parser.add_argument("--processes", type=int, default=1, help="that draw the archives")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--epochs", type=int, default=0)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--json", type=Path)
+    return parser
+
+
+def _drawn(seed: int, options: argparse.Namespace) -> KnownArchive:
+    """The archive of a seed, of whose maps a seventh or so has views."""
+    archive = draw_archive(
+        seed,
+        options.maps,
+        num_viewed=options.maps * 3 // 20,
+        least_signal_to_noise=options.signal_to_noise,
+        processes=options.processes,
+    )
+    kinds = archive.truth["kind"][archive.is_map]
+    said = f"{len(kinds)} maps, {archive.redrawn} scans drawn again for lack of signal"
+    print(f"archive {seed}: {said}; {', '.join(sorted(set(kinds)))}", file=sys.stderr)
+    return archive
 
 
 def on_archive(make: Make, archive: KnownArchive, seed: int) -> Scores:
@@ -113,12 +125,6 @@ def as_json(results: Mapping[str, Any]) -> str:
     """Results as JSON, which knows no NaN: null."""
     plain = json.loads(json.dumps(results), parse_constant=lambda name: None)
     return json.dumps(plain, indent=1, allow_nan=False)
-
-
-def _described(seed: int, archive: KnownArchive) -> str:
-    maps = archive.truth[archive.is_map]
-    kinds = ", ".join(sorted(set(maps["kind"])))
-    return f"archive {seed}: {len(maps)} maps, {archive.redrawn} scans drawn again for lack of signal; {kinds}"
 
 
 def table(found: Mapping[str, Sequence[Scores]], on_measured: Mapping[str, Scores]) -> str:
