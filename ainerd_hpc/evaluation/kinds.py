@@ -34,24 +34,26 @@ class Kind:
     """Least and greatest tau, in scans, of which a scan of this kind still shows what makes the kind."""
 
 
-def _log_uniform(random: np.random.Generator, low: float, high: float) -> float:
+def log_uniform(random: np.random.Generator, low: float, high: float) -> float:
+    """A number between low and high, of which every octave is as likely."""
     return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
 
-def _difference(values: Times) -> Times:
+def difference(values: Times) -> Times:
+    """values(t1) - values(t2), (t1, t2)."""
     return np.asarray(values[:, None] - values)
 
 
-def _kww(clock: Times, tau: float, exponent: float = 1.0) -> Field:
+def kww(clock: Times, tau: float, exponent: float = 1.0) -> Field:
     """exp(-(|clock difference| / tau)^exponent)."""
-    return np.asarray(np.exp(-((np.abs(_difference(clock)) / tau) ** exponent)))
+    return np.asarray(np.exp(-((np.abs(difference(clock)) / tau) ** exponent)))
 
 
 # ---- stationary
 
 
 def _stationary(times: Times, tau: float, numbers: Numbers) -> Field:
-    return _kww(times, tau, numbers["kww_exponent"])
+    return kww(times, tau, numbers["kww_exponent"])
 
 
 def _exponent(low: float, high: float) -> Draw:
@@ -60,17 +62,17 @@ def _exponent(low: float, high: float) -> Draw:
 
 def _partly_static(times: Times, tau: float, numbers: Numbers) -> Field:
     share = numbers["static_share"]
-    return np.asarray(share + (1 - share) * _kww(times, tau, numbers["kww_exponent"]))
+    return np.asarray(share + (1 - share) * kww(times, tau, numbers["kww_exponent"]))
 
 
 def _two_step(times: Times, tau: float, numbers: Numbers) -> Field:
     fast, share = tau / np.sqrt(numbers["ratio"]), numbers["slow_share"]
     slow = tau * np.sqrt(numbers["ratio"])
-    return np.asarray((1 - share) * _kww(times, fast) + share * _kww(times, slow, numbers["kww_exponent"]))
+    return np.asarray((1 - share) * kww(times, fast) + share * kww(times, slow, numbers["kww_exponent"]))
 
 
 def _power_law(times: Times, tau: float, numbers: Numbers) -> Field:
-    return np.asarray((1 + np.abs(_difference(times)) / tau) ** -numbers["power"])
+    return np.asarray((1 + np.abs(difference(times)) / tau) ** -numbers["power"])
 
 
 # ---- an uneven clock
@@ -81,26 +83,26 @@ def _ageing_clock(times: Times, age: float) -> Times:
 
 
 def _ageing(times: Times, tau: float, numbers: Numbers) -> Field:
-    return _kww(_ageing_clock(times, numbers["initial_age"]), tau, numbers["kww_exponent"])
+    return kww(_ageing_clock(times, numbers["initial_age"]), tau, numbers["kww_exponent"])
 
 
 def _rejuvenating(times: Times, tau: float, numbers: Numbers) -> Field:
-    return _kww(-_ageing_clock(1 - times, numbers["initial_age"]), tau, numbers["kww_exponent"])
+    return kww(-_ageing_clock(1 - times, numbers["initial_age"]), tau, numbers["kww_exponent"])
 
 
 def _age(random: np.random.Generator, tau: float) -> dict[str, Any]:
-    return {"initial_age": _log_uniform(random, 0.02, 0.15), "kww_exponent": random.uniform(0.8, 1.6)}
+    return {"initial_age": log_uniform(random, 0.02, 0.15), "kww_exponent": random.uniform(0.8, 1.6)}
 
 
 def _changing(times: Times, tau: float, numbers: Numbers) -> Field:
     change, ratio = numbers["change_time"], numbers["rate_ratio"]
     clock = np.minimum(times, change) + ratio * np.maximum(times - change, 0)
-    return _kww(clock / (change + ratio * (1 - change)), tau, numbers["kww_exponent"])
+    return kww(clock / (change + ratio * (1 - change)), tau, numbers["kww_exponent"])
 
 
 def _change(sign: int) -> Draw:
     def draw(random: np.random.Generator, tau: float) -> dict[str, Any]:
-        ratio = _log_uniform(random, 6.0, 40.0) ** sign
+        ratio = log_uniform(random, 6.0, 40.0) ** sign
         return {
             "change_time": random.uniform(0.25, 0.75),
             "rate_ratio": ratio,
@@ -112,7 +114,7 @@ def _change(sign: int) -> Draw:
 
 def _avalanches(times: Times, tau: float, numbers: Numbers) -> Field:
     jumps = (times[:, None] >= np.asarray(numbers["jump_times"])) @ np.asarray(numbers["jump_sizes"])
-    return _kww(times / tau + jumps, 1.0)
+    return kww(times / tau + jumps, 1.0)
 
 
 def _jumps(random: np.random.Generator, tau: float) -> dict[str, Any]:
@@ -127,20 +129,20 @@ def _bursts(times: Times, tau: float, numbers: Numbers) -> Field:
     for place, width in zip(numbers["burst_times"], numbers["burst_widths"], strict=True):
         rate += numbers["burst_rate"] * np.exp(-0.5 * ((fine - place) / width) ** 2)
     clock = np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) / 2)]) / 4096
-    return _kww(np.interp(times, fine, clock / clock[-1]), tau)
+    return kww(np.interp(times, fine, clock / clock[-1]), tau)
 
 
 def _burst(random: np.random.Generator, tau: float) -> dict[str, Any]:
     number = int(random.integers(1, 4))
     places = np.linspace(0, 1, number + 2)[1:-1] + random.uniform(-0.3, 0.3, number) / (number + 1)
     widths = random.uniform(0.02, 0.06, number)
-    return {"burst_times": places.tolist(), "burst_widths": widths.tolist(), "burst_rate": _log_uniform(random, 15, 60)}
+    return {"burst_times": places.tolist(), "burst_widths": widths.tolist(), "burst_rate": log_uniform(random, 15, 60)}
 
 
 def _periodic_rate(times: Times, tau: float, numbers: Numbers) -> Field:
     period, depth = numbers["period"], numbers["depth"]
     turn = 2 * np.pi * (times / period + numbers["phase"])
-    return _kww(times - depth * period / (2 * np.pi) * np.sin(turn), tau)
+    return kww(times - depth * period / (2 * np.pi) * np.sin(turn), tau)
 
 
 def _period(random: np.random.Generator, tau: float) -> dict[str, Any]:
@@ -152,7 +154,7 @@ def _period(random: np.random.Generator, tau: float) -> dict[str, Any]:
 
 def _echoes(times: Times, tau: float, numbers: Numbers) -> Field:
     strain = np.sin(2 * np.pi * (times / numbers["period"] + numbers["phase"]))
-    return np.asarray(_kww(times, tau) * np.exp(-0.5 * (numbers["amplitude"] * _difference(strain)) ** 2))
+    return np.asarray(kww(times, tau) * np.exp(-0.5 * (numbers["amplitude"] * difference(strain)) ** 2))
 
 
 def _echo(random: np.random.Generator, tau: float) -> dict[str, Any]:
@@ -162,7 +164,7 @@ def _echo(random: np.random.Generator, tau: float) -> dict[str, Any]:
 
 def _fringes(times: Times, tau: float, numbers: Numbers) -> Field:
     share, omega = numbers["static_share"], 2 * np.pi / numbers["fringe_period"]
-    return np.asarray(share + (1 - share) * _kww(times, tau) * np.exp(1j * omega * _difference(times)))
+    return np.asarray(share + (1 - share) * kww(times, tau) * np.exp(1j * omega * difference(times)))
 
 
 def _fringe(random: np.random.Generator, tau: float) -> dict[str, Any]:
@@ -174,7 +176,7 @@ def _drifting_flow(times: Times, tau: float, numbers: Numbers) -> Field:
     """Fringes of a flow whose speed grows over the scan."""
     place = times + numbers["acceleration"] * (times**2 - times)
     share, omega = numbers["static_share"], 2 * np.pi / numbers["fringe_period"]
-    return np.asarray(share + (1 - share) * _kww(times, tau) * np.exp(1j * omega * _difference(place)))
+    return np.asarray(share + (1 - share) * kww(times, tau) * np.exp(1j * omega * difference(place)))
 
 
 def _drift(random: np.random.Generator, tau: float) -> dict[str, Any]:
@@ -182,19 +184,10 @@ def _drift(random: np.random.Generator, tau: float) -> dict[str, Any]:
     return {**_fringe(random, tau), "acceleration": acceleration}
 
 
-def _laminar_flow(times: Times, tau: float, numbers: Numbers) -> Field:
-    """sinc of the phase between the walls, the transit across the beam (He et al., PNAS 2024)."""
-    return np.asarray(_kww(times, tau) * np.sinc(_difference(times) / numbers["flow_period"]))
-
-
-def _flow(random: np.random.Generator, tau: float) -> dict[str, Any]:
-    return {"flow_period": min(tau, 1.0) / random.uniform(2.5, 6.0)}
-
-
 def _reversal(times: Times, tau: float, numbers: Numbers) -> Field:
     """A shear that turns round once and goes back the way it came."""
     place = np.abs(times - numbers["turn_time"])
-    return _kww(times, numbers["loss"]) * np.exp(-0.5 * (_difference(place) / tau) ** 2)
+    return kww(times, numbers["loss"]) * np.exp(-0.5 * (difference(place) / tau) ** 2)
 
 
 def _turn(random: np.random.Generator, tau: float) -> dict[str, Any]:
@@ -208,7 +201,7 @@ def _switching(times: Times, tau: float, numbers: Numbers) -> Field:
     """Two configurations taken in turn, each found again; what they share stays."""
     state = np.searchsorted(np.asarray(numbers["switch_times"]), times, side="right") % 2
     same = state[:, None] == state
-    return _kww(times, tau) * np.where(same, 1.0, numbers["likeness"])
+    return kww(times, tau) * np.where(same, 1.0, numbers["likeness"])
 
 
 def _switch(random: np.random.Generator, tau: float) -> dict[str, Any]:
@@ -221,7 +214,7 @@ def _freezing(times: Times, tau: float, numbers: Numbers) -> Field:
     """Part of the sample stands still from some time on: it shares no clock with the rest."""
     stop = np.minimum(times, numbers["stop_time"])
     share = numbers["frozen_share"]
-    return np.asarray(share * _kww(stop, tau) + (1 - share) * _kww(times, tau))
+    return np.asarray(share * kww(stop, tau) + (1 - share) * kww(times, tau))
 
 
 def _freeze(random: np.random.Generator, tau: float) -> dict[str, Any]:
@@ -233,7 +226,7 @@ def _share(random: np.random.Generator, tau: float) -> dict[str, Any]:
 
 
 def _steps(random: np.random.Generator, tau: float) -> dict[str, Any]:
-    ratio = _log_uniform(random, 60.0, 400.0)
+    ratio = log_uniform(random, 60.0, 400.0)
     return {"ratio": ratio, "slow_share": random.uniform(0.5, 0.75), "kww_exponent": random.uniform(0.9, 1.5)}
 
 
@@ -254,7 +247,6 @@ KINDS: Mapping[str, Kind] = {
     "echoes": Kind(_echoes, _echo, (0.3, 3.0)),
     "fringes": Kind(_fringes, _fringe, (0.05, 2.0)),
     "drifting_flow": Kind(_drifting_flow, _drift, (0.3, 2.0)),
-    "laminar_flow": Kind(_laminar_flow, _flow, (0.05, 2.0)),
     "freezing": Kind(_freezing, _freeze, (0.01, 0.2)),
     "periodic_rate": Kind(_periodic_rate, _period, (0.05, 0.3)),
     "reversal": Kind(_reversal, _turn, (0.03, 0.25)),

@@ -92,8 +92,7 @@ def cells(c2: NDArray[np.floating[Any]]) -> Cells:
 
 def _values(lines: _Lines, contrast: float, half_decay_place: float) -> NDArray[np.float32]:
     """The lines at lags that count from the half decay, in units of the contrast."""
-    first = half_decay_place + 0.5 + PER_OCTAVE * LOWEST_OCTAVE
-    place: Floats = first + np.arange(NUM_LAGS, dtype=np.float64)
+    place = _places(half_decay_place)
     sureness = np.where(np.isfinite(lines.error), contrast / np.maximum(lines.error, 1e-9), 0.0)
     inside = (place >= -0.5) & (place <= len(lines.mean) - 0.5)
     sureness = np.where(inside[:, np.newaxis], _between(sureness, place), 0.0)
@@ -102,6 +101,33 @@ def _values(lines: _Lines, contrast: float, half_decay_place: float) -> NDArray[
     known = sureness > 0
     values = np.stack([np.where(known, mean, 0), np.where(known, spread, 0), np.log1p(sureness) / SURENESS_UNIT])
     return values.astype(np.float32)
+
+
+def expected_cells(c2: NDArray[np.floating[Any]], half_decay: float) -> NDArray[np.float32]:
+    """Means of C2 - 1, or of anything of its form, in the cells of a window of this half decay (frames).
+
+    Parameters
+    ----------
+    c2 : (w, w) array of floats
+        C2 - 1 without noise.
+    half_decay : float
+        Frames.
+
+    Returns
+    -------
+    (lag, age) float32
+        Places beyond the window repeat its outermost entries.
+    """
+    number, total, *_ = _lag_sums(np.ascontiguousarray(c2 + 1, dtype=np.float32))
+    overlap = _overlaps(len(c2))
+    mean = _ratio(overlap @ total, overlap @ number)
+    return _between(mean, _places(PER_OCTAVE * (np.log2(half_decay) + 1) - 0.5)).astype(np.float32)
+
+
+def _places(half_decay_place: float) -> Floats:
+    """Places of the cells on the window's own grid."""
+    first = half_decay_place + 0.5 + PER_OCTAVE * LOWEST_OCTAVE
+    return np.asarray(first + np.arange(NUM_LAGS, dtype=np.float64))
 
 
 def _between(rows: Floats, place: Floats) -> Floats:

@@ -1,8 +1,8 @@
 """Simulated windows as cells: what would be measured, beside what their g1 says.
 
-The speckle is that of few pixels, whose deviation from the expected C2 is scaled to that of many, and the photons' noise
-is a normal deviate with the variance of Poisson counts: a hundred times faster than counting, and told apart from it by
-no cell that more than a few entries fall into. The yardstick of `evaluation` counts photons.
+The speckle is that of few pixels, whose deviation from the expected C2 is scaled to that of many, and the noise of the
+photons is a normal deviate with the variance of Poisson counts: much faster than counting, and the same to a cell that
+more than a few entries fall into. The yardstick of `evaluation` counts photons.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ainerd_hpc.evaluation.kinds import KINDS, UNSEEN, Field, log_uniform
 from ainerd_hpc.evaluation.speckle import intensities, two_time
@@ -24,7 +25,8 @@ KNOWN = tuple(name for name in KINDS if name not in UNSEEN)
 VIEWS = 4
 """Windows of each composition, which differ in all but the dynamics."""
 
-_LENGTHS = ((48, 0.08), (64, 0.12), (96, 0.1), (128, 0.2), (192, 0.1), (256, 0.25), (384, 0.08), (512, 0.07))
+_LENGTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512)
+_LENGTH_SHARES = (0.05, 0.08, 0.1, 0.1, 0.2, 0.1, 0.22, 0.08, 0.07)
 """Frames of a window, and how often."""
 _NUM_PIXELS = 256
 _FEWEST_SIGMA = 3.0
@@ -63,7 +65,8 @@ def _draw(job: tuple[int, int, bool]) -> list[tuple[NDArray[np.float16], NDArray
     seed, index, is_known = job
     random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
     drawn = _known(random) if is_known else _composed(random, len(KNOWN) + index)
-    return [(*_window(g1, random), np.int64(label)) for g1, label in drawn]
+    with threadpool_limits(1):
+        return [(*_window(g1, random), np.int64(label)) for g1, label in drawn]
 
 
 def _known(random: np.random.Generator) -> Iterator[tuple[Field, int]]:
@@ -82,8 +85,7 @@ def _composed(random: np.random.Generator, label: int) -> Iterator[tuple[Field, 
 
 
 def _num_frames(random: np.random.Generator) -> int:
-    lengths, shares = zip(*_LENGTHS, strict=True)
-    return int(random.choice(lengths, p=shares))
+    return int(random.choice(_LENGTHS, p=_LENGTH_SHARES))
 
 
 def _window(g1: Field, random: np.random.Generator) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
