@@ -1,4 +1,4 @@
-"""python -m ainerd_hpc.pretraining FILE [--each 3000] [--compositions 12000] [--epochs 12] [--seed 0] [--workers 2] [--threads 2]
+"""python -m ainerd_hpc.pretraining FILE [--each 3000] [--compositions 12000] [--epochs 12] [--seed 0] ...
 
 Makes the weights that `lag_age` comes with, from simulated samples alone: about half an hour on two cores.
 """
