@@ -352,8 +352,8 @@ class ClusterConfig(Section):
     """Where HDBSCAN looks for groups: the latents themselves, or `dimensions` UMAP coordinates of them."""
     dimensions: PositiveInt = 5
     """UMAP coordinates for space: umap. The picture always has its own two."""
-    min_cluster_size: Annotated[int, Field(ge=2)] = 10
-    """Maps in the smallest group that counts as a cluster (HDBSCAN)."""
+    min_cluster_size: Annotated[int, Field(ge=2)] | None = None
+    """Maps in the smallest group that counts as a cluster (HDBSCAN). Default: one map in a hundred, at least 10."""
     min_samples: PositiveInt = 5
     """How many neighbours make a place dense (HDBSCAN): more gives more noise and surer clusters."""
     selection: Literal["eom", "leaf"] = "eom"

@@ -50,7 +50,8 @@ def clustered(latents: clusters.Points, seed: int = ClusterConfig().seed) -> clu
     """What the cluster stage with its defaults makes of latents (n, d); `seed` is that of UMAP."""
     config = ClusterConfig()
     points = clusters.reduce(latents, config.dimensions, config.num_neighbours, 0.0, seed)
-    return clusters.group(points, config.min_cluster_size, config.min_samples, config.selection)
+    smallest = clusters.smallest(len(points), config.min_cluster_size)
+    return clusters.group(points, smallest, config.min_samples, config.selection)
 
 
 def agreement(labels: Labels, kinds: Labels) -> dict[str, float]:
@@ -254,7 +255,7 @@ def score(
     points, maps = np.asarray(latents)[is_map], truth[is_map]
     scans, kinds = maps["scan"].to_numpy(), maps["kind"].to_numpy(dtype=str)
     groups = clustered(points)
-    unusual = groups.novelty if novelty is None else novelty[is_map]
+    unusual = clusters.novelty(points) if novelty is None else novelty[is_map]
     wanted = targets(maps)
     found = agreement(groups.label, kinds)
     is_clear = maps["signal_to_noise"].to_numpy() >= CLEAR

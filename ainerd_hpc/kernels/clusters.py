@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 Points = NDArray[np.floating[Any]]
 
+_MOST_REFERENCES, _ROWS = 4096, 1024
+"""Points that others are compared with, and how many of those at a time."""
 _FAR = 1e18
 """Coordinate whose square, summed over some hundred dimensions, is still a float32."""
 
@@ -21,8 +25,6 @@ class Groups(NamedTuple):
     """0 is the largest cluster; -1 is noise."""
     probability: NDArray[np.float64]
     """Strength of the membership, 0..1; 0 for noise."""
-    novelty: NDArray[np.float64]
-    """Outlier score (GLOSH), 0..1; 1 is the most unusual."""
 
 
 def reduce(latents: Points, dimensions: int, num_neighbours: int, min_dist: float, seed: int) -> NDArray[np.float64]:
@@ -99,7 +101,7 @@ def group(points: Points, min_cluster_size: int, min_samples: int, selection: Li
     """
     n = len(points)
     if n < fewest(min_cluster_size, min_samples):
-        return Groups(np.full(n, -1), np.zeros(n), np.zeros(n))
+        return Groups(np.full(n, -1), np.zeros(n))
     from hdbscan import HDBSCAN
 
     with warnings.catch_warnings():
@@ -111,10 +113,33 @@ def group(points: Points, min_cluster_size: int, min_samples: int, selection: Li
             core_dist_n_jobs=1,
         )
         fitted.fit(np.asarray(points, dtype=np.float64))
-        novelty = np.clip(np.nan_to_num(fitted.outlier_scores_, nan=0.0), 0, 1)
     _, place = _distinct(points)
     labels, probability = (_of_equals(values, place) for values in (fitted.labels_, fitted.probabilities_))
-    return Groups(by_size(labels), probability.astype(np.float64), -_of_equals(-novelty, place))
+    return Groups(by_size(labels), probability.astype(np.float64))
+
+
+def novelty(latents: Points) -> NDArray[np.float64]:
+    """How unlike the others each point is, (n,): r / (r + median of r), 0..1, where r is the distance within which one
+    point in twenty lies.
+
+    A kind that fewer than one map in twenty is of has to look beyond itself to find so many, however dense it is: the
+    outlier scores of density (GLOSH) call a dense rare kind ordinary.
+
+    Parameters
+    ----------
+    latents : (n, d)
+        Beyond 4096, one in twenty of 4096 of them, drawn by a fixed seed.
+    """
+    reference = np.asarray(latents, dtype=np.float64)
+    if len(reference) > _MOST_REFERENCES:
+        reference = reference[np.random.default_rng(0).choice(len(reference), _MOST_REFERENCES, replace=False)]
+    nearest = min(math.ceil(len(reference) / 20), len(reference) - 1)
+    radius = np.zeros(len(latents))
+    for start in range(0, len(latents), _ROWS):
+        distances = cdist(latents[start : start + _ROWS], reference)
+        radius[start : start + _ROWS] = np.partition(distances, nearest, axis=1)[:, nearest]
+    total = radius + np.median(radius) if len(radius) else radius
+    return np.divide(radius, total, out=np.zeros_like(radius), where=total > 0)
 
 
 def _of_equals(values: NDArray[Any], place: NDArray[np.int64]) -> NDArray[Any]:
@@ -131,6 +156,11 @@ def peak_bytes(num_points: int, num_neighbours: int) -> int:
     points; the search for neighbours that follows above is compiled first, which takes as much.
     """
     return 2**26 + 8 * min(num_points, 4096) ** 2 + (5000 + 100 * num_neighbours) * num_points
+
+
+def smallest(num_points: int, min_cluster_size: int | None) -> int:
+    """Points in the smallest cluster: what is asked for, else one in a hundred of them, and at least 10."""
+    return min_cluster_size or max(10, round(num_points / 100))
 
 
 def fewest(min_cluster_size: int, min_samples: int) -> int:

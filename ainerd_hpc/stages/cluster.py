@@ -26,6 +26,7 @@ class Cluster(Stage):
     requires = ("maps", "embed")
     memory_knob = "source.select, or maps.windows and maps.overlap: fewer maps"
     shape = Shape.SINGLE
+    version = 2  # 2: novelty by the share of maps that are near
     remarks: ClassVar = {"maps without a place": "their latents are not finite, so they belong to no cluster"}
 
     def product(self, key: str) -> Path:
@@ -63,7 +64,9 @@ class Cluster(Stage):
         points = latents
         if config.space == "umap":
             points = clusters.reduce(latents, config.dimensions, config.num_neighbours, 0.0, config.seed)
-        groups = clusters.group(points, config.min_cluster_size, config.min_samples, config.selection)
-        if len(points) < clusters.fewest(config.min_cluster_size, config.min_samples):
+        smallest = clusters.smallest(len(points), config.min_cluster_size)
+        groups = clusters.group(points, smallest, config.min_samples, config.selection)
+        if len(points) < clusters.fewest(smallest, config.min_samples):
             tell(f"{len(points)} maps are fewer than cluster.min_cluster_size or min_samples ask for: no cluster")
-        return pd.DataFrame({"x": picture[:, 0], "y": picture[:, 1], **groups._asdict()})
+        places = {"x": picture[:, 0], "y": picture[:, 1]}
+        return pd.DataFrame({**places, **groups._asdict(), "novelty": clusters.novelty(latents)})
