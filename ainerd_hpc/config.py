@@ -354,11 +354,11 @@ class ClusterConfig(Section):
     """UMAP coordinates for space: umap. The picture always has its own two."""
     min_cluster_size: Annotated[int, Field(ge=2)] | None = None
     """Maps in the smallest group that counts as a cluster (HDBSCAN). Default: one map in a hundred, at least 10."""
-    min_samples: PositiveInt = 5
+    min_samples: PositiveInt = 10
     """How many neighbours make a place dense (HDBSCAN): more gives more noise and surer clusters."""
     selection: Literal["eom", "leaf"] = "eom"
     """eom: clusters that persist longest, of any size; leaf: the finest ones, which tile a continuum."""
-    num_neighbours: Annotated[int, Field(ge=2)] = 15
+    num_neighbours: Annotated[int, Field(ge=2)] = 30
     """Neighbours that UMAP keeps together: fewer shows detail, more shows the whole."""
     min_dist: Annotated[float, Field(ge=0, le=1)] = 0.1
     """How close points may lie in the picture (UMAP)."""
