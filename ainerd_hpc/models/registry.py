@@ -19,6 +19,7 @@ NETWORKS: Mapping[str, Network] = {
         reads="cells",
         shape=CELLS,
         comes_with="lag_age.safetensors",
+        known_error=0.1,
     ),
     "ainerd2024": Network(
         "ainerd_hpc.models.ainerd2024:Ainerd2024",
