@@ -63,7 +63,7 @@ LINES = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write down."""
     options = _parser().parse_args(arguments)
-    makers = embeddings(options.weights, options.epochs)
+    makers = embeddings(options.weights, options.epochs, options.others)
     found: dict[str, list[Scores]] = {name: [] for name in makers}
     for seed in range(options.seeds):
         archive = _drawn(seed, options)
@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=int, default=1, help="that draw the archives")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--epochs", type=int, default=0)
+    parser.add_argument("--others", type=Path, nargs="*", default=[], help="weights of lag_age of other trainings")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--json", type=Path)
     return parser

@@ -47,7 +47,7 @@ Make = Callable[[Maps, Sequence[int], int], Embed]
 """From C2 of an archive, the scan of each, and a seed."""
 
 
-def embeddings(weights: Path | None = None, epochs: int = 0) -> dict[str, Make]:
+def embeddings(weights: Path | None = None, epochs: int = 0, others: Sequence[Path] = ()) -> dict[str, Make]:
     """All that are compared, by name.
 
     Parameters
@@ -56,8 +56,12 @@ def embeddings(weights: Path | None = None, epochs: int = 0) -> dict[str, Make]:
         The published ones; without them that network is left out.
     epochs : int
         Of the same network trained on the archive; 0 leaves it out.
+    others : sequence of Path
+        Weights of lag_age of other trainings, which take the place of those it comes with where an archive is embedded
+        by another training.
     """
     return {
+        "lag_age": partial(lag_age, others),
         **({"published weights": partial(published, weights)} if weights else {}),
         **({f"published network, trained {epochs} epochs": partial(retrained, epochs)} if epochs else {}),
         "PCA of maps": partial(components, small_maps),
@@ -70,6 +74,26 @@ def embeddings(weights: Path | None = None, epochs: int = 0) -> dict[str, Make]:
 
 
 # ---- networks
+
+
+def lag_age(others: Sequence[Path], c2: Maps, scans: Sequence[int], seed: int) -> Embed:
+    """The network that comes trained; `seed` counts its trainings in thousands."""
+    from ainerd_hpc.models.registry import network
+    from ainerd_hpc.models.weights import load_model
+
+    weights = [network("lag_age").own_weights, *others]
+    return partial(_through_cells, load_model("lag_age", weights[seed // 1000 % len(weights)]))
+
+
+def _through_cells(model: Any, c2: Maps) -> Embedded:
+    from ainerd_hpc.kernels.cells import cells
+    from ainerd_hpc.models.embedding import embed
+
+    found = [cells(one) for one in c2]
+    latents, _ = embed(model, np.stack([one.values for one in found]))
+    half_decay = np.array([one.half_decay / len(window) for one, window in zip(found, c2, strict=True)])
+    numbers = {"log_tau": np.log(half_decay), "log_contrast": np.log([one.contrast for one in found])}
+    return Embedded(latents, pd.DataFrame(numbers))
 
 
 def published(weights: Path, c2: Maps, scans: Sequence[int], seed: int) -> Embed:
