@@ -28,8 +28,8 @@ def embed(
     columns : sequence of ndarray, (n,)
         What the network takes beside the maps: its `columns` of the map index.
     batch_size : int
-        Maps per forward pass on a GPU. On a CPU they go one at a time: that is faster (the maps stay in the cache), and
-        the result of a map does not depend on the others.
+        Maps per forward pass on a GPU. On a CPU as many as the network says is fastest, always as many: the result of
+        a map does not depend on the others.
 
     Returns
     -------
@@ -53,8 +53,9 @@ def embed(
         for part, (batch, *beside) in _batches(model, batch_size, maps, *columns):
             images = batch.reshape(-1, *shape).contiguous(memory_format=torch.channels_last)
             codes = model.encode(images, *beside)
-            latents[part] = codes.cpu().numpy()
-            each = model.errors(images, codes).cpu().numpy()
+            num = len(latents[part])
+            latents[part] = codes.cpu().numpy()[:num]
+            each = model.errors(images, codes).cpu().numpy()[:num]
             errors[part] = each.reshape(len(each), -1).mean(axis=1)  # NumPy's sum does not depend on the threads
     return latents, errors
 
@@ -73,16 +74,21 @@ def decode_latents(model: Model, latents: NDArray[np.floating], batch_size: int 
     model.eval()
     with torch.inference_mode():
         for part, (batch,) in _batches(model, batch_size, latents):
-            maps[part] = model.decode(batch)[:, 0].cpu().numpy()
+            maps[part] = model.decode(batch)[: len(maps[part]), 0].cpu().numpy()
     return maps
 
 
 def _batches(
     model: Model, batch_size: int, *arrays: NDArray[np.floating]
 ) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
-    """Slices of the rows, and these rows of each array as float32 on the model's device."""
+    """Slices of the rows, and these rows of each array as float32 on the model's device; on a CPU, zeros after them.
+
+    Another number of rows would give other roundings.
+    """
     device = next(model.parameters()).device
-    step = 1 if device.type == "cpu" else batch_size
+    step = model.network.maps_at_a_time if device.type == "cpu" else batch_size
     for start in range(0, len(arrays[0]), step):
         part = slice(start, start + step)
-        yield part, tuple(torch.from_numpy(np.array(array[part], np.float32)).to(device) for array in arrays)
+        missing = step - len(arrays[0][part]) if device.type == "cpu" else 0
+        rows = [np.pad(array[part], [(0, missing)] + [(0, 0)] * (array.ndim - 1)) for array in arrays]
+        yield part, tuple(torch.from_numpy(values.astype(np.float32)).to(device) for values in rows)

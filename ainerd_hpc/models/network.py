@@ -46,6 +46,8 @@ class Network:
     """Name of the array in the product of the maps stage that it takes: a row is what it calls a map."""
     shape: tuple[int, int, int] = (1, MAP_SIZE, MAP_SIZE)
     """Shape of such a row: channels, rows, columns."""
+    maps_at_a_time: int = 1
+    """Maps that are embedded at a time on a CPU: as many as are fastest."""
     columns: tuple[str, ...] = ()
     """Columns of the map index that it takes beside a map; NaN where a map has no such value."""
     can_decode: bool = False
@@ -78,7 +80,8 @@ class Network:
     def embedding_bytes(self) -> int:
         """Memory that embedding on a CPU needs beside the caller's maps, bytes."""
         weights = 2 * 4 * self.num_parameters
-        return _LIBRARY_BYTES + weights + self.pass_bytes["32-true"] + _MAP_COPIES * self.row_bytes
+        each = self.pass_bytes["32-true"] + _MAP_COPIES * self.row_bytes
+        return _LIBRARY_BYTES + weights + self.maps_at_a_time * each
 
     def training_seconds(self, num_maps: int, epochs: int, precision: Precision, threads: int) -> float:
         """Time to train, s; `threads` of all ranks together, taken as a gain without loss."""

@@ -18,6 +18,7 @@ NETWORKS: Mapping[str, Network] = {
         seconds_to_embed=0.003,
         reads="cells",
         shape=CELLS,
+        maps_at_a_time=32,
         comes_with="lag_age.safetensors",
         known_error=0.1,
     ),
