@@ -58,9 +58,9 @@ def call(place: Path, *words: str) -> str:
     return result.stdout
 
 
-def run(place: Path, source: Path, *words: str) -> str:
+def run(place: Path, source: Path, *words: str, windows: str = "[full, 32]") -> str:
     places = ["--source", str(source), "--archive", str(place / "archive"), "--executor", "inline"]
-    return call(place, *words, *places, "--set", "maps.windows=[full, 32]")
+    return call(place, *words, *places, "--set", f"maps.windows={windows}")
 
 
 def test_recipes_are_short_and_all_here() -> None:
@@ -92,7 +92,7 @@ def test_a_format_is_added(place: Path, tmp_path_factory: pytest.TempPathFactory
     expected = correlated(source, tmp_path_factory.mktemp("expected"))
     (source / "scan.h5").unlink()
     _write_plain(source / "scan.txt", counts)
-    run(place, source, "run", "--until", "correlate", "--set", "maps.windows=[full, 16]")
+    run(place, source, "run", "--until", "correlate", windows="[full, 16]")
     assert_same(read_arrays(place / "archive"), expected)
     _write_plain(source / "scan.txt", counts[:-1])
     with pytest.raises(AssertionError, match="cannot read it: cannot reshape array of size 36480 into shape"):

@@ -23,6 +23,7 @@ LAYERS = [
     {"formats"},
     {"archive"},
     {"simulate", "report", "evaluation"},
+    {"pretraining"},
     {"sources", "training", "executors"},
     {"correlation"},
     {"scaling"},

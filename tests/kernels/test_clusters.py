@@ -25,7 +25,7 @@ def test_planted_groups_and_noise_are_found() -> None:
     assert groups.label[:80].tolist() == [0] * 80  # the largest one is 0
     assert (groups.label[160:] == -1).mean() > 0.9
     assert (groups.probability[160:] == 0).mean() > 0.9
-    assert np.median(groups.novelty[160:]) > 0.8 > 0.5 > np.median(groups.novelty[:160])
+    assert (groups.probability[:160] > 0).mean() > 0.9
 
 
 def test_the_order_of_points_does_not_matter() -> None:
@@ -77,7 +77,6 @@ def test_equal_latents_have_one_place_and_one_label(dimensions: int, selection: 
         assert len(set(groups.label[equal].tolist())) == 1
         assert (groups.label[equal] >= 0).all()
     assert np.isfinite(groups.probability).all()
-    assert np.isfinite(groups.novelty).all()
 
 
 def test_latents_that_are_all_distinct_are_taken_as_they_are() -> None:
@@ -110,3 +109,54 @@ def test_what_has_no_distance_cannot_be_placed() -> None:
     latents[1, 2], latents[2, 0], latents[3, 3], latents[4, 1] = np.nan, np.inf, -np.inf, -1e30
     assert clusters.can_be_placed(latents).tolist() == [True, False, False, False, False, True]
     assert clusters.can_be_placed(latents[:0]).tolist() == []
+
+
+def _novelty_truth(points: np.ndarray) -> list[float]:
+    """Distances in order, one point after the other: the place of the last of one in twenty, beyond the point itself."""
+    place = min(-(-len(points) // 20), len(points) - 1)
+    radius = [sorted(float(np.sqrt(((one - other) ** 2).sum())) for other in points)[place] for one in points]
+    return [r / (r + np.median(radius)) if r + np.median(radius) else 0.0 for r in radius]
+
+
+@given(st.integers(0, 70), st.integers(1, 5), st.integers(0, 2**31))
+def test_novelty_is_how_far_one_point_in_twenty_is(n: int, dimensions: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    points = random.integers(-3, 4, (n, dimensions)) * random.choice([0.0, 1.0, 1e-3])
+    np.testing.assert_allclose(clusters.novelty(points), _novelty_truth(points), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_novelty_of_fewer_than_three_points(n: int) -> None:
+    assert clusters.novelty(np.eye(2, 3)[:n]).tolist() == [0.5 if n == 2 else 0.0] * n
+
+
+@pytest.mark.parametrize("num_maps", [1500, 5000])
+def test_a_dense_rare_kind_is_the_most_novel(num_maps: int) -> None:
+    """One in fifty, ten times as dense as all others: above 95 % of them, though what is dense is no outlier."""
+    random = np.random.default_rng(1)
+    rare = num_maps // 50
+    points = random.normal(size=(num_maps, 8)) + np.repeat(3 * np.eye(4, 8), num_maps // 4, axis=0)
+    points[:rare] = 0.1 * random.normal(size=(rare, 8)) + 5 * np.eye(8)[7]
+    order = random.permutation(num_maps)
+    novelty = clusters.novelty(points[order].astype(np.float32))[np.argsort(order)]
+    assert novelty[:rare].min() > np.quantile(novelty[rare:], 0.95)
+    assert np.median(novelty) == pytest.approx(0.5, abs=1e-6)
+    assert (novelty > 0).all()
+    assert (novelty < 1).all()
+
+
+def test_novelty_of_many_is_that_of_all_of_them() -> None:
+    """More than 4096 are compared with 4096 of them: the same numbers, but for the draw."""
+    points = np.random.default_rng(2).normal(size=(6000, 3))
+    some = np.arange(0, 6000, 97)
+    distances = np.sort(np.linalg.norm(points[some][:, None] - points, axis=2), axis=1)[:, 300]
+    novelty = clusters.novelty(points)[some]
+    found = novelty / (1 - novelty)
+    np.testing.assert_allclose(found / np.median(found), distances / np.median(distances), rtol=0.15)
+
+
+@pytest.mark.parametrize(
+    ("num_maps", "asked", "least"), [(0, None, 10), (999, None, 10), (2540, None, 25), (2540, 3, 3)]
+)
+def test_the_smallest_cluster_is_one_map_in_a_hundred(num_maps: int, asked: int | None, least: int) -> None:
+    assert clusters.smallest(num_maps, asked) == least

@@ -154,31 +154,33 @@ def test_the_costs_of_a_toy(toy):
 @pytest.mark.parametrize("variant", NETWORKS)
 def test_what_a_record_states_is_so(variant):
     record, model = network(variant), build(variant)
-    maps = np.random.default_rng(1).random((2, 256, 256), dtype=np.float32)
+    maps = np.random.default_rng(1).random((2, *record.shape), dtype=np.float32)
     latents, errors = embed(model, maps, [np.ones(2, np.float32) for _ in record.columns])
     assert sum(parameter.numel() for parameter in model.parameters()) == record.num_parameters
     assert latents.shape == (2, record.latent_size)
     assert np.isfinite(errors).all()
     assert (type(model).decode is not Model.decode) == record.can_decode
     if record.can_decode:
-        assert decode_latents(model, latents).shape == maps.shape
+        assert decode_latents(model, latents).shape == maps[:, 0].shape
+    with pytest.raises(ValueError, match=rf"^expected {record.reads} of shape \(.*\), found \(7, 7\)$"):
+        embed(model, np.ones((2, 7, 7), np.float32))
 
 
 def test_an_unknown_variant_is_refused_in_one_line(tmp_path):
-    with pytest.raises(ConfigError, match=r"^model variant 'toy': expected one of ainerd2024; correct model.variant$"):
+    with pytest.raises(ConfigError, match=r"^model variant 'toy': expected one of lag_age, ainerd2024; correct"):
         build(VARIANT)
     path = tmp_path / "run.yaml"
     path.write_text("archive: a\nsource:\n  path: b\nmodel:\n  variant: toy\n")
     with pytest.raises(ConfigError) as error:
         load(path)
-    assert str(error.value) == f"{path}, line 5: 'model.variant': expected one of ainerd2024, found 'toy'"
+    assert str(error.value) == f"{path}, line 5: 'model.variant': expected one of lag_age, ainerd2024, found 'toy'"
 
 
 def test_the_schema_lists_the_networks():
     entry = RunConfig.model_json_schema()["$defs"]["ModelConfig"]["properties"]["variant"]
-    assert entry["enum"] == list(NETWORKS) == ["ainerd2024"]
+    assert entry["enum"] == list(NETWORKS) == ["lag_age", "ainerd2024"]
 
 
 def test_the_records_are_known_without_torch():
-    code = "import sys, ainerd_hpc.models.registry as r; r.network('ainerd2024'); assert 'torch' not in sys.modules"
+    code = "import sys, ainerd_hpc.models.registry as r; r.network('lag_age'); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
