@@ -112,7 +112,7 @@ def test_what_has_no_distance_cannot_be_placed() -> None:
 
 
 def _novelty_truth(points: np.ndarray) -> list[float]:
-    """Distances in order, one point after the other: the place of the last of one in twenty, beyond the point itself."""
+    """Distances in order, one point after the other: the place of the last of one in twenty, beyond the point."""
     place = min(-(-len(points) // 20), len(points) - 1)
     radius = [sorted(float(np.sqrt(((one - other) ** 2).sum())) for other in points)[place] for one in points]
     return [r / (r + np.median(radius)) if r + np.median(radius) else 0.0 for r in radius]
