@@ -31,6 +31,7 @@ SIZES: Mapping[str, tuple[str, ...]] = {
 """What differs from the defaults."""
 _SETTINGS = (
     "executor.kind=inline",
+    "model.variant=ainerd2024",  # which is trained
     "train.threads=1",
     "train.epochs=2",
     "cluster.min_cluster_size=3",

@@ -55,7 +55,6 @@ def make_config(tmp_path: Path) -> Callable[..., RunConfig]:
         data: dict[str, object] = {
             "archive": tmp_path / "archive",
             "source": {"path": folder},
-            "train": {"epochs": 2, "batch_size": 4},
             "maps": {"windows": ["full", 32]},
             "cluster": {"min_cluster_size": 3, "min_samples": 2},
             "executor": {"kind": "inline", "memory": "4 GB"},

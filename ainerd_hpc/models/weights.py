@@ -114,9 +114,8 @@ def load_model(variant: str, path: Path) -> Model:
     for key in [*expected, *weights]:
         shapes = [_shape(tensors, key) for tensors in (expected, weights)]
         if shapes[0] != shapes[1]:
-            raise ArchiveError(
-                f"{path}: '{key}': expected {shapes[0]}, found {shapes[1]}; give weights of the variant '{variant}'"
-            )
+            found = f"expected {shapes[0]}, found {shapes[1]}"
+            raise ArchiveError(f"{path}: '{key}': {found}; are these weights of model.variant: {variant}?")
     model.load_state_dict(weights)
     model.eval()
     return model

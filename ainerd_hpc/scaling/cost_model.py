@@ -140,7 +140,8 @@ def train(task: Task, machine: Machine) -> float:
     """Start + maps x epochs x learning / threads of all ranks; without epochs, weights are only adopted."""
     load = task.load
     learning = network(load.network).training_seconds(load.num_maps, load.num_epochs, load.precision, task.threads)
-    return machine.slowness * _TRAINING_START + machine.network_slowness * learning
+    start = _TRAINING_START if load.num_epochs else _EMBEDDING_START
+    return machine.slowness * start + machine.network_slowness * learning
 
 
 def embed(task: Task, machine: Machine) -> float:

@@ -31,7 +31,7 @@ def scan(**more: object) -> Scan:
 
 def of_counts(stage: str, load: Load, threads: int = 1) -> float:
     """Seconds beyond those of a task that has nothing to do."""
-    nothing = Load(form=load.form, density=load.density, network=load.network)
+    nothing = Load(form=load.form, density=load.density, network=load.network, num_epochs=load.num_epochs)
     return FORMULAS[stage](task(load, threads), MACHINE) - FORMULAS[stage](task(nothing), MACHINE)
 
 

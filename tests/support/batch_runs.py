@@ -27,6 +27,7 @@ def write_config(folder: Path, source: Path) -> Path:
         "archive": str(folder / "archive"),
         "source": {"path": str(source)},
         "maps": {"windows": ["full"]},
+        "model": {"variant": "ainerd2024"},
         "train": {"epochs": 2, "batch_size": 4, "threads": 1},
         "cluster": {"min_cluster_size": 3, "min_samples": 2},
         "executor": {"kind": "inline"},

@@ -22,6 +22,7 @@ from tests.support.golden_archive import write_golden, write_imm
 
 MODELS = ("trained", "given", "adopted")
 COMMON = (
+    "model.variant=ainerd2024",
     *("executor.kind=inline", "executor.memory=4 GB", "source.frame_time=0.01", "train.epochs=1", "train.threads=1"),
     *("cluster.min_cluster_size=2", "cluster.min_samples=2", "cluster.num_neighbours=2", "train.batch_size=4"),
 )

@@ -56,7 +56,6 @@ def archive(source: Path) -> Archive:
     config = {
         "archive": str(source.parent / "archive"),
         "source": {"path": str(source)},
-        "train": {"epochs": 1},
         "maps": {"windows": ["full", 32]},
         "cluster": {"min_cluster_size": 3, "min_samples": 2},
         "executor": {"kind": "inline", "memory": "4 GB"},

@@ -39,6 +39,7 @@ def settings(simulated_source: Path, tmp_path_factory: pytest.TempPathFactory) -
         "archive": "nowhere",
         "source": {"path": str(simulated_source)},
         "maps": {"windows": ["full", 32]},
+        "model": {"variant": "ainerd2024"},
         "train": {"epochs": 2, "batch_size": 8},
         "embed": {"maps_per_task": 12},
         "cluster": {"min_cluster_size": 3, "min_samples": 2},
@@ -348,7 +349,7 @@ def test_a_snapshot_among_scans_is_set_aside(source: Path, make_config: MakeConf
     from ainerd_hpc.formats.frames.aps import write_raw
 
     write_raw(source / "sim_0004.h5", np.ones((1, 48, 64), np.uint16), simulated=True)
-    config = make_config(source, train={"epochs": 1}, maps={"windows": ["full"]})
+    config = make_config(source, maps={"windows": ["full"]})
     with pytest.raises(QuarantinedError):
         Run(config).execute()
     assert len(read_table(config.archive / "clusters" / "default.parquet")) == 10
@@ -380,7 +381,7 @@ def test_retrying_one_stage_leaves_the_quarantine_of_others(source: Path, make_c
 def test_a_log_column_named_like_one_of_ours(source: Path, make_config: MakeConfig) -> None:
     log = pd.read_csv(source / "sample_log.csv").assign(width=1.5, tau=2.5)
     log.to_csv(source / "sample_log.csv", index=False)
-    config = make_config(source, train={"epochs": 1}, maps={"windows": ["full"]})
+    config = make_config(source, maps={"windows": ["full"]})
     Run(config).execute()
     assert (read_table(config.archive / "catalog.parquet")["sample_width"] == 1.5).all()
     clusters = read_table(config.archive / "clusters" / "default.parquet")
