@@ -6,7 +6,7 @@ Each is made from the C2 of an archive, and then embeds any C2.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -21,9 +21,11 @@ from sklearn.preprocessing import StandardScaler
 
 from ainerd_hpc.config import MapsConfig, TrainConfig
 from ainerd_hpc.evaluation.scores import as_features
+from ainerd_hpc.kernels.cells import cells as product_cells
 from ainerd_hpc.kernels.diagonals import g2_from_c2
 from ainerd_hpc.kernels.fitting import kww
 from ainerd_hpc.kernels.maps import Scaled, make_map
+from ainerd_hpc.models.registry import NETWORKS
 
 Maps = Sequence[NDArray[np.floating[Any]]]
 """C2 (t, t), each of its own size."""
@@ -48,7 +50,7 @@ Make = Callable[[Maps, Sequence[int], int], Embed]
 
 
 def embeddings(weights: Path | None = None, epochs: int = 0, others: Sequence[Path] = ()) -> dict[str, Make]:
-    """All that are compared, by name.
+    """All that are compared, by name: each network that comes with weights, and the baselines.
 
     Parameters
     ----------
@@ -57,12 +59,11 @@ def embeddings(weights: Path | None = None, epochs: int = 0, others: Sequence[Pa
     epochs : int
         Of the same network trained on the archive; 0 leaves it out.
     others : sequence of Path
-        Weights of lag_age of other trainings, which take the place of those it comes with where an archive is embedded
-        by another training.
+        Weights of the networks that come with some, of other trainings: these embed an archive the second time.
     """
     return {
-        "lag_age": partial(lag_age, others),
-        **({"published weights": partial(published, weights)} if weights else {}),
+        **{name: partial(pretrained, name, [one.own_weights, *others]) for name, one in NETWORKS.items() if one.own_weights},
+        **({"published weights": partial(pretrained, VARIANT, [weights])} if weights else {}),
         **({f"published network, trained {epochs} epochs": partial(retrained, epochs)} if epochs else {}),
         "PCA of maps": partial(components, small_maps),
         "KWW fits": kww_fits,
@@ -76,31 +77,11 @@ def embeddings(weights: Path | None = None, epochs: int = 0, others: Sequence[Pa
 # ---- networks
 
 
-def lag_age(others: Sequence[Path], c2: Maps, scans: Sequence[int], seed: int) -> Embed:
-    """The network that comes trained; `seed` counts its trainings in thousands."""
-    from ainerd_hpc.models.registry import network
+def pretrained(variant: str, weights: Sequence[Path], c2: Maps, scans: Sequence[int], seed: int) -> Embed:
+    """A network with given weights; `seed` counts its trainings in thousands."""
     from ainerd_hpc.models.weights import load_model
 
-    weights = [network("lag_age").own_weights, *others]
-    return partial(_through_cells, load_model("lag_age", weights[seed // 1000 % len(weights)]))
-
-
-def _through_cells(model: Any, c2: Maps) -> Embedded:
-    from ainerd_hpc.kernels.cells import cells
-    from ainerd_hpc.models.embedding import embed
-
-    found = [cells(one) for one in c2]
-    latents, _ = embed(model, np.stack([one.values for one in found]))
-    half_decay = np.array([one.half_decay / len(window) for one, window in zip(found, c2, strict=True)])
-    numbers = {"log_tau": np.log(half_decay), "log_contrast": np.log([one.contrast for one in found])}
-    return Embedded(latents, pd.DataFrame(numbers))
-
-
-def published(weights: Path, c2: Maps, scans: Sequence[int], seed: int) -> Embed:
-    """The published network with its weights."""
-    from ainerd_hpc.models.weights import load_model
-
-    return partial(_through, load_model(VARIANT, weights))
+    return partial(_through, load_model(variant, weights[seed // 1000 % len(weights)]))
 
 
 def retrained(epochs: int, c2: Maps, scans: Sequence[int], seed: int) -> Embed:
@@ -108,7 +89,7 @@ def retrained(epochs: int, c2: Maps, scans: Sequence[int], seed: int) -> Embed:
     from ainerd_hpc.models.weights import build
     from ainerd_hpc.training import fit
 
-    source = _Source([made.map for made in _scaled(c2)], [str(scan) for scan in scans])
+    source = _Source(whole_maps(c2)[0], [str(scan) for scan in scans])
     with tempfile.TemporaryDirectory() as folder:
         options = TrainConfig(epochs=epochs, seed=seed, threads=1)
         found = fit(source, VARIANT, options, Path(folder), str(seed), cache_bytes=2**40)
@@ -119,14 +100,14 @@ def retrained(epochs: int, c2: Maps, scans: Sequence[int], seed: int) -> Embed:
 
 @dataclass(frozen=True)
 class _Source:
-    maps: list[NDArray[np.float32]]
+    maps: NDArray[np.float32]
     scan_ids: list[str]
 
     def __len__(self) -> int:
         return len(self.maps)
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
-        return self.maps[index]
+        return np.asarray(self.maps[index])
 
     def column(self, name: str) -> NDArray[np.float32]:
         raise KeyError(name)
@@ -135,9 +116,32 @@ class _Source:
 def _through(model: Any, c2: Maps) -> Embedded:
     from ainerd_hpc.models.embedding import embed
 
+    rows, numbers = READS[model.network.reads](c2)
+    return Embedded(embed(model, rows)[0], numbers)
+
+
+def whole_maps(c2: Maps) -> tuple[NDArray[np.float32], pd.DataFrame]:
+    """Scaled maps of 256 x 256, and their scales."""
     scaled = _scaled(c2)
-    latents, _ = embed(model, np.stack([one.map for one in scaled]))
-    return Embedded(latents, _scale_of(scaled))
+    return np.stack([one.map for one in scaled]), _scale_of(scaled)
+
+
+def network_cells(c2: Maps) -> tuple[NDArray[np.float32], pd.DataFrame]:
+    """Cells as the maps stage makes them, and the numbers beside them; no half decay where g2 does not fall so far."""
+    found = [product_cells(one) for one in c2]
+    decay = [one.half_decay if np.isfinite(one.half_decay_err) else np.nan for one in found]
+    numbers = {
+        "log_half_decay": np.log(decay) - np.log([len(one) for one in c2]),
+        "log_contrast": np.log([one.contrast for one in found]),
+    }
+    return np.stack([one.values for one in found]), pd.DataFrame(numbers)
+
+
+READS: Mapping[str, Callable[[Maps], tuple[NDArray[np.float32], pd.DataFrame]]] = {
+    "maps": whole_maps,
+    "cells": network_cells,
+}
+"""What networks read of C2, and the numbers beside it."""
 
 
 def _scaled(c2: Maps, size: int = 256) -> list[Scaled]:
