@@ -62,7 +62,11 @@ def embeddings(weights: Path | None = None, epochs: int = 0, others: Sequence[Pa
         Weights of the networks that come with some, of other trainings: these embed an archive the second time.
     """
     return {
-        **{name: partial(pretrained, name, [one.own_weights, *others]) for name, one in NETWORKS.items() if one.own_weights},
+        **{
+            name: partial(pretrained, name, [one.own_weights, *others])
+            for name, one in NETWORKS.items()
+            if one.own_weights
+        },
         **({"published weights": partial(pretrained, VARIANT, [weights])} if weights else {}),
         **({f"published network, trained {epochs} epochs": partial(retrained, epochs)} if epochs else {}),
         "PCA of maps": partial(components, small_maps),
