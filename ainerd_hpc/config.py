@@ -358,8 +358,9 @@ class ClusterConfig(Section):
     """How many neighbours make a place dense (HDBSCAN): more gives more noise and surer clusters."""
     selection: Literal["eom", "leaf"] = "eom"
     """eom: clusters that persist longest, of any size; leaf: the finest ones, which tile a continuum."""
-    num_neighbours: Annotated[int, Field(ge=2)] = 30
-    """Neighbours that UMAP keeps together: fewer shows detail, more shows the whole."""
+    num_neighbours: Annotated[int, Field(ge=2)] | None = None
+    """Neighbours that UMAP keeps together: fewer shows detail, more shows the whole. Default: one map in 15, at least
+    15 and at most 100."""
     min_dist: Annotated[float, Field(ge=0, le=1)] = 0.1
     """How close points may lie in the picture (UMAP)."""
     seed: Seed = 42

@@ -49,7 +49,8 @@ class Neighbours(NamedTuple):
 def clustered(latents: clusters.Points, seed: int = ClusterConfig().seed) -> clusters.Groups:
     """What the cluster stage with its defaults makes of latents (n, d); `seed` is that of UMAP."""
     config = ClusterConfig()
-    points = clusters.reduce(latents, config.dimensions, config.num_neighbours, 0.0, seed)
+    near = clusters.neighbours(len(latents), config.num_neighbours)
+    points = clusters.reduce(latents, config.dimensions, near, 0.0, seed)
     smallest = clusters.smallest(len(points), config.min_cluster_size)
     return clusters.group(points, smallest, config.min_samples, config.selection)
 

@@ -38,7 +38,7 @@ class Cluster(Stage):
 
     def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         num_maps = count_maps(self.config, scans)
-        peak = clusters.peak_bytes(num_maps, self.config.cluster.num_neighbours)
+        peak = clusters.peak_bytes(num_maps, clusters.neighbours(num_maps, self.config.cluster.num_neighbours))
         task_digest, load = before.of_all(self.name, scans), Load(num_maps=num_maps)
         yield Task(self.config.model.name, task_digest, peak, num_maps * 500, num_maps * 300, load=load)
 
@@ -60,10 +60,11 @@ class Cluster(Stage):
     def _placed(self, latents: np.ndarray) -> pd.DataFrame:
         """Where each of these lies, and what it belongs to."""
         config = self.config.cluster
-        picture = clusters.reduce(latents, 2, config.num_neighbours, config.min_dist, config.seed)
+        near = clusters.neighbours(len(latents), config.num_neighbours)
+        picture = clusters.reduce(latents, 2, near, config.min_dist, config.seed)
         points = latents
         if config.space == "umap":
-            points = clusters.reduce(latents, config.dimensions, config.num_neighbours, 0.0, config.seed)
+            points = clusters.reduce(latents, config.dimensions, near, 0.0, config.seed)
         smallest = clusters.smallest(len(points), config.min_cluster_size)
         groups = clusters.group(points, smallest, config.min_samples, config.selection)
         if len(points) < clusters.fewest(smallest, config.min_samples):
