@@ -19,8 +19,8 @@ from ainerd_hpc.pretraining.samples import KNOWN, VIEWS, Samples
 OF_EACH_KIND, COMPOSITIONS = 16, 48
 """Samples in a batch: of every known kind, and compositions with all of their views."""
 _TEMPERATURE = 0.3
-"""Cosines in this unit are the logits. At 0.1, usual for many classes, a kind is told long before its maps are near each
-other, and clusters fall apart within it."""
+"""Cosines in this unit are the logits. At 0.1, usual for many classes, a kind is told long before its maps are near
+each other, and clusters fall apart within it."""
 _VIEWS_WEIGHT, _RECONSTRUCTION_WEIGHT = 0.3, 4.0
 _LEARNING_RATE, _DECAY, _WARM_UP = 2e-3, 1e-3, 0.1
 _MOST_SHIFT = 3
