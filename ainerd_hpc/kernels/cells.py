@@ -49,7 +49,7 @@ class Cells(NamedTuple):
     """The highest level of the smoothed g2 - 1 in units of its error."""
 
 
-class _Lines(NamedTuple):
+class Lines(NamedTuple):
     """A window on its own grid of log lags, of which cell k holds the lags 2^(k/6 - 1) .. 2^((k+1)/6 - 1)."""
 
     mean: Floats
@@ -83,14 +83,14 @@ def cells(c2: NDArray[np.floating[Any]]) -> Cells:
     noise of an entry is half of the mean squared difference of neighbours along the diagonal (von Neumann, Ann. Math.
     Stat. 12, 367, 1941), which slow changes with age leave alone.
     """
-    lines = _lines(np.ascontiguousarray(c2, dtype=np.float32))
+    lines = lines_of(np.ascontiguousarray(c2, dtype=np.float32))
     contrast, place, place_err, signal_to_noise = _scale(lines)
     half_decay = 2.0 ** ((place + 0.5) / PER_OCTAVE - 1)
     half_decay_err = half_decay * np.log(2) / PER_OCTAVE * place_err
     return Cells(_values(lines, contrast, place), contrast, half_decay, half_decay_err, signal_to_noise)
 
 
-def _values(lines: _Lines, contrast: float, half_decay_place: float) -> NDArray[np.float32]:
+def _values(lines: Lines, contrast: float, half_decay_place: float) -> NDArray[np.float32]:
     """The lines at lags that count from the half decay, in units of the contrast."""
     place = _places(half_decay_place)
     sureness = np.where(np.isfinite(lines.error), contrast / np.maximum(lines.error, 1e-9), 0.0)
@@ -118,7 +118,7 @@ def expected_cells(c2: NDArray[np.floating[Any]], half_decay: float) -> NDArray[
     (lag, age) float32
         Places beyond the window repeat its outermost entries.
     """
-    number, total, *_ = _lag_sums(np.ascontiguousarray(c2 + 1, dtype=np.float32))
+    number, total, *_ = lag_sums(np.ascontiguousarray(c2 + 1, dtype=np.float32))
     overlap = _overlaps(len(c2))
     mean = _ratio(overlap @ total, overlap @ number)
     return _between(mean, _places(PER_OCTAVE * (np.log2(half_decay) + 1) - 0.5)).astype(np.float32)
@@ -138,12 +138,12 @@ def _between(rows: Floats, place: Floats) -> Floats:
     return np.asarray((1 - share) * rows[below] + share * rows[above])
 
 
-def _scale(lines: _Lines) -> tuple[float, float, float, float]:
+def _scale(lines: Lines) -> tuple[float, float, float, float]:
     """Contrast, the place of the half decay on the grid and its error, in cells, and the signal to noise."""
     known = np.isfinite(lines.g2_err)
     if not known.any():
         return _LEAST_CONTRAST, float(len(known)), np.nan, 0.0
-    level, err = _smoothed(lines.g2, lines.g2_err)
+    level, err = smoothed(lines.g2, lines.g2_err)
     trusted = np.arange(len(level)) < max(np.flatnonzero(known)[0] + 1, int(_TRUSTED * len(level)))
     places = np.flatnonzero(known & trusted)
     surely = level - err
@@ -158,7 +158,7 @@ def _scale(lines: _Lines) -> tuple[float, float, float, float]:
     return contrast, below[0] - 1 + float(share), float(err[below[0]] / max(step, 1e-12)), signal_to_noise
 
 
-def _smoothed(g2: Floats, g2_err: Floats) -> tuple[Floats, Floats]:
+def smoothed(g2: Floats, g2_err: Floats) -> tuple[Floats, Floats]:
     """g2 averaged with its neighbours, by its errors, and the error of that."""
     weight = np.where(np.isfinite(g2_err), 1 / np.maximum(g2_err, 1e-9) ** 2, 0.0)
     box = np.ones(2 * _WIDEST + 1)
@@ -166,9 +166,9 @@ def _smoothed(g2: Floats, g2_err: Floats) -> tuple[Floats, Floats]:
     return np.convolve(g2 * weight, box, "same") / total, 1 / np.sqrt(total)
 
 
-def _lines(c2: NDArray[np.float32]) -> _Lines:
+def lines_of(c2: NDArray[np.float32]) -> Lines:
     """The window on the grid of log lags."""
-    number, total, squares, steps, num_steps = _lag_sums(c2)
+    number, total, squares, steps, num_steps = lag_sums(c2)
     overlap = _overlaps(len(c2))
     num = overlap @ number
     entries = num**2 / np.maximum(overlap**2 @ number, 1e-12)
@@ -180,7 +180,7 @@ def _lines(c2: NDArray[np.float32]) -> _Lines:
     all_ages = num.sum(axis=1)
     all_entries = all_ages**2 / np.maximum((overlap**2 @ number).sum(axis=1), 1e-12)
     g2_err = np.sqrt(noise_of_lag / np.maximum(all_entries, 1e-9))
-    return _Lines(
+    return Lines(
         mean,
         np.where(num < 1e-9, np.inf, error),
         np.maximum(variance - noise, 0),
@@ -209,7 +209,7 @@ def _overlaps(num_frames: int) -> Floats:
     return np.asarray(np.maximum(overlap, 0.0))
 
 
-def _lag_sums(c2: NDArray[np.float32]) -> Floats:
+def lag_sums(c2: NDArray[np.float32]) -> Floats:
     """Over the entries of each lag and strip of age: number, sum, sum of squares; of the differences of neighbours
     along the diagonal: sum of squares, number. (5, lag - 1, age)."""
     sums = np.zeros((5, len(c2) - 1, NUM_AGES))

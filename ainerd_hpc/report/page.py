@@ -36,6 +36,11 @@ _COLUMNS: dict[str, tuple[str, str, str, str]] = {
     "tau": ("relaxation time τ", "s", "log", "Dynamics"),
     "kww_exponent": ("KWW exponent", "", "linear", "Dynamics"),
     "contrast": ("contrast", "", "linear", "Dynamics"),
+    "ageing": ("ageing, ln of last over first half decay", "", "linear", "Dynamics"),
+    "bursts": ("bursts within a window", "", "linear", "Dynamics"),
+    "unevenness": ("unevenness over age", "", "linear", "Dynamics"),
+    "return_lag": ("period of echoes or fringes", "s", "log", "Dynamics"),
+    "static_share": ("static share of g2", "", "linear", "Dynamics"),
     "baseline": ("baseline of g2", "", "linear", "Dynamics"),
     "q": ("q", "Å⁻¹", "linear", "Measurement"),
     "time": ("time", "s", "time", "Measurement"),
@@ -92,8 +97,8 @@ class ReportData:
     table : DataFrame
         One row a map. Needs map_id, scan_id, x, y, label (-1: noise); known columns are q_bin, q (1/angstrom),
         age_start, age_stop (frames), frame_time (s), time (s; seconds of the UTC epoch are shown as dates),
-        probability, novelty, tau (s), contrast, kww_exponent, baseline, stability, reconstruction_l1. Every other
-        numeric column is offered as a colour too; other text columns are left out.
+        probability, kind (its cluster in words), novelty, tau (s), contrast, kww_exponent, baseline, stability,
+        reconstruction_l1. Every other numeric column is offered as a colour too; other text columns are left out.
     thumbnails : (n, s, s) uint8
         Row i belongs to row i of the table; [time t2, time t1], both rising from index 0.
     exemplars : dict of int to list of (map_id, (m, m) uint8)
@@ -159,8 +164,9 @@ def summarise(table: pd.DataFrame, sample_columns: Sequence[str] = ()) -> list[d
     Returns
     -------
     list of dict
-        label, maps, scans; q: [least, greatest]; and for tau, kww_exponent, contrast, novelty, probability, stability
-        and the sample columns, where the table has them: [lower quartile, median, upper quartile]. None: all is NaN.
+        label, maps, scans; q: [least, greatest]; kind: what its maps have in common, in words, where the table tells;
+        and for tau, kww_exponent, contrast, novelty, probability, stability and the sample columns, where the table has
+        them: [lower quartile, median, upper quartile]. None: all is NaN.
     """
     names = [name for name in (*_SUMMARISED, *sample_columns) if name in table]
     labels = sorted(table["label"].unique(), key=lambda label: (label < 0, label))
@@ -171,7 +177,8 @@ def summarise(table: pd.DataFrame, sample_columns: Sequence[str] = ()) -> list[d
 def _summary(label: int, maps: pd.DataFrame, names: Sequence[str]) -> dict[str, Any]:
     spread = {name: _quantiles(_numbers(maps[name]), (0.25, 0.5, 0.75)) for name in names}
     q = _quantiles(_numbers(maps["q"]), (0.0, 1.0)) if "q" in maps else None
-    return {"label": label, "maps": len(maps), "scans": int(maps["scan_id"].nunique()), "q": q, **spread}
+    kind = {"kind": str(maps["kind"].iloc[0])} if label >= 0 and "kind" in maps else {}
+    return {"label": label, "maps": len(maps), "scans": int(maps["scan_id"].nunique()), "q": q, **spread, **kind}
 
 
 def _quantiles(values: np.ndarray, shares: Sequence[float]) -> list[float] | None:

@@ -14,6 +14,7 @@ from ainerd_hpc.console import tell
 from ainerd_hpc.correlation.windows import count_maps
 from ainerd_hpc.digests import digest
 from ainerd_hpc.kernels import clusters
+from ainerd_hpc.report.words import kinds_in_words
 from ainerd_hpc.sources.catalog import sample_columns
 from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import Load, Scan, Shape, Task
@@ -26,7 +27,7 @@ class Cluster(Stage):
     requires = ("maps", "embed")
     memory_knob = "source.select, or maps.windows and maps.overlap: fewer maps"
     shape = Shape.SINGLE
-    version = 2  # 2: novelty by the share of maps that are near
+    version = 2  # 2: novelty by the share of maps that are near; kinds in words
     remarks: ClassVar = {"maps without a place": "their latents are not finite, so they belong to no cluster"}
 
     def product(self, key: str) -> Path:
@@ -50,6 +51,7 @@ class Cluster(Stage):
         is_placed = clusters.can_be_placed(latents)
         placed = self._placed(latents[is_placed]).set_axis(table.index[is_placed])
         table = table.join(placed).fillna({"label": -1, "probability": 0.0}).astype({"label": np.int64})
+        table["kind"] = table["label"].map(kinds_in_words(table)).astype("string")
         log = read_table(self.archive.sample_log_path)
         table = pd.concat([table, sample_columns(log, table["time"].to_numpy(), table.columns)], axis=1)
         write_table(self.product(task.key), table, task.digest)

@@ -43,7 +43,7 @@ class Maps(Stage):
 
     name = "maps"
     requires = ("correlate",)
-    version = 2  # 2: cells
+    version = 2  # 2: cells and traits
     memory_knob = "maps.windows"
     quarantines = True
     remarks: ClassVar = {"windows without correlation": "these give no map"}
@@ -128,11 +128,13 @@ class Maps(Stage):
         """What is kept of one window; None where no two of its frames have counts."""
         from ainerd_hpc.kernels.cells import cells
         from ainerd_hpc.kernels.maps import make_map
+        from ainerd_hpc.kernels.traits import TIMES, traits
 
         scaled = make_map(c2, self.config.maps.scaling, MAP_SIZE)
         if not np.isfinite(scaled.map).all():
             return None
         fit, found = fit_window(c2, scan.frame_time), cells(c2)
+        moves = traits(c2, found)._asdict()
         middle = (window.age_start + window.age_stop) / 2
         row = {
             "q_bin": window.q_bin,
@@ -154,6 +156,7 @@ class Maps(Stage):
             "kww_exponent_err": fit.kww_exponent_err,
             "baseline": fit.baseline,
             "reduced_chi2": fit.reduced_chi2,
+            **{name: value * scan.frame_time if name in TIMES else value for name, value in moves.items()},
         }
         return Cut(scaled.map, found.values, row)
 

@@ -7,6 +7,7 @@ const tableColumns = () => [
   ["label", "Cluster"],
   ["maps", "Maps"],
   ["scans", "Scans"],
+  ...(found.some(({ kind }) => kind) ? [["kind", "In common"]] : []),
   ...[...TABLE.filter(hasValues), ...chosenSamples()].map((name) => [name, heading(name)]),
 ];
 
@@ -30,6 +31,7 @@ function renderTable() {
 function sortedClusters() {
   const { key, down } = state.sort;
   const rank = (item) => {
+    if (key === "kind") return [...found].map(({ kind }) => kind).sort().indexOf(item.kind) * (down ? -1 : 1);
     const middle = Array.isArray(item[key]) ? item[key][key === "q" ? 0 : 1] : (item[key] ?? NaN);
     return Number.isFinite(middle) ? (down ? -middle : middle) : Infinity;
   };
@@ -68,6 +70,7 @@ function cell(item, key) {
   if (key === "maps") return [whole(item.maps), make("small", {}, ` ${number((100 * item.maps) / total, 2)}${THIN}%`)];
   if (key === "scans") return [whole(item.scans)];
   if (!item[key]) return [DASH];
+  if (key === "kind") return [item.kind];
   const [low, middle, high] = item[key];
   if (key === "q") return [low === middle ? show("q", low) : `${number(low)} to ${show("q", middle)}`];
   const spread = `middle half: ${show(key, low)} to ${show(key, high)}`;
