@@ -22,6 +22,8 @@ _CELL = np.log(2) / PER_OCTAVE
 """Width of a cell of lag, in ln."""
 NUM_SIGMA = 4.0
 """Errors by which a dip or a peak stands out: a window has some hundred places for one by chance."""
+_FEWEST_FRAMES = 16
+"""Frames below which there is less than one to a strip of age."""
 _LARGEST_ERR = 0.15
 """Error, in contrasts, beyond which a level says nothing."""
 _LEAST_DIP, _LEAST_PEAK, _LEAST_STEP = 0.35, 0.08, 0.04
@@ -95,7 +97,7 @@ def traits(c2: NDArray[np.floating[Any]], found: Cells) -> Traits:
     -------
     Traits
     """
-    if found.signal_to_noise < NUM_SIGMA:
+    if len(c2) < _FEWEST_FRAMES or found.signal_to_noise < NUM_SIGMA:
         return Traits(*[np.nan] * len(Traits._fields))
     curve = _curve(c2, found.contrast)
     lines = lines_of(np.ascontiguousarray(c2, dtype=np.float32))
@@ -112,10 +114,12 @@ def traits(c2: NDArray[np.floating[Any]], found: Cells) -> Traits:
 
 def _curve(c2: NDArray[np.floating[Any]], contrast: float) -> _Curve:
     number, total, _, steps, num_steps = lag_sums(np.ascontiguousarray(c2, dtype=np.float32)).sum(axis=2)
-    known = np.flatnonzero(num_steps > 0.5)
-    noise = np.sqrt(steps[known] / (2 * num_steps[known]))
     level = np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
-    return _Curve(level / contrast, np.interp(np.arange(len(level)), known, noise) / contrast, number)
+    known, lag = np.flatnonzero(num_steps > 0.5), np.arange(len(level))
+    if not len(known):
+        return _Curve(level / contrast, np.full(len(level), np.inf), number)
+    noise = np.sqrt(steps[known] / (2 * num_steps[known]))
+    return _Curve(level / contrast, np.interp(lag, known, noise) / contrast, number)
 
 
 # ---- over age

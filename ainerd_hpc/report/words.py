@@ -61,7 +61,7 @@ def phrase(maps: pd.DataFrame) -> str:
     if carries(maps, "static_share", STILL):
         return "still within a window"
     returns, bursts, ageing = _returns(maps), _bursts(maps), _ageing(maps)
-    words = [returns or bursts, ageing, _shape(maps, returns), "" if bursts or ageing else _law_of_q(maps)]
+    words = [returns or bursts, ageing, _shape(maps), "" if bursts or ageing else _law_of_q(maps)]
     return ", ".join(filter(None, words)) or NOTHING
 
 
@@ -116,13 +116,13 @@ def _ageing(maps: pd.DataFrame) -> str:
     return f"{change}{how} {np.exp(np.abs(np.nanmedian(maps['ageing']))):.2g}x within a window"
 
 
-def _shape(maps: pd.DataFrame, returns: str) -> str:
+def _shape(maps: pd.DataFrame) -> str:
     """Words on g2, which is a mean over ages: only where all ages are alike."""
     if not (carries(maps, "unevenness", -1, EVEN) and carries(maps, "ageing", -LEAST_AGEING, LEAST_AGEING)):
         return ""
     if carries(maps, "static_share", LEAST_STATIC):
         return f"static share {np.nanmedian(maps['static_share']):.2g} of g2"
-    if returns:
+    if not carries(maps, "return_height", -1, LEAST_RETURN):
         return ""
     return "two steps" if carries(maps, "second_step", LEAST_STEP) else _decay(maps)
 

@@ -49,6 +49,22 @@ def test_cluster_table_has_a_row_a_cluster_sorts_and_selects(driver: Any, tmp_pa
     assert np.any(pixels(driver) != before)
 
 
+def test_what_the_maps_of_a_cluster_have_in_common_stands_beside_it(driver: Any, tmp_path: Path) -> None:
+    opened(driver, tmp_path)
+    assert "In common" not in headings(driver)
+    words = ["still within a window", "echoes", "<b>fringes</b>", "no common kind"]
+    kind = DATA.table["label"].map(lambda label: words[label % 4] if label >= 0 else None).astype("string")
+    opened(driver, tmp_path, dataclasses.replace(DATA, table=DATA.table.assign(kind=kind)))
+    assert headings(driver)[3] == "In common"
+    assert texts(driver, "#cluster-table tbody tr[data-label='2'] td:nth-child(4)") == ["<b>fringes</b>"]
+    assert texts(driver, "#cluster-table tfoot td:nth-child(4)") == ["–"]
+    assert "echoes" in texts(driver, ".card[data-label='1'] header p")[0]
+    click(driver, "#cluster-table [data-key='kind']")
+    assert texts(driver, "#cluster-table tbody td:nth-child(4)")[:2] == ["<b>fringes</b>", "<b>fringes</b>"]
+    click(driver, "#cluster-table [data-key='kind']")
+    assert texts(driver, "#cluster-table tbody td:nth-child(4)")[0] == "still within a window"
+
+
 def test_a_column_without_a_value_is_shown_nowhere(driver: Any, tmp_path: Path) -> None:
     opened(driver, tmp_path)
     assert "q" in headings(driver)

@@ -70,7 +70,7 @@ function cell(item, key) {
   if (key === "maps") return [whole(item.maps), make("small", {}, ` ${number((100 * item.maps) / total, 2)}${THIN}%`)];
   if (key === "scans") return [whole(item.scans)];
   if (!item[key]) return [DASH];
-  if (key === "kind") return [item.kind];
+  if (key === "kind") return [make("span", { class: "kind" }, item.kind)];
   const [low, middle, high] = item[key];
   if (key === "q") return [low === middle ? show("q", low) : `${number(low)} to ${show("q", middle)}`];
   const spread = `middle half: ${show(key, low)} to ${show(key, high)}`;
@@ -126,11 +126,10 @@ function card(item) {
   );
 }
 function describe(item) {
-  const beta = item.kww_exponent?.[1];
-  const kind = beta === undefined ? "" : beta < 0.93 ? ", stretched" : beta > 1.07 ? ", compressed" : "";
   const parts = [`${plural(item.maps, "map")} of ${plural(item.scans, "scan")}`];
   if (item.tau) parts.push(`τ ${show("tau", item.tau[1])}`);
-  if (item.kww_exponent) parts.push(`exponent ${number(beta, 2)}${kind}`);
+  if (item.kww_exponent) parts.push(`exponent ${number(item.kww_exponent[1], 2)}`);
+  if (item.kind) parts.push(item.kind);
   return parts.join(" · ");
 }
 function exemplar({ map, image }) {
