@@ -97,9 +97,12 @@ def traits(c2: NDArray[np.floating[Any]], found: Cells) -> Traits:
     -------
     Traits
     """
+    nothing = Traits(*[np.nan] * len(Traits._fields))
     if len(c2) < _FEWEST_FRAMES or found.signal_to_noise < NUM_SIGMA:
-        return Traits(*[np.nan] * len(Traits._fields))
+        return nothing
     curve = _curve(c2, found.contrast)
+    if curve is None:
+        return nothing
     lines = lines_of(np.ascontiguousarray(c2, dtype=np.float32))
     return Traits(
         *_ageing(lines, found.contrast),
@@ -112,12 +115,13 @@ def traits(c2: NDArray[np.floating[Any]], found: Cells) -> Traits:
     )
 
 
-def _curve(c2: NDArray[np.floating[Any]], contrast: float) -> _Curve:
+def _curve(c2: NDArray[np.floating[Any]], contrast: float) -> _Curve | None:
+    """g2 of the window; None where no entries are neighbours, and its noise is not known."""
     number, total, _, steps, num_steps = lag_sums(np.ascontiguousarray(c2, dtype=np.float32)).sum(axis=2)
     level = np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
     known, lag = np.flatnonzero(num_steps > 0.5), np.arange(len(level))
     if not len(known):
-        return _Curve(level / contrast, np.full(len(level), np.inf), number)
+        return None
     noise = np.sqrt(steps[known] / (2 * num_steps[known]))
     return _Curve(level / contrast, np.interp(lag, known, noise) / contrast, number)
 

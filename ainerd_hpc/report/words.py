@@ -71,8 +71,15 @@ def carries(maps: pd.DataFrame, name: str, low: float = -np.inf, high: float = n
         return False
     values, errors = maps[name].to_numpy(np.float64), _errors(maps, name)
     by_error = (values - errors > low) & (values + errors < high)
-    known = values[np.isfinite(values)]
-    return by_error.mean() >= _SHARE and _agree((known > low) & (known < high), maps["scan_id"].nunique())
+    return by_error.mean() >= _SHARE and not contradicts(maps, name, low, high)
+
+
+def contradicts(maps: pd.DataFrame, name: str, low: float = -np.inf, high: float = np.inf) -> bool:
+    """Whether the maps that can say disagree with the word whose range is low .. high; a number that is not there does."""
+    if name not in maps:
+        return True
+    known = maps[name].dropna().to_numpy(np.float64)
+    return len(known) > 0 and not _agree((known > low) & (known < high), maps["scan_id"].nunique())
 
 
 def _errors(maps: pd.DataFrame, name: str) -> Floats:
@@ -118,11 +125,11 @@ def _ageing(maps: pd.DataFrame) -> str:
 
 def _shape(maps: pd.DataFrame) -> str:
     """Words on g2, which is a mean over ages: only where all ages are alike."""
-    if not (carries(maps, "unevenness", -1, EVEN) and carries(maps, "ageing", -LEAST_AGEING, LEAST_AGEING)):
+    if not carries(maps, "unevenness", -1, EVEN) or contradicts(maps, "ageing", -LEAST_AGEING, LEAST_AGEING):
         return ""
     if carries(maps, "static_share", LEAST_STATIC):
         return f"static share {np.nanmedian(maps['static_share']):.2g} of g2"
-    if not carries(maps, "return_height", -1, LEAST_RETURN):
+    if contradicts(maps, "return_height", -1, LEAST_RETURN):
         return ""
     return "two steps" if carries(maps, "second_step", LEAST_STEP) else _decay(maps)
 

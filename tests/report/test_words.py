@@ -125,7 +125,8 @@ def test_each_cluster_has_its_words_and_noise_has_none() -> None:
 
 
 def drawn(kind: str, seed: int, num_maps: int, least: float) -> pd.DataFrame:
-    """The numbers of the maps of a cluster of one kind."""
+    """The numbers of the maps of a cluster of one kind; of two steps half are left out, whose first cannot be seen."""
+    num_maps *= 2 if kind == "two_step" else 1
     archive = archives.draw_archive(seed, num_maps, num_viewed=0, common=[kind], rare=(), least_signal_to_noise=least)
     rows = []
     for c2, (_, truth) in zip(archive.c2, archive.truth.iterrows(), strict=True):
@@ -166,17 +167,17 @@ def test_some_kinds_are_told_by_their_words(kind: str) -> None:
 @pytest.mark.usefixtures("small")
 def test_every_kind_is_told_by_its_words() -> None:
     """The words are right for 95 % of the common kinds, and wrong for none."""
-    texts = {kind: phrase(drawn(kind, 12, 60, 30.0)) for kind in KINDS}
+    texts = {kind: phrase(drawn(kind, 15, 60, 30.0)) for kind in KINDS}
     common = [kind for kind in KINDS if kind not in UNSEEN]
     told = [RIGHT[kind][0] <= words_of(texts[kind]) for kind in common]
     assert not {kind: text for kind, text in texts.items() if wrong(kind, text)}
-    assert np.mean(told) >= 0.94, texts  # 16 of 17
+    assert np.mean(told) >= 16 / 17, {kind: texts[kind] for kind in common}
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_faint_scans_are_told_by_no_wrong_word() -> None:
-    texts = {kind: phrase(drawn(kind, 13, 45, 3.0)) for kind in KINDS}
+    texts = {kind: phrase(drawn(kind, 16, 45, 3.0)) for kind in KINDS}
     assert not {kind: text for kind, text in texts.items() if wrong(kind, text)}
 
 
