@@ -75,7 +75,7 @@ def carries(maps: pd.DataFrame, name: str, low: float = -np.inf, high: float = n
 
 
 def contradicts(maps: pd.DataFrame, name: str, low: float = -np.inf, high: float = np.inf) -> bool:
-    """Whether the maps that can say disagree with the word of the range low .. high; so does a missing number."""
+    """Whether the maps that can say disagree with the word of low .. high; a number that is not there does."""
     if name not in maps:
         return True
     known = maps[name].dropna().to_numpy(np.float64)
