@@ -24,7 +24,7 @@ _WIDTHS = (16, 48, 96)
 _FURTHEST_SHIFT = 3
 """Cells of lag by which a map is shifted at most: half decays are uncertain by as much where photons are few."""
 _NOISE_FLOOR = 0.05
-"""Error of a cell, in contrasts, below which it counts no more for being surer."""
+"""Error of a cell, in contrasts, below which a difference counts no more for it: reconstructions are no better."""
 
 
 class _Residual(nn.Module):
@@ -92,13 +92,12 @@ class LagAge(Model):
         return cells
 
     def errors(self, maps: Tensor, latents: Tensor) -> Tensor:
-        """Absolute differences (n, 60, 16) between the means and their reconstruction, surer cells weighted more."""
-        weight = weights_of(maps)
+        """Absolute differences (n, 60, 16) between the means and their reconstruction, in errors of each cell.
+
+        Their mean over a map is about 0.8 where it differs by its noise alone, however strong that is.
+        """
+        sureness = (maps[:, 2] * SURENESS_UNIT).expm1()
+        known = (sureness > 0).float()
+        noise = (sureness.clamp_min(1e-3) ** -2 + _NOISE_FLOOR**2).sqrt()
         difference = (self.reconstruct(latents).float() - maps[:, 0]).abs()
-        return difference * weight / weight.mean((1, 2), keepdim=True).clamp_min(1e-6)
-
-
-def weights_of(maps: Tensor) -> Tensor:
-    """Weights (n, 60, 16) of the cells (n, 3, 60, 16): 1 over their variance, with a floor; 0 without entries."""
-    sureness = (maps[:, 2] * SURENESS_UNIT).expm1()
-    return 1 / (sureness.clamp_min(1e-3) ** -2 + _NOISE_FLOOR**2) * (sureness > 0)
+        return difference / noise * known / known.mean((1, 2), keepdim=True).clamp_min(1e-6)

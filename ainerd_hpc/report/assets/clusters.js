@@ -31,7 +31,13 @@ function renderTable() {
 function sortedClusters() {
   const { key, down } = state.sort;
   const rank = (item) => {
-    if (key === "kind") return [...found].map(({ kind }) => kind).sort().indexOf(item.kind) * (down ? -1 : 1);
+    if (key === "kind")
+      return (
+        [...found]
+          .map(({ kind }) => kind)
+          .sort()
+          .indexOf(item.kind) * (down ? -1 : 1)
+      );
     const middle = Array.isArray(item[key]) ? item[key][key === "q" ? 0 : 1] : (item[key] ?? NaN);
     return Number.isFinite(middle) ? (down ? -middle : middle) : Infinity;
   };
