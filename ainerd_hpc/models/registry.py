@@ -20,7 +20,7 @@ NETWORKS: Mapping[str, Network] = {
         shape=CELLS,
         maps_at_a_time=32,
         comes_with="lag_age.safetensors",
-        known_error=0.1,
+        known_error=3.8,
     ),
     "ainerd2024": Network(
         "ainerd_hpc.models.ainerd2024:Ainerd2024",
