@@ -353,9 +353,10 @@ class ClusterConfig(Section):
     dimensions: PositiveInt = 5
     """UMAP coordinates for space: umap. The picture always has its own two."""
     min_cluster_size: Annotated[int, Field(ge=2)] | None = None
-    """Maps in the smallest group that counts as a cluster (HDBSCAN). Default: one map in a hundred, at least 10."""
-    min_samples: PositiveInt = 10
-    """How many neighbours make a place dense (HDBSCAN): more gives more noise and surer clusters."""
+    """Maps in the smallest group that counts as a cluster (HDBSCAN). Default: one map in a hundred, at least 5."""
+    min_samples: PositiveInt | None = None
+    """How many neighbours make a place dense (HDBSCAN): more gives more noise and surer clusters. Default: as many as
+    min_cluster_size, at most 10."""
     selection: Literal["eom", "leaf"] = "eom"
     """eom: clusters that persist longest, of any size; leaf: the finest ones, which tile a continuum."""
     num_neighbours: Annotated[int, Field(ge=2)] | None = None

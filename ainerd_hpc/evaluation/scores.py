@@ -52,7 +52,8 @@ def clustered(latents: clusters.Points, seed: int = ClusterConfig().seed) -> clu
     near = clusters.neighbours(len(latents), config.num_neighbours)
     points = clusters.reduce(latents, config.dimensions, near, 0.0, seed)
     smallest = clusters.smallest(len(points), config.min_cluster_size)
-    return clusters.group(points, smallest, config.min_samples, config.selection)
+    samples = clusters.samples(smallest, config.min_samples)
+    return clusters.group(points, smallest, samples, config.selection)
 
 
 def agreement(labels: Labels, kinds: Labels) -> dict[str, float]:

@@ -167,8 +167,13 @@ def neighbours(num_points: int, num_neighbours: int | None) -> int:
 
 
 def smallest(num_points: int, min_cluster_size: int | None) -> int:
-    """Points in the smallest cluster: what is asked for, else one in a hundred of them, and at least 10."""
-    return min_cluster_size or max(10, round(num_points / 100))
+    """Points in the smallest cluster: what is asked for, else one in a hundred of them, and at least 5."""
+    return min_cluster_size or max(5, round(num_points / 100))
+
+
+def samples(min_cluster_size: int, min_samples: int | None) -> int:
+    """Neighbours that make a place dense: what is asked for, else as many as the smallest cluster has, at most 10."""
+    return min_samples or min(min_cluster_size, 10)
 
 
 def fewest(min_cluster_size: int, min_samples: int) -> int:

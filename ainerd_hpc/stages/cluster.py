@@ -68,8 +68,9 @@ class Cluster(Stage):
         if config.space == "umap":
             points = clusters.reduce(latents, config.dimensions, near, 0.0, config.seed)
         smallest = clusters.smallest(len(points), config.min_cluster_size)
-        groups = clusters.group(points, smallest, config.min_samples, config.selection)
-        if len(points) < clusters.fewest(smallest, config.min_samples):
+        samples = clusters.samples(smallest, config.min_samples)
+        groups = clusters.group(points, smallest, samples, config.selection)
+        if len(points) < clusters.fewest(smallest, samples):
             tell(f"{len(points)} maps are fewer than cluster.min_cluster_size or min_samples ask for: no cluster")
         places = {"x": picture[:, 0], "y": picture[:, 1]}
         return pd.DataFrame({**places, **groups._asdict(), "novelty": clusters.novelty(latents)})

@@ -155,8 +155,12 @@ def test_novelty_of_many_is_that_of_all_of_them() -> None:
     np.testing.assert_allclose(found / np.median(found), distances / np.median(distances), rtol=0.15)
 
 
-@pytest.mark.parametrize(
-    ("num_maps", "asked", "least"), [(0, None, 10), (999, None, 10), (2540, None, 25), (2540, 3, 3)]
-)
+@pytest.mark.parametrize(("num_maps", "asked", "least"), [(0, None, 5), (549, None, 5), (2540, None, 25), (2540, 3, 3)])
 def test_the_smallest_cluster_is_one_map_in_a_hundred(num_maps: int, asked: int | None, least: int) -> None:
     assert clusters.smallest(num_maps, asked) == least
+
+
+def test_neighbours_and_samples_follow_the_number_of_maps() -> None:
+    assert [clusters.neighbours(num, None) for num in (0, 224, 240, 900, 10**6)] == [15, 15, 16, 60, 100]
+    assert [clusters.samples(smallest, None) for smallest in (5, 10, 400)] == [5, 10, 10]
+    assert (clusters.neighbours(900, 7), clusters.samples(400, 2)) == (7, 2)
