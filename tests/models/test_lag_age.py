@@ -17,7 +17,7 @@ from ainerd_hpc.models.weights import build, initial_model, load_model, save_wei
 from ainerd_hpc.training import fit
 
 RECORD = network("lag_age")
-TRAIN = TrainConfig(epochs=2, batch_size=4, validation_share=0.4, seed=1, threads=1)
+TRAIN = TrainConfig(epochs=2, batch_size=4, validation_share=0.4, seed=1, threads=1, learning_rate=3e-4)
 
 
 @pytest.fixture(scope="module")
