@@ -11,7 +11,7 @@ from ainerd_hpc.pretraining import learning
 from ainerd_hpc.pretraining.samples import KNOWN, VIEWS, Samples
 
 
-def _contrastive_truth(latents: np.ndarray, label: list[int], temperature: float = 0.1) -> float:
+def _contrastive_truth(latents: np.ndarray, label: list[int], temperature: float = 0.3) -> float:
     """Mean over anchors with a partner of the mean over these of -log of their share."""
     losses = []
     for i in range(len(label)):
