@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import fields
@@ -138,6 +139,9 @@ def recorded_digest(path: Path) -> str:
 
         return table_digest(path)
     try:
+        if path.suffix == ".html":
+            found = re.search(r"<!-- digest (\w+) -->\s*$", path.read_text(encoding="utf-8"))
+            return found[1] if found else ""
         if path.suffix == ".json":
             return str(json.loads(path.read_text(encoding="utf-8")).get("digest", ""))
         with zipfile.ZipFile(path) as file:

@@ -86,7 +86,7 @@ class Report(Stage):
             whole=table,
             thinned=thinned,
         )
-        write_text(self.product(task.key), render(data))
+        write_text(self.product(task.key), f"{render(data)}<!-- digest {task.digest} -->\n")
         return {"points": float(len(thinned.rows))}
 
     def _typical(self, table: pd.DataFrame) -> dict[int, list[int]]:

@@ -255,6 +255,10 @@ def status(name):
 """A process with its libraries, and no data."""
 
 
+COMPILING = 200e6
+"""What UMAP takes where it is compiled first."""
+
+
 def test_projected_peak_of_clusters_bounds_the_measured_one() -> None:
     script = PROCESS + (
         "import numpy as np\nfrom ainerd_hpc.kernels import clusters\n"
@@ -267,7 +271,7 @@ def test_projected_peak_of_clusters_bounds_the_measured_one() -> None:
     planned = peak_bytes(2500, 15)
     print(*(f"{size / 1e6:.0f} MB" for size in (base, peak, PROCESS_BYTES, planned)))
     assert peak < PROCESS_BYTES + planned
-    assert planned < 2 * (peak - base)
+    assert planned - COMPILING < 2 * (peak - base)
 
 
 def test_a_process_without_data_is_within_its_allowance() -> None:

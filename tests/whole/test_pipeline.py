@@ -273,7 +273,7 @@ def test_plan_before_and_after(simulated_source: Path, make_config: MakeConfig) 
     assert [len(planned.tasks) for planned in before.values()] == [6, 6, 6, 1, 1, 1, 1]
     assert before["ingest"].read_bytes == 6 * 64 * 48 * 64 * 2
     assert before["correlate"].write_bytes == 6 * 2 * 64 * 64 * 4
-    assert before["maps"].write_bytes == 6 * 2 * 3 * 256 * 256 * 4
+    assert before["maps"].write_bytes == 6 * 2 * 3 * (256 * 256 * 4 + 3 * 60 * 16 * 2)
     assert not config.archive.exists()
     Run(config, until="maps").execute()
     after = plan(config, until="maps")
