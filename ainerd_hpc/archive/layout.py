@@ -140,7 +140,7 @@ def recorded_digest(path: Path) -> str:
         return table_digest(path)
     try:
         if path.suffix == ".html":
-            found = re.search(r"<!-- digest (\w+) -->\s*$", path.read_text(encoding="utf-8"))
+            found = re.search(r"<!-- digest (\w+) --></html>\s*$", path.read_text(encoding="utf-8"))
             return found[1] if found else ""
         if path.suffix == ".json":
             return str(json.loads(path.read_text(encoding="utf-8")).get("digest", ""))

@@ -86,7 +86,8 @@ class Report(Stage):
             whole=table,
             thinned=thinned,
         )
-        write_text(self.product(task.key), f"{render(data)}<!-- digest {task.digest} -->\n")
+        page, end, after = render(data).rpartition("</html>")
+        write_text(self.product(task.key), f"{page}<!-- digest {task.digest} -->{end}{after}")
         return {"points": float(len(thinned.rows))}
 
     def _typical(self, table: pd.DataFrame) -> dict[int, list[int]]:
