@@ -132,6 +132,12 @@ class Archive:
             path.unlink(missing_ok=True)
 
 
+def with_digest(page: str, digest: str) -> str:
+    """A page of HTML that records its digest, for `recorded_digest`."""
+    before, end, after = page.rpartition("</html>")
+    return f"{before}<!-- digest {digest} -->{end}{after}"
+
+
 def recorded_digest(path: Path) -> str:
     """The digest that a product file records; empty when it has none or cannot be read."""
     if path.suffix == ".parquet":

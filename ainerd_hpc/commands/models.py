@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ainerd_hpc.commands.options import add_archive, add_debug, archive_of
+from ainerd_hpc.errors import reading_product
 from ainerd_hpc.models.registry import NETWORKS
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
         tell(f"{archive.root}: no model yet; run the stages until train. Networks: {', '.join(NETWORKS)}")
         return
     clusters = {name: _clusters(archive, name) for name in names}
-    records = {name: json.loads((archive.model_folder(name) / "model.json").read_bytes()) for name in names}
+    records = {name: _record(archive.model_folder(name) / "model.json") for name in names}
     rows = [(*_facts(name, records[name], clusters[name]), _likeness(clusters, name)) for name in names]
     print_rows("Models", _COLUMNS, rows)
     for name in names:
@@ -44,6 +46,19 @@ def run(options: argparse.Namespace) -> None:
             tell(
                 f"{name}: {share:.0%} of the maps are unlike what it was trained on, where 1 % would be by chance: look"
             )
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """What is written about a model.
+
+    Raises
+    ------
+    ProductError
+        It is damaged.
+    """
+    with reading_product(path, "cannot read what is written about the model"):
+        record: dict[str, Any] = json.loads(path.read_bytes())
+    return record
 
 
 def _clusters(archive: Archive, name: str) -> pd.DataFrame | None:

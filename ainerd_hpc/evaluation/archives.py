@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ainerd_hpc.evaluation.kinds import KINDS, UNSEEN
+from ainerd_hpc.evaluation.kinds import KINDS, UNSEEN, log_uniform
 from ainerd_hpc.evaluation.photons import poisson
 from ainerd_hpc.evaluation.speckle import intensities, two_time
 
@@ -182,9 +182,9 @@ def _draw_q_bins(random: np.random.Generator, scan: int, kind: str) -> list[QBin
     q_power, step = random.integers(1, 3), random.uniform(1.15, 1.6)
     spread = min(q_power * np.log(step), 0.35 * np.log(high / low))
     middle = random.uniform(np.log(low) + spread, np.log(high) - spread)
-    photons, fall = _between(random, 0.003, 5), random.uniform(0.5, 1)
-    pixels = _between(random, 300, min(30_000, MOST_VALUES / frames))
-    modes, frame_time = round(_between(random, 2, 50)), _between(random, 1e-4, 1)
+    photons, fall = log_uniform(random, 0.003, 5), random.uniform(0.5, 1)
+    pixels = log_uniform(random, 300, min(30_000, MOST_VALUES / frames))
+    modes, frame_time = round(log_uniform(random, 2, 50)), log_uniform(random, 1e-4, 1)
     bad_share = random.uniform(0, 0.05) if random.random() < 1 / 3 else 0.0
     happened = random.integers(2**63)  # the same in every q-bin
     q_bins = []
@@ -195,10 +195,6 @@ def _draw_q_bins(random: np.random.Generator, scan: int, kind: str) -> list[QBin
         more = (scan, q_bin, kind, tau * frames, frame_time, frames, modes, fewer, round(pixels), bad_share, numbers)
         q_bins.append(QBin(*more))
     return q_bins
-
-
-def _between(random: np.random.Generator, low: float, high: float) -> float:
-    return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
 
 # ---- from truth to C2

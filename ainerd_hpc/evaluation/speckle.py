@@ -6,24 +6,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
+
+from ainerd_hpc.simulate.speckle import square_root
 
 Floats = NDArray[np.float32]
 
-_RANK_TOLERANCE = 1e-5
-"""Variance of the unit field that a low-rank root may leave out."""
 MOST_MODES = 8
 """Modes up to which each one's field is drawn. The sum of more is drawn as a Gaussian process of the same mean and
 covariance, 1 and |g1|^2 / modes, cut off at 0."""
-
-
-def square_root(g1: NDArray[Any]) -> NDArray[Any]:
-    """(t, rank) float32 or complex64 with root @ root^H = g1: Cholesky with pivoting stops where nothing is left."""
-    factorise = lapack.zpstrf if np.iscomplexobj(g1) else lapack.dpstrf
-    factor, pivot, rank, _ = factorise(g1, lower=1, tol=_RANK_TOLERANCE)
-    root = np.empty((len(g1), rank), dtype=g1.dtype)
-    root[pivot - 1] = np.tril(factor)[:, :rank]
-    return root.astype(np.complex64 if np.iscomplexobj(g1) else np.float32)
 
 
 def intensities(g1: NDArray[Any], modes: int, num_pixels: int, random: np.random.Generator) -> Floats:

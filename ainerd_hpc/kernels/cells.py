@@ -83,7 +83,7 @@ def cells(c2: NDArray[np.floating[Any]]) -> Cells:
     noise of an entry is half of the mean squared difference of neighbours along the diagonal (von Neumann, Ann. Math.
     Stat. 12, 367, 1941), which slow changes with age leave alone.
     """
-    lines = lines_of(np.ascontiguousarray(c2, dtype=np.float32))
+    lines = lines_of(lag_sums(c2))
     contrast, place, place_err, signal_to_noise = _scale(lines)
     half_decay = 2.0 ** ((place + 0.5) / PER_OCTAVE - 1)
     half_decay_err = half_decay * np.log(2) / PER_OCTAVE * place_err
@@ -118,7 +118,7 @@ def expected_cells(c2: NDArray[np.floating[Any]], half_decay: float) -> NDArray[
     (lag, age) float32
         Places beyond the window repeat its outermost entries.
     """
-    number, total, *_ = lag_sums(np.ascontiguousarray(c2 + 1, dtype=np.float32))
+    number, total, *_ = lag_sums(c2 + 1)
     overlap = _overlaps(len(c2))
     mean = _ratio(overlap @ total, overlap @ number)
     return _between(mean, _places(PER_OCTAVE * (np.log2(half_decay) + 1) - 0.5)).astype(np.float32)
@@ -166,10 +166,10 @@ def smoothed(g2: Floats, g2_err: Floats) -> tuple[Floats, Floats]:
     return np.convolve(g2 * weight, box, "same") / total, 1 / np.sqrt(total)
 
 
-def lines_of(c2: NDArray[np.float32]) -> Lines:
-    """The window on the grid of log lags."""
-    number, total, squares, steps, num_steps = lag_sums(c2)
-    overlap = _overlaps(len(c2))
+def lines_of(sums: Floats) -> Lines:
+    """The window on the grid of log lags, from its `lag_sums`."""
+    number, total, squares, steps, num_steps = sums
+    overlap = _overlaps(len(number) + 1)
     num = overlap @ number
     entries = num**2 / np.maximum(overlap**2 @ number, 1e-12)
     mean = _ratio(overlap @ total, num)
@@ -209,11 +209,11 @@ def _overlaps(num_frames: int) -> Floats:
     return np.asarray(np.maximum(overlap, 0.0))
 
 
-def lag_sums(c2: NDArray[np.float32]) -> Floats:
+def lag_sums(c2: NDArray[np.floating[Any]]) -> Floats:
     """Over the entries of each lag and strip of age: number, sum, sum of squares; of the differences of neighbours
     along the diagonal: sum of squares, number. (5, lag - 1, age)."""
     sums = np.zeros((5, len(c2) - 1, NUM_AGES))
-    _gather(c2, sums)
+    _gather(np.ascontiguousarray(c2, dtype=np.float32), sums)
     return sums
 
 

@@ -100,10 +100,10 @@ def traits(c2: NDArray[np.floating[Any]], found: Cells) -> Traits:
     nothing = Traits(*[np.nan] * len(Traits._fields))
     if len(c2) < _FEWEST_FRAMES or found.signal_to_noise < NUM_SIGMA:
         return nothing
-    curve = _curve(c2, found.contrast)
+    sums = lag_sums(c2)
+    curve, lines = _curve(sums, found.contrast), lines_of(sums)
     if curve is None:
         return nothing
-    lines = lines_of(np.ascontiguousarray(c2, dtype=np.float32))
     return Traits(
         *_ageing(lines, found.contrast),
         *_change(c2, curve, found),
@@ -115,9 +115,9 @@ def traits(c2: NDArray[np.floating[Any]], found: Cells) -> Traits:
     )
 
 
-def _curve(c2: NDArray[np.floating[Any]], contrast: float) -> _Curve | None:
+def _curve(sums: Floats, contrast: float) -> _Curve | None:
     """g2 of the window; None where no entries are neighbours, and its noise is not known."""
-    number, total, _, steps, num_steps = lag_sums(np.ascontiguousarray(c2, dtype=np.float32)).sum(axis=2)
+    number, total, _, steps, num_steps = sums.sum(axis=2)
     level = np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
     known, lag = np.flatnonzero(num_steps > 0.5), np.arange(len(level))
     if not len(known):

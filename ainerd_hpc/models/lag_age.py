@@ -21,7 +21,7 @@ from ainerd_hpc.models.network import Network
 
 _WIDTHS = (16, 48, 96)
 """Channels at 30 x 16, 15 x 8 and 8 x 4 cells: multiples of 16, in which a processor multiplies."""
-_FURTHEST_SHIFT = 3
+FURTHEST_SHIFT = 3
 """Cells of lag by which a map is shifted at most: half decays are uncertain by as much where photons are few."""
 _NOISE_FLOOR = 0.05
 """Error of a cell, in contrasts, below which a difference counts no more for it: reconstructions are no better."""
@@ -74,7 +74,7 @@ class LagAge(Model):
     @staticmethod
     def augment(image: NDArray[np.float32], chance: np.random.Generator) -> NDArray[np.float32]:
         """The cells shifted along the lags; what comes in has no entries."""
-        shift = int(chance.integers(-_FURTHEST_SHIFT, _FURTHEST_SHIFT + 1))
+        shift = int(chance.integers(-FURTHEST_SHIFT, FURTHEST_SHIFT + 1))
         moved = np.roll(image, shift, axis=1)
         moved[:, slice(shift) if shift >= 0 else slice(shift, None)] = 0
         return moved

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ainerd_hpc.kernels.cells import SURENESS_UNIT
-from ainerd_hpc.models.lag_age import LagAge
+from ainerd_hpc.models.lag_age import FURTHEST_SHIFT, LagAge
 from ainerd_hpc.models.weights import build
 from ainerd_hpc.pretraining.samples import KNOWN, VIEWS, Samples
 
@@ -23,7 +23,6 @@ _TEMPERATURE = 0.3
 each other, and clusters fall apart within it."""
 _VIEWS_WEIGHT, _RECONSTRUCTION_WEIGHT = 0.3, 4.0
 _LEARNING_RATE, _DECAY, _WARM_UP = 2e-3, 1e-3, 0.1
-_MOST_SHIFT = 3
 _MORE_NOISE = (0.3, 4.0)
 """Noise that is added to half of the samples, in errors of each cell."""
 
@@ -96,7 +95,9 @@ def _losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     cells, expected = (torch.from_numpy(values[rows].astype(np.float32)) for values in samples[:2])
     label = torch.from_numpy(samples.label[rows])
-    cells, expected = _shifted(_noisier(cells, random), expected, int(random.integers(-_MOST_SHIFT, _MOST_SHIFT + 1)))
+    cells, expected = _shifted(
+        _noisier(cells, random), expected, int(random.integers(-FURTHEST_SHIFT, FURTHEST_SHIFT + 1))
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         latents = model.encode(cells.contiguous(memory_format=torch.channels_last))
         drawn = model.reconstruct(latents).float()

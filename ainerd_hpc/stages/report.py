@@ -12,6 +12,7 @@ import pandas as pd
 
 from ainerd_hpc import __version__
 from ainerd_hpc.archive.groups import reading_group
+from ainerd_hpc.archive.layout import with_digest
 from ainerd_hpc.archive.map_reader import MapReader
 from ainerd_hpc.archive.tables import read_table
 from ainerd_hpc.correlation.doubts import doubts
@@ -86,8 +87,7 @@ class Report(Stage):
             whole=table,
             thinned=thinned,
         )
-        page, end, after = render(data).rpartition("</html>")
-        write_text(self.product(task.key), f"{page}<!-- digest {task.digest} -->{end}{after}")
+        write_text(self.product(task.key), with_digest(render(data), task.digest))
         return {"points": float(len(thinned.rows))}
 
     def _typical(self, table: pd.DataFrame) -> dict[int, list[int]]:

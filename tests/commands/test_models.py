@@ -56,3 +56,12 @@ def test_maps_that_a_model_does_not_know_are_told(tmp_path: Path, capsys: Said) 
 def test_an_archive_without_models_says_so(tmp_path: Path, capsys: Said) -> None:
     assert main(["models", "--archive", str(tmp_path)]) == 0
     assert "no model yet" in capsys.readouterr().out
+
+
+def test_a_damaged_record_is_named(tmp_path: Path, capsys: Said) -> None:
+    archive = Archive(tmp_path)
+    _add(archive, "a", {"variant": "lag_age"}, [0] * 10)
+    path = archive.model_folder("a") / "model.json"
+    path.write_bytes(b"{")
+    assert main(["models", str(tmp_path)]) == 1
+    assert f"{path}: cannot read what is written about the model" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ainerd_hpc.evaluation.archives import NUM_COMMON
 from ainerd_hpc.evaluation.kinds import KINDS, UNSEEN
-from ainerd_hpc.evaluation.speckle import square_root
+from ainerd_hpc.simulate.speckle import square_root
 
 TIMES = (np.arange(48) + 0.5) / 48
 
