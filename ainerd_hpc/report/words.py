@@ -78,8 +78,9 @@ def contradicts(maps: pd.DataFrame, name: str, low: float = -np.inf, high: float
     """Whether the maps that can say disagree with the word of low .. high; a number that is not there does."""
     if name not in maps:
         return True
-    known = maps[name].dropna().to_numpy(np.float64)
-    return len(known) > 0 and not _agree((known > low) & (known < high), maps["scan_id"].nunique())
+    known, errors = maps[name].to_numpy(np.float64), 2 * np.nan_to_num(_errors(maps, name))
+    inside = ((known + errors > low) & (known - errors < high))[np.isfinite(known)]
+    return len(inside) > 0 and not _agree(inside, maps["scan_id"].nunique())
 
 
 def _errors(maps: pd.DataFrame, name: str) -> Floats:

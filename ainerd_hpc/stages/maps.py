@@ -43,7 +43,7 @@ class Maps(Stage):
 
     name = "maps"
     requires = ("correlate",)
-    version = 2  # 2: cells and traits
+    version = 3  # 2: cells and traits; 3: bursts of faint maps
     memory_knob = "maps.windows"
     quarantines = True
     remarks: ClassVar = {"windows without correlation": "these give no map"}
