@@ -313,6 +313,8 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     epochs: PositiveInt = 20
     """Times that every map is seen, slid along its diagonal by another shift each time."""
+    patience: PositiveInt | None = None
+    """Epochs without a better L1 on held-out scans after which training ends. Default: it takes all epochs."""
     batch_size: PositiveInt = 8
     """Maps per optimiser step, over all ranks."""
     learning_rate: float = Field(default=1e-3, gt=0)

@@ -289,6 +289,8 @@ class StageStatus:
     """Time, at this rate."""
 
 
+READ_AHEAD = 2**26
+"""Bytes of maps that a reader keeps, so that a file is opened once for all that is read of it."""
 MAP_SIZE = 256
 """Rows and columns of a map, the input of the published network."""
 CELLS = (3, 60, 16)
