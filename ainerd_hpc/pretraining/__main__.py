@@ -38,8 +38,9 @@ def main() -> None:
         save_weights(temporary, model.state_dict())
 
 
-def _tell(epoch: int, kinds: float, views: float, reconstruction: float) -> None:
-    print(f"epoch {epoch}: kinds {kinds:.3f}, views {views:.3f}, reconstruction {reconstruction:.4f}", flush=True)
+def _tell(epoch: int, kinds: float, views: float, reconstruction: float, half_decay: float) -> None:
+    losses = f"kinds {kinds:.3f}, views {views:.3f}, reconstruction {reconstruction:.4f}, half decay {half_decay:.3f}"
+    print(f"epoch {epoch}: {losses}", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ainerd_hpc.kernels.cells import SURENESS_UNIT
+from ainerd_hpc.kernels.cells import PER_OCTAVE, SURENESS_UNIT
 from ainerd_hpc.models.lag_age import FURTHEST_SHIFT, LagAge
 from ainerd_hpc.models.weights import build
 from ainerd_hpc.pretraining.samples import KNOWN, VIEWS, Samples
@@ -21,13 +21,17 @@ OF_EACH_KIND, COMPOSITIONS = 16, 48
 _TEMPERATURE = 0.3
 """Cosines in this unit are the logits. At 0.1, usual for many classes, a kind is told long before its maps are near
 each other, and clusters fall apart within it."""
-_VIEWS_WEIGHT, _RECONSTRUCTION_WEIGHT = 0.3, 4.0
+_VIEWS_WEIGHT, _RECONSTRUCTION_WEIGHT, _HALF_DECAY_WEIGHT = 0.3, 4.0, 0.1
+_ERRORS = (-4.0, 2.0)
+"""Bounds of ln of the error of a half decay, so that no sample counts for all."""
+_HELD_OUT = 0.05
+"""Share of the samples of each kind, and of the compositions, that the errors are measured with after the training."""
 _LEARNING_RATE, _DECAY, _WARM_UP = 2e-3, 1e-3, 0.1
 _MORE_NOISE = (0.3, 4.0)
 """Noise that is added to half of the samples, in errors of each cell."""
 
-Told = Callable[[int, float, float, float], None]
-"""Called after each epoch: (epoch, kinds, views, reconstruction), mean losses."""
+Told = Callable[[int, float, float, float, float], None]
+"""Called after each epoch: (epoch, kinds, views, reconstruction, half decay), mean losses."""
 
 
 class _Kinds(nn.Module):
@@ -46,10 +50,12 @@ def learn(samples: Samples, epochs: int, seed: int, told: Told) -> LagAge:
 
     Notes
     -----
-    The loss is the sum of three. Kinds: cross entropy of the cosines between a latent and a direction for each kind.
+    The loss is the sum of four. Kinds: cross entropy of the cosines between a latent and a direction for each kind.
     Views: the supervised contrastive loss between compositions in a batch, so that latents tell what no kind is named
-    for. Reconstruction: mean absolute difference between what is drawn from the latent and |g1|^2.
+    for. Reconstruction: mean absolute difference between what is drawn from the latent and |g1|^2. Half decay: minus
+    the log likelihood of its logarithm, with a Laplace distribution of the width that the network tells.
     """
+    samples, held_out = _split(samples)
     torch.manual_seed(seed)
     model, random = build("lag_age"), np.random.default_rng(seed)
     assert isinstance(model, LagAge)
@@ -64,14 +70,43 @@ def learn(samples: Samples, epochs: int, seed: int, told: Told) -> LagAge:
         for rows in _batches(samples, random):
             loss = _losses(model, kinds, samples, rows, random)
             optimizer.zero_grad()
-            total = loss[0] + _VIEWS_WEIGHT * loss[1] + _RECONSTRUCTION_WEIGHT * loss[2]
+            weights = (1.0, _VIEWS_WEIGHT, _RECONSTRUCTION_WEIGHT, _HALF_DECAY_WEIGHT)
+            total = torch.stack([weight * part for weight, part in zip(weights, loss, strict=True)]).sum()
             total.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(parameters, 5.0)
             optimizer.step()
             schedule.step()
             losses.append([float(part.detach()) for part in loss])
         told(epoch + 1, *np.mean(losses, axis=0).tolist())
-    return model.eval()
+    model.eval()
+    _calibrate(model, held_out)
+    return model
+
+
+def _split(samples: Samples) -> tuple[Samples, Samples]:
+    """The samples to learn from, and the last ones of each kind and of the compositions."""
+    label = np.minimum(samples.label, len(KNOWN))
+    is_held_out = np.zeros(len(label), bool)
+    for each in np.unique(label):
+        rows = np.flatnonzero(label == each)
+        num = round(_HELD_OUT * len(rows) / VIEWS) * VIEWS
+        is_held_out[rows[len(rows) - num :]] = True
+    return samples.of(~is_held_out), samples.of(is_held_out)
+
+
+def _calibrate(model: LagAge, held_out: Samples) -> None:
+    """Widen the errors of the half decay until 68 % of samples that were not learned from lie within them."""
+    known = np.isfinite(held_out.half_decay)
+    if not known.any():
+        return
+    with torch.inference_mode():
+        parts = np.array_split(held_out.cells[known], math.ceil(known.sum() / 256))
+        told = torch.cat([model.look(torch.from_numpy(part.astype(np.float32)))[1] for part in parts]).numpy()
+    deviations = np.abs(told[:, 0] - held_out.half_decay[known]) / np.exp(told[:, 1])
+    last = model.to_half_decay[-1]
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        last.bias[1] += float(np.log(np.quantile(deviations, 0.6827)))
 
 
 def _steps(samples: Samples) -> int:
@@ -92,19 +127,37 @@ def _batches(samples: Samples, random: np.random.Generator) -> Iterator[NDArray[
 
 def _losses(
     model: LagAge, kinds: _Kinds, samples: Samples, rows: NDArray[np.int64], random: np.random.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     cells, expected = (torch.from_numpy(values[rows].astype(np.float32)) for values in samples[:2])
     label = torch.from_numpy(samples.label[rows])
-    cells, expected = _shifted(
-        _noisier(cells, random), expected, int(random.integers(-FURTHEST_SHIFT, FURTHEST_SHIFT + 1))
+    half_decay, shift = (
+        torch.from_numpy(samples.half_decay[rows]),
+        int(random.integers(-FURTHEST_SHIFT, FURTHEST_SHIFT + 1)),
     )
+    cells, expected = _shifted(_noisier(cells, random), expected, shift)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        latents = model.encode(cells.contiguous(memory_format=torch.channels_last))
+        latents, told = model.look(cells.contiguous(memory_format=torch.channels_last))
         drawn = model.reconstruct(latents).float()
     latents, is_known, known = latents.float(), label < len(KNOWN), (cells[:, 2] > 0).float()
     of_kinds = functional.cross_entropy(kinds(latents[is_known]), label[is_known])
     of_views = contrastive(latents[~is_known], label[~is_known])
-    return of_kinds, of_views, ((drawn - expected).abs() * known).sum() / known.sum()
+    of_reconstruction = ((drawn - expected).abs() * known).sum() / known.sum()
+    return (
+        of_kinds,
+        of_views,
+        of_reconstruction,
+        unlikelihood(told.float(), half_decay + shift * math.log(2) / PER_OCTAVE),
+    )
+
+
+def unlikelihood(told: Tensor, truth: Tensor) -> Tensor:
+    """Minus the mean log likelihood, but for a constant, of truths (n,): Laplace distributions with the centres and ln
+    of the widths told (n, 2); NaN counts for nothing."""
+    known = truth.isfinite()
+    centre, width = told[known].T
+    width = width.clamp(*_ERRORS)
+    loss: Tensor = (width + (centre - truth[known]).abs() / width.exp()).mean()
+    return loss
 
 
 def contrastive(latents: Tensor, label: Tensor) -> Tensor:
