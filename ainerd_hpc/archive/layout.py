@@ -53,6 +53,10 @@ class Archive:
     def report_path(self) -> Path:
         return self.root / "report" / "index.html"
 
+    def relations_path(self, name: str) -> Path:
+        """What goes with what: the table of relations, events or transitions."""
+        return self.root / "report" / f"{name}.parquet"
+
     def frames_path(self, scan_id: str) -> Path:
         return self.root / "frames" / f"{scan_id}.zarr.zip"
 

@@ -115,6 +115,8 @@ class ReportData:
     sample_columns : tuple of str
         Columns of `table` that come from the sample log. A unit at the end of the name, "stress_Pa" or
         "stress (Pa)", is shown as one.
+    relations : DataFrame or None
+        What goes with what, a row a finding: column, cluster (none: all), effect, p_value, words.
     whole : DataFrame or None
         All maps, where `table` holds some of them only: summaries and numbers are of these.
     thinned : Thinned or None
@@ -133,6 +135,7 @@ class ReportData:
     notes: list[dict[str, str]]
     facts: dict[str, str]
     sample_columns: tuple[str, ...]
+    relations: pd.DataFrame | None = None
     whole: pd.DataFrame | None = None
     thinned: Thinned | None = None
 

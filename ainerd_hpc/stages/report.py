@@ -14,13 +14,14 @@ from ainerd_hpc import __version__
 from ainerd_hpc.archive.groups import reading_group
 from ainerd_hpc.archive.layout import with_digest
 from ainerd_hpc.archive.map_reader import MapReader
-from ainerd_hpc.archive.tables import read_table
+from ainerd_hpc.archive.tables import read_table, write_table
 from ainerd_hpc.correlation.doubts import doubts
 from ainerd_hpc.correlation.windows import count_maps, fit_window, window_g2
 from ainerd_hpc.digests import digest
 from ainerd_hpc.publishing import write_text
 from ainerd_hpc.report.page import Curve, ReportData, render
 from ainerd_hpc.report.page import version as page_version
+from ainerd_hpc.report.relations import Tables, relate
 from ainerd_hpc.report.thinning import thin
 from ainerd_hpc.sources.catalog import SAMPLE_PREFIX, noted
 from ainerd_hpc.stages.contract import Before, Stage
@@ -35,15 +36,19 @@ _BYTES_PER_MAP = 800
 
 
 class Report(Stage):
-    """Writes report/index.html."""
+    """Writes report/index.html, and what goes with what as tables beside it."""
 
     name = "report"
+    version = 2  # 2: what goes with what
     requires = ("correlate", "maps", "cluster")
     memory_knob = "report.max_maps"
     shape = Shape.SINGLE
 
     def product(self, key: str) -> Path:
         return self.archive.report_path
+
+    def beside(self, key: str) -> tuple[Path, ...]:
+        return tuple(map(self.archive.relations_path, Tables._fields))
 
     def digest(self, scans: Sequence[Scan], before: Before) -> str:
         problems = [f"{p.scan_id} {p.stage} {p.reason}" for p in before.journal.problems]
@@ -68,6 +73,7 @@ class Report(Stage):
         thumbnails = [_picture(reader[i], _THUMBNAIL) for i in thinned.rows]
         in_map = set(table["scan_id"])
         scans = [scan for scan in self.archive.read_catalog() if scan.scan_id in in_map]
+        relations = relate(table, scans, read_table(self.archive.sample_log_path), self._sample_columns(table))
         data = ReportData(
             title=self.config.report.title,
             subtitle=f"{table['scan_id'].nunique()} scans, {len(table)} maps, model {self.config.model.name}",
@@ -84,9 +90,12 @@ class Report(Stage):
             notes=[{"scans": names, "note": note} for names, note in noted(scans, _MOST_NOTES)],
             facts=self._facts() | _damaged(table) | _tied(table, self._sample_columns(table)),
             sample_columns=self._sample_columns(table),
+            relations=relations.findings,
             whole=table,
             thinned=thinned,
         )
+        for path, one in zip(self.beside(task.key), relations, strict=True):
+            write_table(path, one, task.digest)
         write_text(self.product(task.key), with_digest(render(data), task.digest))
         return {"points": float(len(thinned.rows))}
 
