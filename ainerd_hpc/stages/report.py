@@ -33,6 +33,8 @@ _MOST_NOTES = 100
 """Lines of the page on what is to be known of scans."""
 _BYTES_PER_MAP = 800
 """Memory of a row of the table of all maps, with what is made of it (measured: 570 at 10^6)."""
+_BYTES_PER_WINDOW = 1500
+"""Memory of what is compared of the q-bins of a window together (measured: 1390 at 10^6, with 20 clusters)."""
 
 
 class Report(Stage):
@@ -61,7 +63,9 @@ class Report(Stage):
         shown = min(num_maps, self.config.report.max_maps)
         longest = max((scan.num_frames for scan in scans), default=0)
         # The table, thumbnails and rows of the points drawn, one C2 at a time for the curves, with what its g2 takes.
-        peak = 2**27 + _BYTES_PER_MAP * num_maps + 8192 * shown + 40 * longest**2
+        num_windows = sum(count_maps(self.config, [scan]) // max(scan.num_q_bins, 1) for scan in scans)
+        table = _BYTES_PER_MAP * num_maps + _BYTES_PER_WINDOW * num_windows
+        peak = 2**27 + table + 8192 * shown + 40 * longest**2
         problems = [{"scan_id": p.scan_id, "stage": p.stage, "reason": p.reason} for p in before.journal.problems]
         task_digest, read, write = before.of_all(self.name, scans), shown * MAP_SIZE**2 * 4, 2**22 + 1000 * shown
         yield Task("index", task_digest, peak, read, write, {"problems": problems}, Load(num_maps=shown))

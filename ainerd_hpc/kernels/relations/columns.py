@@ -44,9 +44,15 @@ class _Block:
     values: Floats
     """(n, k): ranks about 0, or 1 where a text is this one; 0 where it is not known."""
 
+    @classmethod
+    def of(cls, known: NDArray[np.bool_], shares: Floats, values: Floats) -> _Block:
+        """The block, with the shares (n, c) of all units, which are not copied where all are known."""
+        return cls(known, shares if known.all() else shares[known], values)
+
     def products(self, order: Order) -> Floats:
         """Sums of values over the maps of each cluster, (c, k), with the values in another order."""
-        found: Floats = self.shares.T @ self.values[order[self.known[order]]]
+        used = order if len(self.shares) == len(order) else order[self.known[order]]
+        found: Floats = self.shares.T @ self.values[used]
         return found
 
 
@@ -93,20 +99,22 @@ def effects(shares: Floats, numbers: Floats, texts: Codes, orders: Iterable[Orde
 def _rank_blocks(shares: Floats, numbers: Floats) -> list[tuple[NDArray[np.int64], _Block]]:
     """Columns of numbers by what is known of them, as ranks about 0: below minus above."""
     known = ~np.isnan(numbers)
-    masks, which = np.unique(known, axis=1, return_inverse=True) if numbers.size else (known, np.empty(0, np.int64))
+    alike: dict[bytes, list[int]] = {}
+    for column in range(numbers.shape[1]):
+        alike.setdefault(known[:, column].tobytes(), []).append(column)
     blocks = []
-    for place in range(which.max(initial=-1) + 1):
-        columns, mask = np.flatnonzero(which.ravel() == place), masks[:, place]
+    for columns in map(np.array, alike.values()):
+        mask = known[:, columns[0]]
         ranks = np.zeros((len(numbers), len(columns)))
         ranks[mask] = 2 * rankdata(numbers[mask][:, columns], axis=0) - mask.sum() - 1
-        blocks.append((columns, _Block(mask, shares[mask], ranks)))
+        blocks.append((columns, _Block.of(mask, shares, ranks)))
     return blocks
 
 
 def _text_blocks(shares: Floats, texts: Codes) -> list[_Block]:
     names = (np.arange(column.max(initial=-1) + 1) for column in texts.T)
     pairs = [(column >= 0, column[:, None] == one) for column, one in zip(texts.T, names, strict=True)]
-    return [_Block(mask, shares[mask], is_one.astype(np.float64)) for mask, is_one in pairs]
+    return [_Block.of(mask, shares, is_one.astype(np.float64)) for mask, is_one in pairs]
 
 
 def _sizes(

@@ -17,15 +17,15 @@ Order = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 NUM_CONTROLS = 999
-_FEWER, _MANY = 199, 50_000
-"""Controls where there are more units than so many: each costs as much as the units are many."""
+_FEWER = {50_000: 199, 200_000: 99}
+"""Units above which there are so many controls only: each costs as much as the units are many."""
 _ROUNDING, _DIGITS = 1e-12, 7
 """Shares, and decimals of spreads, in which equal statistics that are summed in another order may differ."""
 
 
 def number(num_units: int) -> int:
     """How many controls are made of so many units."""
-    return NUM_CONTROLS if num_units <= _MANY else _FEWER
+    return min([NUM_CONTROLS, *(num for many, num in _FEWER.items() if num_units > many)])
 
 
 def permutations(num_units: int, seed: int = 0) -> Iterator[Order]:

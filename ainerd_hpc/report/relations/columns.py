@@ -67,12 +67,12 @@ def _known(
     table: pd.DataFrame, scans: Sequence[Scan], sample_columns: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Numbers and texts that are known of these maps, without those that are the same for all."""
-    rows = [[getattr(scan, name) for name in ("scan_id", *_NUMBERS, *_TEXTS)] for scan in scans]
-    catalog = pd.DataFrame(rows, columns=["scan_id", *_NUMBERS, *_TEXTS]).set_index("scan_id")
-    of_scan = catalog.loc[table["scan_id"]].set_axis(table.index)
+    place = pd.Index([scan.scan_id for scan in scans]).get_indexer(pd.Index(table["scan_id"]))
     sample = table[[name for name in sample_columns if name in table]]
-    numbers = pd.concat([sample, of_scan[[name for name in _NUMBERS if name not in sample]]], axis=1)
-    texts = of_scan[_TEXTS].replace("", None)
+    of_scan = {name: np.array([getattr(scan, name) for scan in scans], np.float64)[place] for name in _NUMBERS}
+    numbers = sample.assign(**{name: values for name, values in of_scan.items() if name not in sample})
+    named = {name: pd.Categorical([getattr(scan, name) or None for scan in scans])[place] for name in _TEXTS}
+    texts = pd.DataFrame(named, index=table.index)
     return numbers.loc[:, numbers.nunique() > 1].astype(np.float64), texts.loc[:, texts.nunique() > 1]
 
 
