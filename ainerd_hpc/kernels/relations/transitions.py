@@ -28,7 +28,7 @@ class Order(NamedTuple):
     entropy_shuffled: Floats
     """The same with the times in random order, mean."""
     p_value: Floats
-    """Of the entropy being so low by chance, corrected for all sequences."""
+    """Chance of an entropy so low, corrected for all sequences."""
 
 
 def changed(labels: Labels) -> NDArray[np.bool_]:
