@@ -52,6 +52,7 @@ LINES = {
     "moves_q_bin": "moved by the next q-bin",
     "cpu_ms": "CPU ms a map",
     "retrieval": "measured: nearest window is of the same group",
+    "retrieval_scales": "measured: the same, half decay and contrast count, too",
     "friedel_offset": "measured: nearest sector (9 is opposite)",
     "friedel_ratio": "measured: distance of q and -q over that of q turned by 90 degrees",
     "shear_purity": "measured: nearest map of one under shear is, too",

@@ -76,7 +76,10 @@ def test_scales_count_how_fast_a_map_is(archive: Archive) -> None:
     known = _maps(archive)
     table = known.table.assign(half_decay=np.geomspace(1, 1e6, len(known.table)), contrast=0.1)
     same = Maps(table, np.zeros_like(known.latents))
-    asked, scales = Maps(table.iloc[[7]], same.latents[[7]]), Scales.of(same.latents, np.log(table[["half_decay", "contrast"]].to_numpy()))
+    asked, scales = (
+        Maps(table.iloc[[7]], same.latents[[7]]),
+        Scales.of(same.latents, np.log(table[["half_decay", "contrast"]].to_numpy())),
+    )
     assert set(similar(same, asked, 3, scales)["map_id"]) == set(table["map_id"].iloc[[6, 7, 8]])
 
 
