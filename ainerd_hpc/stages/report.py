@@ -33,8 +33,8 @@ _MOST_NOTES = 100
 """Lines of the page on what is to be known of scans."""
 _BYTES_PER_MAP = 800
 """Memory of a row of the table of all maps, with what is made of it (measured: 570 at 10^6)."""
-_BYTES_PER_WINDOW = 1500
-"""Memory of what is compared of the q-bins of a window together (measured: 1390 at 10^6, with 20 clusters)."""
+_BYTES_PER_WINDOW = 2200
+"""Memory of what is compared of the q-bins of a window together: 1390 measured at 10^6 with 20 clusters, of 100."""
 
 
 class Report(Stage):

@@ -131,6 +131,12 @@ def test_archives_too_small_to_say_anything_say_nothing(num: int) -> None:
     assert _relate(*_archive(np.arange(num)), _log(stress=np.arange(600.0))).findings.empty
 
 
+def test_texts_that_name_scans_are_no_conditions() -> None:
+    table, scans = _archive(np.arange(NUM_SCANS) % 2)
+    named = [replace(one, partition=one.scan_id) for one in scans]
+    assert "partition" not in set(_relate(table, named, _log(stress=np.arange(600.0))).relations["column"])
+
+
 def test_noise_alone_times_that_are_not_known_and_no_log_are_no_fault() -> None:
     table, scans = _archive(np.arange(NUM_SCANS) % 2)
     nothing = pd.DataFrame({"time": np.empty(0)})

@@ -16,6 +16,8 @@ from ainerd_hpc.types import Scan
 ANY_ORDER, SHIFTED = "scans in any order", "shifted in time"
 _NUMBERS = ["num_frames", "frame_time", "count_time", "energy", "distance"]
 _TEXTS = ["detector", "format", "partition"]
+_MOST_TEXTS = 50
+"""Texts of a column above which they name scans, and no conditions."""
 _FEWEST = 3
 """Scans, or windows, of which anything is said."""
 
@@ -73,7 +75,9 @@ def _known(
     numbers = sample.assign(**{name: values for name, values in of_scan.items() if name not in sample})
     named = {name: pd.Categorical([getattr(scan, name) or None for scan in scans])[place] for name in _TEXTS}
     texts = pd.DataFrame(named, index=table.index)
-    return numbers.loc[:, numbers.nunique() > 1].astype(np.float64), texts.loc[:, texts.nunique() > 1]
+    return numbers.loc[:, numbers.nunique() > 1].astype(np.float64), texts.loc[
+        :, texts.nunique().between(2, _MOST_TEXTS)
+    ]
 
 
 def _rows(maps: Maps, unit: NDArray[np.int64], numbers: pd.DataFrame, texts: pd.DataFrame, kind: str) -> list[Row]:
