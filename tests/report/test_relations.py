@@ -119,6 +119,14 @@ def test_sudden_steps_are_tied_to_changes_of_labels_and_speed() -> None:
     assert step["p_speed_corrected"] <= 0.06
 
 
+def test_steps_are_told_by_date_where_the_log_has_dates() -> None:
+    table, scans = _archive(np.arange(NUM_SCANS) // 3 % 2)
+    log = _log(stress=np.repeat([5.0, 1.0], 300))
+    table["time"], log["time"] = table["time"] + 1.7e9, log["time"] + 1.7e9
+    (words,) = _relate(table, scans, log).events["words"]
+    assert words.startswith("stress: drop of 4 at 2023-11-14 23:03:2")
+
+
 def test_transitions_are_told_for_each_q_bin(found: Tables) -> None:
     assert found.transitions["q_bin"].tolist() == [0, 1, 2]
     assert (found.transitions["pairs"] == NUM_SCANS - 1).all()

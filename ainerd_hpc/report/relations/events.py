@@ -13,6 +13,8 @@ from ainerd_hpc.kernels.relations.events import Steps, at_shifts, far_from_chang
 from ainerd_hpc.report.relations.columns import SHIFTED, Row
 from ainerd_hpc.report.relations.maps import ALPHA, Sequences
 
+_EPOCH = 1e8
+"""Times above it are s of the UTC epoch, and are told as dates."""
 _MOST = 1000
 """Sudden steps of a column that are looked at: the largest."""
 
@@ -117,7 +119,8 @@ def _alone(statistics: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _in_words(step: Step) -> str:
     """What a sudden step goes with, and no more."""
-    said = f"{step.column}: {'rise' if step.size > 0 else 'drop'} of {abs(step.size):.3g} at {step.time:.6g} s: "
+    when = pd.Timestamp(step.time, unit="s").isoformat(" ", "seconds") if step.time > _EPOCH else f"{step.time:.6g} s"
+    said = f"{step.column}: {'rise' if step.size > 0 else 'drop'} of {abs(step.size):.3g} at {when}: "
     changes = {
         f"labels of {step.changed:.0%} of the q-bins change then": (step.p_lag, step.p_lag_corrected),
         f"half decay changes {step.speed:.2g}x then": (step.p_speed, step.p_speed_corrected),
