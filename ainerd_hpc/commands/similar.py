@@ -146,7 +146,7 @@ def _places(table: pd.DataFrame, what: str) -> NDArray[np.bool_]:
 
 def _file(table: pd.DataFrame, what: str) -> Path:
     path = Path(what).expanduser()
-    if not path.is_file():
+    if not path.exists():
         near = difflib.get_close_matches(what, table["scan_id"].unique(), n=1)
         hint = f"did you mean {near[0]}?" if near else f"a scan of it is {table['scan_id'].iloc[0]}"
         raise ConfigError(f"{what}: expected a scan_id, a map_id or a file, found none of them; {hint}")
