@@ -18,6 +18,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ainerd_hpc.report import page
+from ainerd_hpc.report.content import REQUIRED, ReportData
 from tests.support.report_sample import report, table_of, thinned_report
 
 pytestmark = pytest.mark.browser
@@ -57,12 +58,20 @@ def driver() -> Iterator[Any]:
     browser.quit()
 
 
-def opened(driver: Any, folder: Path, data: page.ReportData = DATA) -> Any:
+def opened(driver: Any, folder: Path, data: ReportData = DATA) -> Any:
     """The browser with this report open and painted, its logs emptied before."""
     driver.get_log("browser"), driver.get_log("performance")
     path = folder / "index.html"
     path.write_text(page.render(data), encoding="utf-8")
-    driver.get(path.as_uri())
+    return shown(driver, path.as_uri())
+
+
+def shown(driver: Any, address: str) -> Any:
+    """The browser with the page of this address unfolded and painted."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    driver.get(address)
+    WebDriverWait(driver, 60, poll_frequency=0.02).until(lambda driver: driver.execute_script("return !!window.ainerd"))
     return settled(driver)
 
 
@@ -129,7 +138,7 @@ def click(driver: Any, selector: str) -> None:
     settled(driver)
 
 
-def lattice(maps: int = 600) -> page.ReportData:
+def lattice(maps: int = 600) -> ReportData:
     """The report with its points set 30 to a row, so that they can be counted on the picture."""
     row = np.arange(maps)
     return dataclasses.replace(DATA, table=DATA.table.assign(x=row % 30 * 1.5, y=row // 30 * 1.0))
@@ -333,20 +342,18 @@ def test_on_paper_everything_is_there_at_once_and_light(driver: Any, tmp_path: P
     script = printing + SPREADS.replace("return ", "return [window.ainerd.state().theme, ", 1).strip() + "]"
     theme, painted = driver.execute_script(script, "canvas.picture")
     assert theme == "light"
-    assert len(painted) == 6 * len(DATA.exemplars) + 20
+    assert len(painted) == (6 + 4) * len(DATA.exemplars) + 20  # in cards, in strips of the table, and the novel ones
     assert min(painted) > 10
     driver.execute_script("window.dispatchEvent(new Event('afterprint'))")
     assert state(driver)["theme"] == "dark"
 
 
-def degenerate() -> dict[str, page.ReportData]:
+def degenerate() -> dict[str, ReportData]:
     numbers = [name for name in DATA.table.select_dtypes("number") if name not in ("label", "q_bin")]
-    bare = {"exemplars": {}, "curves": {}, "quarantine": [], "doubts": [], "notes": [], "facts": {}}
+    bare = {"exemplars": {}, "details": [], "quarantine": [], "doubts": [], "notes": [], "facts": {}}
     return {
         "empty": report(0),
-        "bare": dataclasses.replace(
-            report(0), table=pd.DataFrame(columns=list(page.REQUIRED)), sample_columns=(), **bare
-        ),
+        "bare": dataclasses.replace(report(0), table=pd.DataFrame(columns=list(REQUIRED)), sample_columns=(), **bare),
         "one map": report(1),
         "all noise": dataclasses.replace(DATA, table=DATA.table.assign(label=-1), **bare),
         "one cluster": dataclasses.replace(DATA, table=DATA.table.assign(label=0)),
@@ -406,11 +413,11 @@ def test_a_hundred_thousand_maps_stay_fluid(driver: Any, tmp_path: Path) -> None
 
 
 def test_a_thinned_page_says_so_and_counts_all_maps(driver: Any, tmp_path: Path) -> None:
-    data = thinned_report(maps=3000, most=400)
+    data = thinned_report(maps=3000, points=400)
     opened(driver, tmp_path, data)
     sizes = data.whole["label"].value_counts()
     assert state(driver)["total"] == 400
-    assert texts(driver, "#thinned") == [data.thinned.text]
+    assert texts(driver, "#thinned") == [data.thinned]
     assert driver.execute_script("return document.getElementById('thinned').checkVisibility()")
     assert texts(driver, "#figures dd")[0].replace(THIN, "") == "3000"
     legend = {item: int(text.replace(THIN, "")) for item, text in zip(*legend_of(driver), strict=True)}

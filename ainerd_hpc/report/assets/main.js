@@ -4,6 +4,8 @@ const state = {
   hidden: new Set(),
   focus: null,
   query: "",
+  ranges: new Map(),
+  tool: "pan",
   selected: null,
   hover: -1,
   pinned: -1,
@@ -18,7 +20,10 @@ const state = {
 function set(changes) {
   Object.assign(state, changes);
   const has = (...keys) => keys.some((key) => key in changes);
-  if (has("hidden", "focus", "query", "selected")) weigh();
+  if (has("hidden", "focus", "query", "ranges", "selected")) weigh();
+  if (has("query") && $("search").value.trim() !== state.query) $("search").value = state.query;
+  if (has("ranges")) renderRanges();
+  if (has("tool")) renderTools();
   if (has("colour")) {
     $("colour").value = state.colour;
     colourPoints();
@@ -37,6 +42,9 @@ function set(changes) {
   if (has("selected")) renderSelection();
   if (has("pinned")) renderDetail();
   repaint();
+}
+function renderTools() {
+  for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === state.tool));
 }
 function setTheme(theme) {
   state.theme = document.documentElement.dataset.theme = theme;
@@ -74,6 +82,13 @@ function listen() {
   $("colour").addEventListener("change", (event) => set({ colour: event.target.value }));
   $("search").addEventListener("input", (event) => set({ query: event.target.value.trim() }));
   $("search").addEventListener("keydown", (event) => event.key === "Escape" && letGo());
+  $("range").addEventListener("change", (event) => {
+    if (event.target.value) addRange(event.target.value);
+    event.target.value = "";
+  });
+  for (const button of document.querySelectorAll("[data-tool]")) button.addEventListener("click", () => set({ tool: button.dataset.tool }));
+  $("save-png").addEventListener("click", saveView);
+  window.addEventListener("hashchange", followLink);
   $("history-y").addEventListener("change", (event) => set({ historyY: event.target.value }));
   $("history-x").addEventListener("change", (event) => set({ historyX: event.target.value }));
   $("theme").addEventListener("click", () => setTheme(state.theme === "dark" ? "light" : "dark"));
@@ -91,19 +106,20 @@ window.ainerd = {
   state: () => ({
     ...state,
     hidden: [...state.hidden],
-    selected: state.selected ? state.selected.size : 0,
+    selected: state.selected ? state.selected.length : 0,
+    ranges: [...state.ranges],
     samples: chosenSamples(),
     sort: { ...state.sort },
     total: count,
     drawn,
     matches,
-    hovered: data.mapIds[state.hover] ?? null,
-    pinned: data.mapIds[state.pinned] ?? null,
+    hovered: state.hover < 0 ? null : nameOf(state.hover),
+    pinned: state.pinned < 0 ? null : nameOf(state.pinned),
     view: { ...view },
   }),
   locate: (id) => {
     const box = stage.getBoundingClientRect();
-    const [x, y] = toScreen(rowOf.get(id));
+    const [x, y] = toScreen(rowNamed(id));
     return { x: x + box.left + stage.clientLeft, y: y + box.top + stage.clientTop };
   },
   ready: () =>
@@ -116,6 +132,7 @@ window.ainerd = {
       ),
     ),
   colours: (which) => RAMP[which ?? state.theme],
+  csv: () => csvOf(state.selected),
   set,
 };
 
@@ -131,4 +148,6 @@ preferDark.addEventListener("change", (event) => setTheme(event.matches ? "dark"
 fit();
 Object.assign(view, home);
 resize();
+renderTools();
 setTheme(preferDark.matches ? "dark" : "light");
+followLink();
