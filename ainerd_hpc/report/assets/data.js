@@ -4,7 +4,10 @@ const data = JSON.parse($("data").textContent);
 
 function bytes(text) {
   if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
-  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const letters = atob(text);
+  const out = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i++) out[i] = letters.charCodeAt(i);
+  return out;
 }
 async function inflate(text) {
   const stream = new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -30,15 +33,21 @@ function levelsOf({ levels, low, high, steps, log }) {
   out[steps + 1] = NaN;
   return out;
 }
-/** Values of the maps with a thumbnail, then of the other points where these carry the column. */
-async function unfold({ values: exact, points: coded }) {
+/** A column: its values are those of the maps with a thumbnail, then of the other points where these carry it. */
+async function unfold({ values: exact, points: coded, ...item }) {
   const own = await unpack(exact);
-  if (!coded) return own;
-  const out = new (exact.dtype === "float32" ? Float32Array : Float64Array)(count);
-  out.set(own);
-  const [codes, levels] = [await unpack(coded.codes), levelsOf(coded)];
-  for (let i = 0; i < codes.length; i++) out[pictured + i] = levels[codes[i]];
-  return out;
+  if (!coded) return { ...item, own, values: own };
+  const codes = await unpack(coded.codes);
+  let all = null;
+  const fill = () => {
+    all = new (exact.dtype === "float32" ? Float32Array : Float64Array)(count);
+    all.set(own);
+    const levels = levelsOf(coded);
+    for (let i = 0; i < codes.length; i++) all[pictured + i] = levels[codes[i]];
+    return all;
+  };
+  // Unfolded when it is first looked at: most columns never are.
+  return Object.defineProperty({ ...item, own }, "values", { get: () => all ?? fill() });
 }
 
 const { count, pictured, total, clusters } = data; // points, those with a thumbnail, maps of the archive
@@ -50,15 +59,22 @@ const [mapIds, scanIds, scan, standsFor, near, ...unfolded] = await Promise.all(
   data.neighbours && unpack(data.neighbours),
   ...data.columns.map(unfold),
 ]);
-const columns = new Map(data.columns.map((item, k) => [item.name, { ...item, values: unfolded[k] }]));
+const columns = new Map(unfolded.map((item) => [item.name, item]));
 const values = (name) => columns.get(name)?.values;
 const value = (name, i) => columns.get(name)?.values[i] ?? NaN;
 const drawnWord = total > count ? "drawn map" : "map";
 const xs = values("x");
 const ys = values("y");
-const labels = Int32Array.from(values("label"));
+const labels = new Int32Array(values("label"));
 const rowOf = new Map(mapIds.map((id, i) => [id, i]));
 const found = clusters.filter((item) => item.label >= 0);
 const indexOf = new Map(clusters.map((item, i) => [item.label, i]));
+/** One number for every point; Array.from and its like take ten times as long. */
+function forEach(Kind, job) {
+  const out = new Kind(count);
+  for (let i = 0; i < count; i++) out[i] = job(i);
+  return out;
+}
+const clusterAt = forEach(Int32Array, (i) => indexOf.get(labels[i])); // place in the list of clusters
 const NEAR = 8;
 const typical = new Map(clusters.map(({ label }) => [label, (data.exemplars[label] ?? []).filter((id) => rowOf.has(id)).map((id) => rowOf.get(id))]));

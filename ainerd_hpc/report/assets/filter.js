@@ -8,7 +8,7 @@ const isFiltered = () => state.query !== "" || state.ranges.size > 0;
 function filtered() {
   const query = state.query.toLowerCase();
   const hit = scanIds.map((id) => !query || id.toLowerCase().includes(query));
-  const keep = Uint8Array.from(scan, (code) => (hit[code] ? 1 : 0));
+  const keep = forEach(Uint8Array, (i) => (hit[scan[i]] ? 1 : 0));
   for (const [name, [lo, hi]] of state.ranges) {
     const list = values(name);
     for (let i = 0; i < count; i++) if (!(list[i] >= lo && list[i] <= hi)) keep[i] = 0;
@@ -20,14 +20,16 @@ function weigh() {
   const chosen = state.selected && new Uint8Array(count);
   if (chosen) for (const i of state.selected) chosen[i] = 1;
   const scans = new Uint8Array(scanIds.length);
+  const hides = clusters.map(({ label }) => state.hidden.has(label));
+  const isOut = clusters.map(({ label }) => outOfFocus(label));
   drawn = matches = 0;
   for (let i = 0; i < count; i++) {
     if (keep[i]) {
       matches++;
       scans[scan[i]] = 1;
     }
-    const wanted = keep[i] && !outOfFocus(labels[i]) && (!chosen || chosen[i]);
-    weight[i] = !placed[i] || state.hidden.has(labels[i]) ? 0 : wanted ? 2 : 1;
+    const wanted = keep[i] && !isOut[clusterAt[i]] && (!chosen || chosen[i]);
+    weight[i] = !placed[i] || hides[clusterAt[i]] ? 0 : wanted ? 2 : 1;
     if (weight[i]) drawn++;
   }
   stale = true;
@@ -106,7 +108,7 @@ function rangeLine(name, range) {
 }
 /** Begins with all that the column has. */
 function addRange(name) {
-  const { lo, hi } = limitsOf(name);
+  const [lo, hi] = limitsOf(name);
   const digits = columns.get(name).scale === "time" ? [Math.floor(lo), Math.ceil(hi)] : [lo, hi];
   set({ ranges: new Map(state.ranges).set(name, digits) });
 }

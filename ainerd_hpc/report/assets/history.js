@@ -2,7 +2,7 @@
 /** For every map its place on the axis of the history: seconds, or its rank by time. */
 function historyAxis() {
   const time = values("time");
-  const { lo } = limitsOf("time");
+  const [lo] = extremes(time);
   if (state.historyX === "time") return { at: time, item: { scale: "time", unit: "s" }, title: isEpoch(lo) ? "time, UTC" : "time" };
   const moments = finiteOf(time).filter((t, i, all) => t !== all[i - 1]);
   const rank = new Map(Array.from(moments, (t, i) => [t, i + 1]));
@@ -33,13 +33,17 @@ function renderHistory() {
 /** The axis cut into bins of equal width, and the maps of each cluster not hidden that fall in each. */
 function historyBins({ left, right }) {
   const axis = historyAxis();
-  let [first, last] = [Infinity, -Infinity];
-  for (const v of axis.at) if (Number.isFinite(v)) [first, last] = [Math.min(first, v), Math.max(last, v)];
+  const [first, last] = extremes(axis.at);
   const span = last - first || 1;
   const bins = clamp(Math.floor((right - left) / 14), 12, 90);
-  const binOf = Int16Array.from(axis.at, (v) => (Number.isFinite(v) ? Math.min(bins - 1, Math.floor(((v - first) / span) * bins)) : -1));
+  const binOf = new Int16Array(axis.at.length).fill(-1);
+  for (let i = 0; i < binOf.length; i++) {
+    const v = axis.at[i];
+    if (Number.isFinite(v)) binOf[i] = Math.min(bins - 1, ((v - first) / span) * bins);
+  }
   const table = Array.from({ length: bins }, () => new Float64Array(clusters.length));
-  for (let i = 0; i < binOf.length; i++) if (binOf[i] >= 0 && !state.hidden.has(labels[i])) table[binOf[i]][indexOf.get(labels[i])] += standsFor[i];
+  const hides = clusters.map(({ label }) => state.hidden.has(label));
+  for (let i = 0; i < binOf.length; i++) if (binOf[i] >= 0 && !hides[clusterAt[i]]) table[binOf[i]][clusterAt[i]] += standsFor[i];
   const stats = new Map(chosenSamples().map((name) => [name, binStats(values(name), binOf, bins)]));
   return { ...axis, first, span, bins, binOf, table, stats };
 }

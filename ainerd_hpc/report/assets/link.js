@@ -11,7 +11,13 @@ function linkOf() {
   if (state.pinned >= 0) parts.set("map", nameOf(state.pinned));
   return parts.toString();
 }
+let linkWanted = 0;
+/** Soon, and once for many changes: browsers allow a hundred in half a minute. */
 function writeLink() {
+  clearTimeout(linkWanted);
+  linkWanted = setTimeout(writeNow, 250);
+}
+function writeNow() {
   const link = linkOf();
   if (link === linked) return;
   linked = link;

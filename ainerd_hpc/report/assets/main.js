@@ -98,6 +98,28 @@ function listen() {
   new ResizeObserver(renderHistory).observe($("history-chart"));
 }
 
+const preferDark = window.matchMedia("(prefers-color-scheme: dark)");
+state.theme = preferDark.matches ? "dark" : "light";
+renderHead();
+fit();
+Object.assign(view, home);
+weigh();
+colourPoints();
+resize();
+paintPoints();
+paintOverlay();
+state.firstMs = performance.now();
+await new Promise((done) => setTimeout(done)); // the first picture is shown before all that lies around it is made
+renderLists();
+fillDropDowns();
+fillChoosers();
+renderChoosers();
+renderTools();
+setTheme(state.theme);
+listen();
+preferDark.addEventListener("change", (event) => setTheme(event.matches ? "dark" : "light"));
+followLink();
+
 /**
  * For tests and for the console. state(): what is shown (drawn = points not hidden, with a place). locate(map_id): client
  * coordinates of a point. ready(): resolves when all pending painting is done. colours(): the running colour map.
@@ -135,19 +157,3 @@ window.ainerd = {
   csv: () => csvOf(state.selected),
   set,
 };
-
-renderHead();
-renderLists();
-fillDropDowns();
-fillChoosers();
-renderChoosers();
-weigh();
-listen();
-const preferDark = window.matchMedia("(prefers-color-scheme: dark)");
-preferDark.addEventListener("change", (event) => setTheme(event.matches ? "dark" : "light"));
-fit();
-Object.assign(view, home);
-resize();
-renderTools();
-setTheme(preferDark.matches ? "dark" : "light");
-followLink();

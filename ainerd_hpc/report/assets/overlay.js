@@ -35,25 +35,20 @@ function paintShape(pen, corners, ink) {
 }
 /** For each cluster one of its maps, so that the name of a crescent stands on the crescent: that nearest to its middle. */
 function centresOf() {
-  const members = new Map(found.map(({ label, maps }) => [label, { x: [], y: [], every: Math.ceil(maps / 2000), row: -1, least: Infinity }]));
-  const seen = new Map();
+  const groups = clusters.map(({ label, maps }) => ({ label, every: Math.ceil(maps / 2000), seen: 0, x: [], y: [], row: -1, least: Infinity }));
   for (let i = 0; i < count; i++) {
-    const one = placed[i] && members.get(labels[i]);
-    if (!one) continue;
-    const n = seen.get(labels[i]) ?? 0;
-    seen.set(labels[i], n + 1);
-    if (n % one.every) continue;
+    const one = groups[clusterAt[i]];
+    if (!placed[i] || one.seen++ % one.every) continue;
     one.x.push(xs[i]);
     one.y.push(ys[i]);
   }
-  for (const one of members.values()) [one.mx, one.my] = [one.x, one.y].map((list) => finiteOf(list)[Math.floor(list.length / 2)]);
+  for (const one of groups) [one.mx, one.my] = [one.x, one.y].map((list) => finiteOf(list)[Math.floor(list.length / 2)]);
   for (let i = 0; i < count; i++) {
-    const one = placed[i] && members.get(labels[i]);
-    if (!one) continue;
-    const away = Math.hypot(xs[i] - one.mx, ys[i] - one.my);
+    const one = groups[clusterAt[i]];
+    const away = (xs[i] - one.mx) ** 2 + (ys[i] - one.my) ** 2;
     if (away < one.least) [one.least, one.row] = [away, i];
   }
-  return [...members].map(([label, { row }]) => ({ label, row }));
+  return groups.filter(({ label }) => label >= 0);
 }
 const centres = centresOf();
 function paintNames(pen, ink, rise) {

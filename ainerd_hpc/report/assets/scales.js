@@ -42,17 +42,18 @@ function scaleFor({ scale, unit }, lo, hi, most = 5) {
   const ticks = dated ? timeTicks(lo, hi, most) : (scale === "log" ? logTicks : linearTicks)(lo, hi, most).map((at) => ({ at, text: write(at) }));
   return { lo, hi, at: (v) => (bend(v) - start) / span, ticks };
 }
-/** The least and the greatest value of a column that its scale can show. */
-function limitsOf(name) {
-  const { values: list, scale } = columns.get(name);
+function extremes(list, positive = false) {
   let [lo, hi] = [Infinity, -Infinity];
-  for (const v of list) {
-    if (!Number.isFinite(v) || (scale === "log" && v <= 0)) continue;
+  for (let i = 0; i < list.length; i++) {
+    const v = list[i];
+    if (!Number.isFinite(v) || (positive && v <= 0)) continue;
     if (v < lo) lo = v;
     if (v > hi) hi = v;
   }
-  return { lo, hi };
+  return [lo, hi];
 }
+/** The least and the greatest value of a column that its scale can show. */
+const limitsOf = (name) => extremes(columns.get(name).values, columns.get(name).scale === "log");
 const MOST_SORTED = 50000;
 /** The values of a column in order; of many a fixed random share, which tells quantiles as well. */
 function sortedValues(name) {
@@ -63,7 +64,7 @@ function sortedValues(name) {
 }
 function columnScale(name) {
   const item = columns.get(name);
-  const { lo: least, hi: most } = item ? limitsOf(name) : { lo: 1, hi: 0 };
+  const [least, most] = item ? limitsOf(name) : [1, 0];
   if (least > most) return null;
   const sorted = sortedValues(name);
   const cut = sorted.length >= 200 && item.scale !== "time" ? 0.01 : 0;
@@ -77,8 +78,15 @@ function fullScale(name) {
   if (!scaleCache.has(name)) scaleCache.set(name, columnScale(name));
   return scaleCache.get(name);
 }
-const filled = new Map([...columns].map(([name, { values: list, scale }]) => [name, list.some((v) => Number.isFinite(v) && (scale !== "log" || v > 0))]));
-const hasValues = (name) => filled.get(name) ?? false;
+const filled = new Map();
+function isFilled(item) {
+  const isValue = (v) => Number.isFinite(v) && (item.scale !== "log" || v > 0);
+  return item.own.some(isValue) || item.values.some(isValue);
+}
+function hasValues(name) {
+  if (!filled.has(name)) filled.set(name, columns.has(name) && isFilled(columns.get(name)));
+  return filled.get(name);
+}
 const samples = data.sampleColumns.filter(hasValues);
 
 function axes(svg, box, xScale, yScale, xTitle, yTitle) {

@@ -2,48 +2,47 @@
 const MANY = 40000; // points in view above which they are drawn by their density
 const weight = new Uint8Array(count); // 0 hidden, 1 dimmed, 2 shown
 const paint = new Uint32Array(count);
-const shapes = Uint8Array.from(labels, shapeOf);
-const order = shuffled();
+const shapes = clusters.map(({ label }) => shapeOf(label));
+const order = scattered();
 // What a frame needs lies in the order of drawing: a million points are read in one go.
-const px = Float32Array.from(order, (i) => xs[i]);
-const py = Float32Array.from(order, (i) => ys[i]);
+const px = inOrder(xs);
+const py = inOrder(ys);
 const inks = new Uint32Array(count);
 const levels = new Uint8Array(count);
 let stale = true;
 let frameWanted = false;
 
-/** Noise below, everything else in a fixed random order, so that no cluster covers another. */
-function shuffled() {
-  const list = Uint32Array.from({ length: count }, (_, i) => i);
-  let seed = 20241105;
-  for (let i = count - 1; i > 0; i--) {
-    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-    const j = seed % (i + 1);
-    [list[i], list[j]] = [list[j], list[i]];
-  }
-  const isNoise = (i) => labels[i] < 0;
-  const below = list.filter(isNoise);
-  const out = new Uint32Array(count);
-  out.set(below);
-  out.set(
-    list.filter((i) => !isNoise(i)),
-    below.length,
-  );
+/** Noise below, everything else in steps of the golden ratio through all of it, so that no cluster covers another. */
+function scattered() {
+  const list = new Uint32Array(count);
+  let step = Math.round(0.618034 * count) || 1;
+  while (divisor(step, count) > 1) step++;
+  let at = 0;
+  for (const isBelow of [true, false])
+    for (let k = 0, i = 0; k < count; k++) {
+      if (labels[i] < 0 === isBelow) list[at++] = i;
+      i += step;
+      if (i >= count) i -= count;
+    }
+  return list;
+}
+function divisor(a, b) {
+  return b === 0 ? a : divisor(b, a % b);
+}
+function inOrder(list) {
+  const out = new Float32Array(count);
+  for (let p = 0; p < count; p++) out[p] = list[order[p]];
   return out;
 }
+let numDimmed = 0;
 function arrange() {
+  numDimmed = 0;
   for (let p = 0; p < count; p++) {
     inks[p] = paint[order[p]];
     levels[p] = weight[order[p]];
+    if (levels[p] === 1) numDimmed++;
   }
   stale = false;
-}
-function inView() {
-  const w = stage.clientWidth / view.k / 2;
-  const h = stage.clientHeight / view.k / 2;
-  let num = 0;
-  for (let p = 0; p < count; p++) if (levels[p] && Math.abs(px[p] - view.x) < w && Math.abs(py[p] - view.y) < h) num++;
-  return num;
 }
 /** Points that share the canvas: of many those in view, so that marks grow as one goes closer. */
 let crowd = count;
@@ -103,61 +102,88 @@ function paintMarks(k, w, h) {
       const cx = Math.round((px[p] - view.x) * k + w / 2);
       const cy = Math.round((view.y - py[p]) * k + h / 2);
       if (cx > -margin && cy > -margin && cx < w + margin && cy < h + margin)
-        splat(stamps[shapes[order[p]]], cx, cy, inks[p], level === 2 ? full : 38);
+        splat(stamps[shapes[clusterAt[order[p]]]], cx, cy, inks[p], level === 2 ? full : 38);
     }
 }
-/** Every point sets a few pixels, and how many did so decides how much of the paper shows through. */
-function paintDensity(k, w, h) {
-  const { words, hits } = buffer;
-  const size = clamp(Math.round(1.4 * radius()), 2, 6);
+/**
+ * Every point is one cell of a coarser canvas, and how many share it decides how much of the paper shows through.
+ * Returns how many points are in view.
+ */
+function paintDensity(k, size) {
+  const w = Math.ceil(points.width / size);
+  const h = Math.ceil(points.height / size);
+  if (cells?.frame.width !== w || cells.frame.height !== h) cells = cellsOf(w, h);
+  const { words, hits } = cells;
+  words.fill(0);
   hits.fill(0);
-  const left = w / 2 - view.x * k - size / 2;
-  const top = h / 2 + view.y * k - size / 2;
-  for (const level of [1, 2])
+  const scale = k / size;
+  const left = points.width / size / 2 - view.x * scale;
+  const top = points.height / size / 2 + view.y * scale;
+  let num = 0;
+  for (const level of numDimmed ? [1, 2] : [2])
     for (let p = 0; p < count; p++) {
       if (levels[p] !== level) continue;
-      const x = Math.round(px[p] * k + left);
-      const y = Math.round(top - py[p] * k);
-      if (x < 0 || y < 0 || x + size > w || y + size > h) continue;
-      const ink = inks[p];
-      for (let at = y * w + x, end = at + size * w; at < end; at += w)
-        for (let d = 0; d < size; d++) {
-          if (level === 2) hits[at + d]++;
-          words[at + d] = ink;
-        }
+      const x = px[p] * scale + left;
+      const y = top - py[p] * scale;
+      if (!(x >= 0 && y >= 0 && x < w && y < h)) continue;
+      const at = (y | 0) * w + (x | 0);
+      words[at] = inks[p];
+      if (level === 2) hits[at]++;
+      num++;
     }
   tone(words, hits);
+  return num;
+}
+let cells = null;
+function cellsOf(w, h) {
+  const frame = new ImageData(w, h);
+  return { frame, words: new Uint32Array(frame.data.buffer), hits: new Uint32Array(w * h) };
 }
 const FAINTEST = 0.5;
+const DIMMED = 40; // of 256
 function tone(words, hits) {
   let [sum, covered] = [0, 0];
-  for (const n of hits) if (n) [sum, covered] = [sum + n, covered + 1];
+  for (let at = 0; at < hits.length; at++) {
+    sum += hits[at];
+    covered += hits[at] > 0 ? 1 : 0;
+  }
   const dense = Math.log(Math.max(8, (4 * sum) / Math.max(1, covered)));
-  const shares = Uint16Array.from({ length: 1024 }, (_, n) => Math.round(256 * Math.min(1, FAINTEST + ((1 - FAINTEST) * Math.log(Math.max(1, n))) / dense)));
-  const [pr, pg, pb] = PAPER[state.theme];
-  const dim = pack([pr, pg, pb]);
+  const shares = Uint16Array.from({ length: 1024 }, (_, n) => 256 * Math.min(1, FAINTEST + ((1 - FAINTEST) * Math.log(Math.max(1, n))) / dense));
+  shares[0] = DIMMED;
+  const paper = PAPER[state.theme];
+  const [pr, pg, pb] = paper;
+  const empty = pack(paper);
   for (let at = 0; at < words.length; at++) {
     const word = words[at];
-    if (word === dim) continue;
-    const n = hits[at];
-    const share = n ? shares[Math.min(1023, n)] : 40;
+    const share = shares[Math.min(1023, hits[at])];
     const rest = 256 - share;
     const r = ((word & 255) * share + pr * rest) >> 8;
     const g = (((word >> 8) & 255) * share + pg * rest) >> 8;
     const b = (((word >> 16) & 255) * share + pb * rest) >> 8;
-    words[at] = (255 << 24) | (b << 16) | (g << 8) | r;
+    words[at] = word === 0 ? empty : (255 << 24) | (b << 16) | (g << 8) | r;
   }
 }
+/** Edge of a cell, in pixels of the canvas. */
+const cellSize = () => clamp(Math.round(1.4 * radius()), 2, Math.round(3 * (window.devicePixelRatio || 1)));
 function paintPoints() {
   const start = performance.now();
   const k = (view.k * points.width) / (stage.clientWidth || 1);
   if (stale) arrange();
-  crowd = count > MANY ? inView() : count;
-  buffer.words.fill(pack(PAPER[state.theme]));
-  (crowd > MANY ? paintDensity : paintMarks)(k, points.width, points.height);
-  sheet.getContext("2d", { willReadFrequently: true }).putImageData(buffer.frame, 0, 0);
-  points.getContext("2d").drawImage(sheet, 0, 0);
+  const size = cellSize();
+  crowd = count > MANY ? paintDensity(k, size) : count;
+  if (crowd > MANY) copy(cells.frame, size);
+  else {
+    buffer.words.fill(pack(PAPER[state.theme]));
+    paintMarks(k, points.width, points.height);
+    copy(buffer.frame, 1);
+  }
   state.frameMs = performance.now() - start;
+}
+function copy(frame, size) {
+  const pen = points.getContext("2d");
+  pen.imageSmoothingEnabled = false;
+  sheet.getContext("2d", { willReadFrequently: true }).putImageData(frame, 0, 0);
+  pen.drawImage(sheet, 0, 0, frame.width, frame.height, 0, 0, frame.width * size, frame.height * size);
 }
 function repaint() {
   if (frameWanted) return;
@@ -173,8 +199,8 @@ function repaint() {
 function colourPoints() {
   stale = true;
   if (state.colour === "label") {
-    const known = new Map(clusters.map(({ label }) => [label, pack(rgb(hue(label)))]));
-    for (let i = 0; i < count; i++) paint[i] = known.get(labels[i]);
+    const known = Uint32Array.from(clusters, ({ label }) => pack(rgb(hue(label))));
+    for (let i = 0; i < count; i++) paint[i] = known[clusterAt[i]];
     return;
   }
   const scale = fullScale(state.colour);

@@ -5,7 +5,7 @@ const stage = $("stage");
 const sheet = document.createElement("canvas"); // see scratch
 const view = { x: 0, y: 0, k: 1 };
 const home = { x: 0, y: 0, k: 1 };
-const placed = Uint8Array.from(xs, (x, i) => (Number.isFinite(x) && Number.isFinite(ys[i]) ? 1 : 0));
+const placed = forEach(Uint8Array, (i) => (Number.isFinite(xs[i]) && Number.isFinite(ys[i]) ? 1 : 0));
 let buffer = null;
 
 function bounds() {
@@ -61,7 +61,7 @@ function resize() {
     canvas.height = Math.max(1, Math.round(h * ratio));
   }
   const frame = points.getContext("2d").createImageData(points.width, points.height);
-  buffer = { frame, words: new Uint32Array(frame.data.buffer), bytes: frame.data, hits: new Uint16Array(points.width * points.height) };
+  buffer = { frame, words: new Uint32Array(frame.data.buffer), bytes: frame.data };
   if (atHome) reset();
   else repaint();
 }
