@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ainerd_hpc.archive.groups import array, check_group, reading_group
 from ainerd_hpc.archive.layout import Archive
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_AT_A_TIME = 64
+"""Maps that are read at a time: cells of a scan lie in one chunk, which is decoded once for so many."""
 
 
 class MapReader:
@@ -37,6 +43,14 @@ class MapReader:
         """Map i, float32."""
         with reading_group(self._archive.maps_path(self.scan_ids[i])) as group:
             return np.asarray(array(group, self._array)[int(self._rows[i])], dtype=np.float32)
+
+    def each(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, np.ndarray]]:
+        """Rows and their maps, float32; a product is opened once for rows of its scan that follow each other."""
+        for scan_id, some in itertools.groupby(rows, key=lambda i: self.scan_ids[i]):
+            with reading_group(self._archive.maps_path(scan_id)) as group:
+                maps = array(group, self._array)
+                while part := list(itertools.islice(some, _AT_A_TIME)):
+                    yield from zip(part, maps.oindex[self._rows[part]].astype(np.float32), strict=True)
 
     def check(self) -> None:
         """Read all products of these maps through.

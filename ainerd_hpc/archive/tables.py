@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -48,6 +49,23 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     with reading_product(path, _UNREADABLE):
         table: pd.DataFrame = pq.read_table(path, columns=columns, page_checksum_verification=True).to_pandas()
     return table
+
+
+def read_vectors(path: Path, column: str, rows: np.ndarray) -> np.ndarray:
+    """Vectors of equal length of a column in these ascending rows, (n, length); no others are kept in memory.
+
+    Raises
+    ------
+    ProductError
+        The table is missing or damaged.
+    """
+    parts, start = [], 0
+    with reading_product(path, _UNREADABLE), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        for batch in file.iter_batches(columns=[column]):
+            inside = rows[(rows >= start) & (rows < start + len(batch))] - start
+            parts.append(batch.column(0).take(pa.array(inside)).flatten().to_numpy(zero_copy_only=False))
+            start += len(batch)
+    return np.concatenate([np.zeros(0, np.float32), *parts]).reshape(len(rows), -1)
 
 
 def check_table(path: Path) -> None:

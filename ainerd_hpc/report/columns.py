@@ -81,7 +81,7 @@ def is_numeric(table: pd.DataFrame, name: str) -> bool:
 def columns(data: ReportData, samples: Sequence[str]) -> list[dict[str, Any]]:
     """What each numeric column is, its values in the table, and those of the other points as far as there is room."""
     table = _with_derived(data.table)
-    names = [str(name) for name in table if name not in ("map_id", "scan_id") and is_numeric(table, name)]
+    names = [str(name) for name in table if name not in ("map_id", "scan_id") and is_numeric(table, str(name))]
     order = [name for name in _COLUMNS if name in names]
     order += [name for name in samples if name not in order]
     order += [name for name in names if name not in order]

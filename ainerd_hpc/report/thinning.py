@@ -1,5 +1,7 @@
-"""Which maps of a large archive are drawn, have a thumbnail, are there at full size: some of every cluster and q-bin, the
-rare ones and the most novel first."""
+"""Which maps of a large archive are drawn, have a thumbnail, are there at full size.
+
+Some of every cluster and q-bin, the rare ones and the most novel first.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ function renderDetail() {
   const box = $("detail");
   const i = state.pinned;
   box.hidden = i < 0;
-  for (const row of document.querySelectorAll("#cluster-table tr[data-label]")) row.classList.toggle("pinned", row.dataset.label === String(labels[i]));
+  for (const row of document.querySelectorAll("#cluster-table tr[data-label]"))
+    row.classList.toggle("pinned", row.dataset.label === String(labels[i]));
   if (i < 0) return box.replaceChildren();
   const detail = detailOf(i);
   const names = [...columns.keys()].filter((name) => !["label", "x", "y"].includes(name) && hasValues(name) && isCarried(name, i));
@@ -33,7 +34,11 @@ function renderDetail() {
   box.parentElement.scrollTop = 0;
 }
 function detailHead(i) {
-  const cluster = make("button", { type: "button", class: "link", title: "Show it in the table", onclick: () => showRow(labels[i]) }, clusterName(labels[i]));
+  const cluster = make(
+    "button",
+    { type: "button", class: "link", title: "Show it in the table", onclick: () => showRow(labels[i]) },
+    clusterName(labels[i]),
+  );
   return make(
     "div",
     { class: "detail-head" },
@@ -66,7 +71,10 @@ function smallPicture(i) {
   const full = nearestOf(i, rows.length, (k) => rows[k]);
   const words = like === i || like < 0 ? "" : `The picture is that of ${nameOf(like)}, ${kinship(i, like)} that has one. `;
   const link = make("button", { type: "button", class: "link", onclick: () => goTo(full) }, nameOf(full));
-  const none = full < 0 ? [] : ["This map is not here at full size. ", labels[full] === labels[i] ? "The nearest of its cluster that is: " : "The nearest that is: ", link];
+  const none =
+    full < 0
+      ? []
+      : ["This map is not here at full size. ", labels[full] === labels[i] ? "The nearest of its cluster that is: " : "The nearest that is: ", link];
   return [...(like < 0 ? [] : [twoTime(like, (canvas) => thumbnail(canvas, like))]), make("p", { class: "hint" }, words, ...none)];
 }
 function nearList(i) {

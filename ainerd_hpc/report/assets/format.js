@@ -40,7 +40,11 @@ function show(name, v, digits = 3) {
 }
 /** The name of a map: points without a thumbnail carry what theirs is made of. */
 const nameOf = (i) =>
-  mapIds[i] ?? `${scanName(i)}:${["q_bin", "age_start", "age_stop"].map((name) => value(name, i)).join(":").replace(/:(?=[^:]*$)/, "-")}`;
+  mapIds[i] ??
+  `${scanName(i)}:${["q_bin", "age_start", "age_stop"]
+    .map((name) => value(name, i))
+    .join(":")
+    .replace(/:(?=[^:]*$)/, "-")}`;
 const clusterName = (label) => (label < 0 ? "Not assigned" : `Cluster ${label}`);
 const scanName = (i) => scanIds[scan[i]];
 const noun = (n, word) => (n === 1 ? word : `${word}s`);

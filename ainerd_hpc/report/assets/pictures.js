@@ -16,11 +16,12 @@ function decodeImage(source) {
 function paintPicture(canvas, source, left, top, size) {
   if (!decoded.has(source)) return decodeImage(source).then(() => paintPicture(canvas, source, left, top, size));
   const image = decoded.get(source);
-  const side = size ?? image.naturalWidth;
-  canvas.width = canvas.height = scratch.width = scratch.height = side;
+  const [w, h] = size ? [size, size] : [image.naturalWidth, image.naturalHeight];
+  Object.assign(canvas, { width: w, height: h });
+  Object.assign(scratch, { width: w, height: h });
   const pen = scratch.getContext("2d", { willReadFrequently: true });
   pen.drawImage(image, -left, -top);
-  const frame = pen.getImageData(0, 0, side, side);
+  const frame = pen.getImageData(0, 0, w, h);
   const words = new Uint32Array(frame.data.buffer);
   for (let i = 0; i < words.length; i++) words[i] = PICTURE[words[i] & 255];
   pen.putImageData(frame, 0, 0);
