@@ -15,8 +15,8 @@ from ainerd_hpc.report.packing import base64_of
 from ainerd_hpc.report.payload import payload
 
 SCRIPTS = (
-    "data", "format", "colours", "scales", "curves", "pictures", "view", "splat", "filter", "overlay", "pointer",
-    "hover", "detail", "panels", "clusters", "history", "export", "link", "main",
+    "data", "format", "colours", "state", "view", "splat", "first", "rest", "scales", "curves", "pictures", "filter",
+    "overlay", "pointer", "hover", "detail", "panels", "clusters", "history", "export", "link", "main",
 )  # fmt: skip
 """The files of the page's one script, in the order in which their constants need each other."""
 _MODULES = ("columns", "content", "packing", "page", "payload", "pictures", "summary")

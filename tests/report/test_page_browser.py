@@ -6,7 +6,6 @@ import base64
 import dataclasses
 import io
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,11 @@ from scipy import ndimage
 
 from ainerd_hpc.report import page
 from ainerd_hpc.report.content import REQUIRED, ReportData
-from tests.support.report_sample import report, table_of, thinned_report
+from tests.support.browser import browser, settled, show, state
+from tests.support.report_sample import report, thinned_report
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM, CHROMEDRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-software-rasterizer",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--force-device-scale-factor=1",
-]
 DATA = report()
 THIN = "\u202f"
 """What stands between groups of three digits."""
@@ -42,20 +30,8 @@ THIN = "\u202f"
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    from selenium.webdriver.chrome.service import Service
-
-    if not (shutil.which(CHROMIUM) and shutil.which(CHROMEDRIVER)):
-        pytest.skip("Chromium is not installed: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
-    browser.set_window_size(1440, 1000)
-    yield browser
-    browser.quit()
+    with browser() as driver:
+        yield driver
 
 
 def opened(driver: Any, folder: Path, data: ReportData = DATA) -> Any:
@@ -63,25 +39,7 @@ def opened(driver: Any, folder: Path, data: ReportData = DATA) -> Any:
     driver.get_log("browser"), driver.get_log("performance")
     path = folder / "index.html"
     path.write_text(page.render(data), encoding="utf-8")
-    return shown(driver, path.as_uri())
-
-
-def shown(driver: Any, address: str) -> Any:
-    """The browser with the page of this address unfolded and painted."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    driver.get(address)
-    WebDriverWait(driver, 60, poll_frequency=0.02).until(lambda driver: driver.execute_script("return !!window.ainerd"))
-    return settled(driver)
-
-
-def settled(driver: Any) -> Any:
-    driver.execute_async_script("window.ainerd.ready().then(arguments[arguments.length - 1])")
-    return driver
-
-
-def state(driver: Any) -> dict:
-    return driver.execute_script("return window.ainerd.state()")
+    return show(driver, path)
 
 
 def change(driver: Any, **changes: Any) -> None:
@@ -395,21 +353,6 @@ def test_hostile_text_is_shown_and_does_nothing(driver: Any, tmp_path: Path) -> 
     assert texts(driver, "#quarantine-table td") == [attack] * 3
     assert driver.execute_script("return [window.hit, document.images.length]") == [None, 0]
     assert errors(driver) == []
-
-
-def test_a_hundred_thousand_maps_stay_fluid(driver: Any, tmp_path: Path) -> None:
-    rows = np.resize(np.arange(600), 100_000)
-    large = dataclasses.replace(DATA, table=table_of(100_000), thumbnails=DATA.thumbnails[rows])
-    opened(driver, tmp_path, large)
-    times = []
-    for step in range(8):
-        driver.find_element("id", "stage").send_keys("+" if step % 2 else "-")
-        settled(driver)
-        times.append(state(driver)["frameMs"])
-    print(f"100,000 points: {sorted(times)[4]:.0f} ms a frame (median of 8)")
-    assert state(driver)["drawn"] == 100_000
-    assert errors(driver) == []
-    assert sorted(times)[4] < 500  # a loaded machine; the figure that is printed is what counts
 
 
 def test_a_thinned_page_says_so_and_counts_all_maps(driver: Any, tmp_path: Path) -> None:

@@ -51,22 +51,18 @@ async function unfold({ values: exact, points: coded, ...item }) {
 }
 
 const { count, pictured, total, clusters } = data; // points, those with a thumbnail, maps of the archive
-const [mapIds, scanIds, scan, standsFor, near, ...unfolded] = await Promise.all([
-  unpackTexts(data.mapIds),
-  unpackTexts(data.scanIds),
-  unpack(data.scan),
-  unpack(data.standsFor),
-  data.neighbours && unpack(data.neighbours),
-  ...data.columns.map(unfold),
-]);
-const columns = new Map(unfolded.map((item) => [item.name, item]));
+const columns = new Map(data.columns.map((item) => [item.name, null]));
+async function unfoldColumns(wanted) {
+  const items = await Promise.all(data.columns.filter(({ name }) => wanted(name)).map(unfold));
+  for (const item of items) columns.set(item.name, item);
+}
+const FIRST = ["x", "y", "label"]; // all that the first picture needs
+await unfoldColumns((name) => FIRST.includes(name));
 const values = (name) => columns.get(name)?.values;
 const value = (name, i) => columns.get(name)?.values[i] ?? NaN;
-const drawnWord = total > count ? "drawn map" : "map";
 const xs = values("x");
 const ys = values("y");
 const labels = new Int32Array(values("label"));
-const rowOf = new Map(mapIds.map((id, i) => [id, i]));
 const found = clusters.filter((item) => item.label >= 0);
 const indexOf = new Map(clusters.map((item, i) => [item.label, i]));
 /** One number for every point; Array.from and its like take ten times as long. */
@@ -76,5 +72,3 @@ function forEach(Kind, job) {
   return out;
 }
 const clusterAt = forEach(Int32Array, (i) => indexOf.get(labels[i])); // place in the list of clusters
-const NEAR = 8;
-const typical = new Map(clusters.map(({ label }) => [label, (data.exemplars[label] ?? []).filter((id) => rowOf.has(id)).map((id) => rowOf.get(id))]));

@@ -25,7 +25,7 @@ function renderDetail() {
   box.replaceChildren(
     detailHead(i),
     ...(detail ? fullPictures(i, detail) : smallPicture(i)),
-    ...(detail?.curve ? [make("h4", {}, "g2 and its fit"), g2Chart([detail.curve], labels[i], 300, 190)] : []),
+    ...(detail?.curve ? [make("h4", {}, detail.curve.fit.length ? "g2 and its fit" : "g2"), g2Chart([detail.curve], labels[i], 300, 190)] : []),
     ...nearList(i),
     make("h4", {}, "Figures"),
     pairs(names.map((name) => [columns.get(name).text, show(name, value(name, i))])),

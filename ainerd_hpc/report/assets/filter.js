@@ -16,7 +16,7 @@ function filtered() {
   return keep;
 }
 function weigh() {
-  const keep = filtered();
+  const keep = isFiltered() ? filtered() : new Uint8Array(count).fill(1);
   const chosen = state.selected && new Uint8Array(count);
   if (chosen) for (const i of state.selected) chosen[i] = 1;
   const scans = new Uint8Array(scanIds.length);

@@ -1,22 +1,4 @@
-// The state of the page, the one way in for every change, and the start.
-const state = {
-  colour: "label",
-  hidden: new Set(),
-  focus: null,
-  query: "",
-  ranges: new Map(),
-  tool: "pan",
-  selected: null,
-  hover: -1,
-  pinned: -1,
-  sort: { key: "label", down: false },
-  samples: new Set(samples.slice(0, FEW_SAMPLES)),
-  historyY: "count",
-  historyX: "time",
-  theme: "light",
-  screenTheme: null,
-};
-
+// The one way in for every change, and the start.
 function set(changes) {
   Object.assign(state, changes);
   const has = (...keys) => keys.some((key) => key in changes);
@@ -98,23 +80,14 @@ function listen() {
   new ResizeObserver(renderHistory).observe($("history-chart"));
 }
 
-const preferDark = window.matchMedia("(prefers-color-scheme: dark)");
-state.theme = preferDark.matches ? "dark" : "light";
+state.samples = new Set(samples.slice(0, FEW_SAMPLES));
 renderHead();
-fit();
-Object.assign(view, home);
-weigh();
-colourPoints();
-resize();
-paintPoints();
-paintOverlay();
-state.firstMs = performance.now();
-await new Promise((done) => setTimeout(done)); // the first picture is shown before all that lies around it is made
 renderLists();
 fillDropDowns();
 fillChoosers();
 renderChoosers();
 renderTools();
+weigh();
 setTheme(state.theme);
 listen();
 preferDark.addEventListener("change", (event) => setTheme(event.matches ? "dark" : "light"));
@@ -122,7 +95,8 @@ followLink();
 
 /**
  * For tests and for the console. state(): what is shown (drawn = points not hidden, with a place). locate(map_id): client
- * coordinates of a point. ready(): resolves when all pending painting is done. colours(): the running colour map.
+ * coordinates of a point. ready(): resolves when all pending painting is done. colours(): the running colour map. csv(): figures
+ * of the selected maps. row(map_id): its number.
  */
 window.ainerd = {
   state: () => ({
@@ -155,5 +129,6 @@ window.ainerd = {
     ),
   colours: (which) => RAMP[which ?? state.theme],
   csv: () => csvOf(state.selected),
+  row: rowNamed,
   set,
 };

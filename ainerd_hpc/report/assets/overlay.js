@@ -50,12 +50,13 @@ function centresOf() {
   }
   return groups.filter(({ label }) => label >= 0);
 }
-const centres = centresOf();
+let centres = null;
 function paintNames(pen, ink, rise) {
   pen.font = "650 13px system-ui, sans-serif";
   pen.textAlign = "center";
   pen.textBaseline = "middle";
   pen.lineJoin = "round";
+  centres ??= centresOf();
   for (const { label, row } of centres) {
     if (row < 0 || state.hidden.has(label) || outOfFocus(label)) continue;
     const [x, centre] = toScreen(row);

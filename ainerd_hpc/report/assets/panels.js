@@ -162,8 +162,6 @@ function renderRelations() {
   renderEntries($("relations-table"), list, heads, "");
 }
 function renderHead() {
-  $("subtitle").textContent = data.subtitle;
-  $("banner").hidden = !data.simulated;
   const noise = clusters.find(({ label }) => label < 0)?.maps ?? 0;
   const tau = fullScale("tau");
   const list = [
@@ -178,7 +176,4 @@ function renderHead() {
   $("figures").replaceChildren(...list.map(([v, text]) => make("div", {}, make("dt", {}, text), make("dd", {}, v))));
   $("facts").replaceChildren(...data.facts.map(([k, v]) => make("div", {}, make("dt", {}, k), make("dd", {}, v || DASH))));
   $("foot").textContent = `ainerd-hpc${data.simulated ? " · simulated data" : ""} · this file is complete in itself and loads nothing.`;
-  $("thinned").textContent = data.thinned;
-  $("thinned").hidden = !data.thinned;
-  $("nothing").hidden = placed.some(Boolean);
 }

@@ -1,6 +1,6 @@
 // The points as a picture: pixels are set in memory, so that no GPU is needed.
 const MANY = 40000; // points in view above which they are drawn by their density
-const weight = new Uint8Array(count); // 0 hidden, 1 dimmed, 2 shown
+const weight = placed.map((isPlaced) => 2 * isPlaced); // 0 hidden, 1 dimmed, 2 shown
 const paint = new Uint32Array(count);
 const shapes = clusters.map(({ label }) => shapeOf(label));
 const order = scattered();

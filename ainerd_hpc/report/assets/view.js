@@ -50,18 +50,21 @@ function pan(dx, dy) {
   repaint();
 }
 
-function resize() {
-  if (state.screenTheme) return; // on paper the canvas is scaled as it is
+function sizeCanvases() {
   const ratio = window.devicePixelRatio || 1;
   const w = stage.clientWidth;
   const h = stage.clientHeight;
-  const atHome = isHome();
   for (const canvas of [points, overlay, sheet]) {
     canvas.width = Math.max(1, Math.round(w * ratio));
     canvas.height = Math.max(1, Math.round(h * ratio));
   }
   const frame = points.getContext("2d").createImageData(points.width, points.height);
   buffer = { frame, words: new Uint32Array(frame.data.buffer), bytes: frame.data };
+}
+function resize() {
+  if (state.screenTheme) return; // on paper the canvas is scaled as it is
+  const atHome = isHome();
+  sizeCanvases();
   if (atHome) reset();
   else repaint();
 }
