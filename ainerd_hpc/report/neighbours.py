@@ -11,7 +11,7 @@ _STEPS = 2**31
 
 
 def nearest(latents: np.ndarray) -> np.ndarray:
-    """For each latent the rows of the nearest others.
+    """Rows of the nearest others of each latent.
 
     Parameters
     ----------

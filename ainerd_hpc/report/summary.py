@@ -56,7 +56,7 @@ def _quantiles(values: np.ndarray, shares: Sequence[float]) -> list[float] | Non
 
 
 def _told(clusters: pd.DataFrame | None) -> dict[int, dict[str, Any]]:
-    """By label, what is known of a cluster as a whole."""
+    """What is known of each cluster as a whole, by label."""
     if clusters is None:
         return {}
     names = [name for name in _TOLD if name in clusters]

@@ -17,7 +17,6 @@ from ainerd_hpc.correlation.windows import count_maps
 from ainerd_hpc.digests import digest
 from ainerd_hpc.models.registry import network
 from ainerd_hpc.stages.contract import Before, Stage
-from ainerd_hpc.training.trained import trained_model
 from ainerd_hpc.types import Load, Plan, Scan, Task
 
 
@@ -76,6 +75,7 @@ class Embed(Stage):
 
     def work(self, task: Task) -> Mapping[str, float]:
         from ainerd_hpc.models.embedding import embed
+        from ainerd_hpc.training.trained import trained_model
 
         model = trained_model(self.archive, self.config)
         maps = [self._read(scan_id, model.network.reads) for scan_id in task.args["scan_ids"]]

@@ -16,6 +16,7 @@ from ainerd_hpc.archive.layout import with_digest
 from ainerd_hpc.archive.map_reader import MapReader
 from ainerd_hpc.archive.tables import read_table, read_vectors
 from ainerd_hpc.correlation.doubts import doubts
+from ainerd_hpc.correlation.tiles import window_lengths
 from ainerd_hpc.correlation.windows import count_maps, window_g2
 from ainerd_hpc.digests import digest
 from ainerd_hpc.models.registry import network
@@ -27,7 +28,6 @@ from ainerd_hpc.report.page import version as page_version
 from ainerd_hpc.report.thinning import Shown, choose
 from ainerd_hpc.sources.catalog import SAMPLE_PREFIX, noted
 from ainerd_hpc.stages.contract import Before, Stage
-from ainerd_hpc.training.trained import trained_model
 from ainerd_hpc.types import MAP_SIZE, Load, Scan, Shape, Task
 
 _THUMBNAIL, _FULL = 32, 128
@@ -59,13 +59,17 @@ class Report(Stage):
 
     def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         num_maps = count_maps(self.config, scans)
-        shown = min(num_maps, self.config.report.max_maps)
+        shown, detailed = (min(num_maps, most) for most in (self.config.report.max_maps, self.config.report.details))
         longest = max((scan.num_frames for scan in scans), default=0)
-        # The table, thumbnails and rows of the points drawn, one C2 at a time for the curves, with what its g2 takes.
+        # The table, thumbnails and rows of their maps, one C2 at a time for the curves, with what its g2 takes, and the
+        # network.
         peak = 2**27 + _BYTES_PER_MAP * num_maps + 8192 * shown + 40 * longest**2
+        peak += network(self.config.model.variant).embedding_bytes()
+        lengths = {length for scan in scans for length in window_lengths(self.config.maps, scan.num_frames)}
+        load = Load(num_maps=shown, num_entries=detailed * max(lengths, default=0) ** 2)
         problems = [{"scan_id": p.scan_id, "stage": p.stage, "reason": p.reason} for p in before.journal.problems]
-        task_digest, read, write = before.of_all(self.name, scans), shown * MAP_SIZE**2 * 4, 2**22 + 1000 * shown
-        yield Task("index", task_digest, peak, read, write, {"problems": problems}, Load(num_maps=shown))
+        read, write = shown * MAP_SIZE**2 * 4, 2**22 + 200 * shown + 2**14 * detailed
+        yield Task("index", before.of_all(self.name, scans), peak, read, write, {"problems": problems}, load)
 
     def work(self, task: Task) -> Mapping[str, float]:
         table = read_table(self.archive.clusters_path(self.config.model.name))
@@ -140,6 +144,7 @@ class Report(Stage):
     def _reconstructions(self, latents: np.ndarray) -> Iterator[np.ndarray | None]:
         """What the network makes of each latent; None where it can make nothing."""
         from ainerd_hpc.models.embedding import reconstruct
+        from ainerd_hpc.training.trained import trained_model
 
         model = trained_model(self.archive, self.config)
         for start in range(0, len(latents), _BATCH):
@@ -222,6 +227,6 @@ def _picture(map_: np.ndarray, edge: int) -> np.ndarray:
 
 
 def _as_bytes(values: np.ndarray) -> np.ndarray:
-    """0..1 as 0..255."""
-    picture: np.ndarray = np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)
+    """0..1 as 0..255; 0 where it is no number."""
+    picture: np.ndarray = np.round(255 * np.clip(np.nan_to_num(values), 0, 1)).astype(np.uint8)
     return picture

@@ -120,7 +120,9 @@ def test_a_pinned_map_is_there_at_full_size(driver: Any, tmp_path: Path) -> None
     assert len(texts(driver, "#detail .curve circle")) == len(detail.curve.delay)
     assert len(texts(driver, "#detail .curve path")) == 1
     near = [DATA.table["map_id"][i] for i in DATA.neighbours[row]]
-    titles = driver.execute_script("return [...document.querySelectorAll('#detail .near button')].map((one) => one.title)")
+    titles = driver.execute_script(
+        "return [...document.querySelectorAll('#detail .near button')].map((one) => one.title)"
+    )
     assert titles == near
     click(driver, "#detail .near button:nth-child(2)")
     assert state(driver)["pinned"] == near[1]
@@ -261,7 +263,13 @@ def test_what_is_known_of_clusters_and_relations_is_shown(driver: Any, tmp_path:
     separation = ["class" if label % 2 else "slice of a continuum" for label in labels]
     clusters = pd.DataFrame({"label": labels, "separation": separation, "stability": np.array(labels) / 10})
     relations = pd.DataFrame(
-        {"column": ["stress_Pa"], "cluster": [2], "effect": [0.71], "p_value": [0.003], "words": ["more at high stress"]}
+        {
+            "column": ["stress_Pa"],
+            "cluster": [2],
+            "effect": [0.71],
+            "p_value": [0.003],
+            "words": ["more at high stress"],
+        }
     )
     opened(driver, tmp_path, dataclasses.replace(DATA, clusters=clusters, relations=relations))
     assert texts(driver, "#cluster-table tr[data-label='3'] td:nth-child(4)") == ["class"]

@@ -120,10 +120,11 @@ def test_a_thinned_page_of_the_same_archive(archive: Archive, tmp_path: Path) ->
     Run(config, first="report").execute()
     page = payload_of(Archive(config.archive).report_path.read_text(encoding="utf-8"))
     table = read_table(archive.clusters_path("default"))
-    assert (page["count"], page["total"], page["numScans"]) == (10, 27, NUM_SCANS)
+    assert (page["count"], page["pictured"], page["total"], page["numScans"]) == (27, 10, 27, NUM_SCANS)
+    assert page["thinned"].startswith("10 of 27 maps have a thumbnail and all of their figures: ")
     assert {item["label"]: item["maps"] for item in page["clusters"]} == table["label"].value_counts().to_dict()
-    typical = {entry["map"] for entries in page["exemplars"].values() for entry in entries}
-    assert len(typical & set(page["mapIds"])) == min(10, len(typical))
+    typical = {name for names in page["exemplars"].values() for name in names}
+    assert typical <= {entry["map"] for entry in page["details"]} <= set(page["mapIds"])
     assert len(page["doubts"]) == NUM_SCANS
     sheet = page["thumbnails"]["pages"][0]
     tiles = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet))).convert("L"), float)[:32].reshape(32, -1, 32)
