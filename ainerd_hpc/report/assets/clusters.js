@@ -53,7 +53,7 @@ function headCell([key, text]) {
       .querySelector(`[data-key="${CSS.escape(key)}"]`)
       ?.focus();
   };
-  if (key === "strip") return make("th", { scope: "col" }, text);
+  if (key === "strip") return make("th", { scope: "col", class: "typical" }, text);
   const direction = sort.key !== key ? "none" : sort.down ? "descending" : "ascending";
   return make("th", { scope: "col", "aria-sort": direction }, make("button", { type: "button", "data-key": key, onclick: click }, text));
 }
@@ -64,7 +64,7 @@ function tableRow(item, list) {
   return make(
     "tr",
     { class: `${focused ? "focus" : ""} ${isPinned ? "pinned" : ""}`, "data-label": item.label, onclick: focus },
-    ...list.map(([key]) => make("td", {}, ...cell(item, key))),
+    ...list.map(([key]) => make("td", { class: key === "strip" ? "typical" : null }, ...cell(item, key))),
   );
 }
 function cell(item, key) {
