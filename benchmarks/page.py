@@ -85,7 +85,7 @@ def synthetic(num: int, seed: int = 0) -> ReportData:
             **{name: rng.normal(0, 1, num) for name in _FIT},
         }
     )
-    shown = choose(whole, 10**6, 20_000, 500)
+    shown = choose(whole, 10**6, 10_000, 500)
     return ReportData(
         title="Synthetic",
         subtitle=f"{num} maps",

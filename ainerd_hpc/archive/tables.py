@@ -65,7 +65,7 @@ def read_vectors(path: Path, column: str, rows: np.ndarray) -> np.ndarray:
             inside = rows[(rows >= start) & (rows < start + len(batch))] - start
             parts.append(batch.column(0).take(pa.array(inside)).flatten().to_numpy(zero_copy_only=False))
             start += len(batch)
-    return np.concatenate([np.zeros(0, np.float32), *parts]).reshape(len(rows), -1)
+    return np.concatenate([np.zeros(0, np.float32), *parts]).reshape(len(rows), -1 if len(rows) else 0)
 
 
 def check_table(path: Path) -> None:

@@ -281,7 +281,7 @@ def test_a_million_maps(driver: Any, tmp_path: Path) -> None:
     path.write_text(page.render(data), encoding="utf-8")
     found = measure(driver, path)
     print(f"a million maps: {found}")
-    assert found.megabytes < 18
+    assert found.megabytes < 14
     assert found.first_picture < 10  # the figures that are printed are what counts: other tests run beside
     assert found.frame < 400
     assert state(driver)["drawn"] == MILLION

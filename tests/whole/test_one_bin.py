@@ -190,7 +190,8 @@ def test_vectors_of_some_rows_are_read(archive: Archive) -> None:
     latents = np.stack(read_table(archive.embedding_path("default"))["latent"].to_list())
     for rows in ([], [0], [2, 3, 26]):
         found = read_vectors(archive.embedding_path("default"), "latent", np.array(rows, dtype=np.int64))
-        np.testing.assert_array_equal(found, latents[rows].reshape(len(rows), -1))
+        np.testing.assert_array_equal(found, latents[rows].reshape(found.shape))
+        assert len(found) == len(rows)
 
 
 def test_the_page_shows_what_the_network_reads_and_makes_of_it(archive: Archive) -> None:
