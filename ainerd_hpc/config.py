@@ -375,9 +375,13 @@ class ReportConfig(Section):
     """Heading of the page."""
     exemplars: PositiveInt = 6
     """Two-time maps shown for each cluster."""
-    max_maps: PositiveInt = 20_000
-    """Points on the page. Of an archive with more, some maps of every cluster and q-bin are drawn, among them the most
+    max_points: PositiveInt = 1_000_000
+    """Points on the page. Of an archive with more maps, some of every cluster and q-bin are drawn, among them the most
     novel ones and all of small clusters; numbers are those of all maps."""
+    max_maps: PositiveInt = 10_000
+    """Points that have a thumbnail and all of their figures, chosen alike."""
+    details: PositiveInt = 500
+    """Maps that are on the page at full size, with their reconstruction and g2, chosen alike."""
 
 
 class ExecutorConfig(Section):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ainerd_hpc.archive.groups import array, check_group, reading_group
 from ainerd_hpc.archive.layout import Archive
@@ -12,6 +15,9 @@ from ainerd_hpc.types import READ_AHEAD
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_AT_A_TIME = 64
+"""Maps that are read at a time: cells of a scan lie in one chunk, which is decoded once for so many."""
 
 
 class MapReader:
@@ -51,6 +57,14 @@ class MapReader:
         while self._kept and sum(one.nbytes for one in self._kept.values()) + maps.nbytes > READ_AHEAD:
             del self._kept[next(iter(self._kept))]
         self._kept[scan_id] = maps
+
+    def each(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, np.ndarray]]:
+        """Rows and their maps, float32; a product is opened once for rows of its scan that follow each other."""
+        for scan_id, some in itertools.groupby(rows, key=lambda i: self.scan_ids[i]):
+            with reading_group(self._archive.maps_path(scan_id)) as group:
+                maps = array(group, self._array)
+                while part := list(itertools.islice(some, _AT_A_TIME)):
+                    yield from zip(part, maps.oindex[self._rows[part]].astype(np.float32), strict=True)
 
     def check(self) -> None:
         """Read all products of these maps through.

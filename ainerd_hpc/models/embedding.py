@@ -90,6 +90,22 @@ def decode_latents(model: Model, latents: NDArray[np.floating], batch_size: int 
     return maps
 
 
+def reconstruct(model: Model, latents: NDArray[np.floating], batch_size: int = 32) -> NDArray[np.float32] | None:
+    """What the network makes of latents (n, d): (n, y, x) float32 in units of what it reads, or None if nothing.
+
+    `batch_size` as in `embed`.
+    """
+    model.eval()
+    parts = []
+    with torch.inference_mode():
+        for part, (batch,) in _batches(model, batch_size, latents):
+            made = model.reconstruct(batch)
+            if made is None:
+                return None
+            parts.append(made[: len(latents[part])].cpu().numpy())
+    return np.concatenate(parts)
+
+
 def _batches(
     model: Model, batch_size: int, *arrays: NDArray[np.floating]
 ) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:

@@ -57,6 +57,10 @@ class Model(nn.Module, ABC):
         """Maps (n, 1, 256, 256) of latents (n, d), where the network states that it can."""
         raise NotImplementedError
 
+    def reconstruct(self, latents: Tensor) -> Tensor | None:
+        """What it makes of latents (n, d): (n, y, x) in units of what it reads; None where it can make nothing."""
+        return self.decode(latents)[:, 0] if self.network.can_decode else None
+
     def loss(self, maps: Tensor, *columns: Tensor) -> Tensor:
         """Error of each map, (n,)."""
         return self.errors(maps, self.encode(maps, *columns)).flatten(1).mean(dim=1)

@@ -1,4 +1,7 @@
-"""Which maps of a large archive are drawn: some of every cluster and q-bin, the rare ones and the most novel first."""
+"""Which maps of a large archive are drawn, have a thumbnail, are there at full size.
+
+Some of every cluster and q-bin, the rare ones and the most novel first.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,56 @@ _EVEN_SHARE = 2
 """One in so many of the others is shared out evenly among the groups, so that small ones are whole."""
 
 
+class Shown(NamedTuple):
+    """What of an archive is on its page."""
+
+    pictured: Integers
+    """(n,) ascending: rows that have a thumbnail and all of their figures."""
+    others: Integers
+    """(k,) ascending: rows that are points only."""
+    detailed: Integers
+    """Ascending: those of `pictured` that are there at full size."""
+    stands_for: Integers
+    """(n + k,) maps that each of `pictured`, then of `others`, stands for."""
+    text: str
+    """What was left out; empty where nothing was."""
+
+
+def choose(table: pd.DataFrame, points: int, thumbnails: int, details: int, first: Sequence[int] = ()) -> Shown:
+    """What of a table of maps is drawn, what of that has a thumbnail, and what of that is there at full size.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row a map: label, q_bin, novelty, time.
+    points, thumbnails, details : int
+        The most of each.
+    first : sequence of int
+        Rows that come before all others, as far as there is room.
+    """
+    drawn = thin(table, points, first)
+    pictured = _thin_within(table, drawn.rows, thumbnails, first, "have a thumbnail and all of their figures")
+    detailed = _thin_within(table, pictured.rows, details, first)
+    is_pictured = np.isin(drawn.rows, pictured.rows)
+    stands_for = np.concatenate([drawn.stands_for[is_pictured], drawn.stands_for[~is_pictured]])
+    text = " ".join(filter(None, [drawn.text, pictured.text]))
+    if text:
+        text += " Numbers of maps are those of all maps."
+    return Shown(pictured.rows, drawn.rows[~is_pictured], detailed.rows, stands_for, text)
+
+
+def _thin_within(
+    table: pd.DataFrame, rows: Integers, most: int, first: Sequence[int], what: str = "are shown"
+) -> Thinned:
+    """`thin` among these rows alone."""
+    place = np.searchsorted(rows, np.asarray(first, dtype=np.int64)).clip(max=max(0, len(rows) - 1))
+    inside = [int(at) for at, row in zip(place, first, strict=True) if rows[at] == row] if len(rows) else []
+    part = thin(table[["label", "q_bin", "novelty", "time"]].iloc[rows], most, inside, what)
+    return part._replace(rows=rows[part.rows])
+
+
 class Thinned(NamedTuple):
-    """Maps that are drawn, and how many each stands for."""
+    """Maps that are shown, and how many each stands for."""
 
     rows: Integers
     """(n,) ascending."""
@@ -28,7 +79,7 @@ class Thinned(NamedTuple):
     """What was left out, in a sentence; empty where nothing was."""
 
 
-def thin(table: pd.DataFrame, most: int, first: Sequence[int] = ()) -> Thinned:
+def thin(table: pd.DataFrame, most: int, first: Sequence[int] = (), what: str = "are drawn") -> Thinned:
     """Choose at most so many rows of the table of maps; the same table gives the same rows.
 
     A group is one q-bin of one cluster. In this order: `first`; a tenth for the most novel maps of all; half of what is
@@ -42,6 +93,8 @@ def thin(table: pd.DataFrame, most: int, first: Sequence[int] = ()) -> Thinned:
     most : int
     first : sequence of int
         Rows that are drawn in any case, as far as there is room.
+    what : str
+        What is said of the rows.
     """
     num = len(table)
     if num <= most:
@@ -59,7 +112,7 @@ def thin(table: pd.DataFrame, most: int, first: Sequence[int] = ()) -> Thinned:
     chosen[_spread(np.flatnonzero(~chosen), group, novelty, quota)] = True
     rows = np.flatnonzero(chosen)
     stands_for = _stands_for(rows, labels, table["time"].to_numpy(np.float64))
-    return Thinned(rows, stands_for, _text(rows, group, sizes, most // _NOVEL_SHARE))
+    return Thinned(rows, stands_for, _text(rows, group, sizes, most // _NOVEL_SHARE, what))
 
 
 def _groups(labels: Integers, q_bins: Integers) -> tuple[Integers, Integers]:
@@ -113,10 +166,10 @@ def _stands_for(rows: Integers, labels: Integers, time: NDArray[np.float64]) -> 
     return counted[np.searchsorted(shown, place[rows])]
 
 
-def _text(rows: Integers, group: Integers, sizes: Integers, num_novel: int) -> str:
+def _text(rows: Integers, group: Integers, sizes: Integers, num_novel: int, what: str) -> str:
     shares = np.bincount(group[rows], minlength=len(sizes)) / sizes
     return (
-        f"{len(rows):,} of {len(group):,} maps are drawn: the {num_novel:,} most novel, and of each q-bin of a cluster "
+        f"{len(rows):,} of {len(group):,} maps {what}: the {num_novel:,} most novel, and of each q-bin of a cluster "
         f"a share at even steps of novelty, from {shares.min():.2g} to {shares.max():.2g}; of {np.sum(shares == 1)} of "
-        f"{len(sizes)} it is all. Numbers of maps are those of all maps."
+        f"{len(sizes)} it is all."
     )

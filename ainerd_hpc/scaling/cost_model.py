@@ -40,8 +40,8 @@ _MOST_PAIRED = 4096
 """Points above which it does so, and no longer compares all pairs."""
 _POINT, _PAIR, _POINT_OF_MANY = 2e-3, 8e-7, 1.2e-3
 """A point, and a pair of points, in two reductions and the grouping of a few; a point of many."""
-_REPORT_START, _SHOWN_MAP = 0.05, 4e-3
-"""Rendering the page; reading a map for its thumbnail."""
+_REPORT_START, _SHOWN_MAP, _SHOWN_ENTRY = 2.0, 2.5e-3, 1.5e-8
+"""Loading the network; reading a map for its thumbnail; an entry of C2 of a map that is shown at full size."""
 
 
 def predict(plan: Plan, machine: Machine | None = None) -> Plan:
@@ -159,8 +159,9 @@ def cluster(task: Task, machine: Machine) -> float:
 
 
 def report(task: Task, machine: Machine) -> float:
-    """Start + maps shown x thumbnail."""
-    return machine.slowness * (_REPORT_START + _SHOWN_MAP * task.load.num_maps)
+    """Start + thumbnails + entries of the maps at full size."""
+    shown = _SHOWN_MAP * task.load.num_maps + _SHOWN_ENTRY * task.load.num_entries
+    return machine.slowness * (_REPORT_START + shown)
 
 
 FORMULAS: Mapping[str, Callable[[Task, Machine], float]] = {

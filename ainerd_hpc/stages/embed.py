@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,8 +15,7 @@ from ainerd_hpc.archive.journal import note_published
 from ainerd_hpc.archive.layout import recorded_digest
 from ainerd_hpc.archive.tables import read_table, write_table
 from ainerd_hpc.correlation.windows import count_maps
-from ainerd_hpc.digests import digest, sha256
-from ainerd_hpc.errors import ArchiveError, ProductError
+from ainerd_hpc.digests import digest
 from ainerd_hpc.models.network import Network
 from ainerd_hpc.models.registry import network
 from ainerd_hpc.stages.contract import Before, Stage
@@ -81,9 +77,9 @@ class Embed(Stage):
 
     def work(self, task: Task) -> Mapping[str, float]:
         from ainerd_hpc.models.embedding import embed
+        from ainerd_hpc.training.trained import trained_model
 
-        weights = self.archive.weights_path(self.config.model.name)
-        model = self._model(weights)
+        model = trained_model(self.archive, self.config)
         network, scan_ids = model.network, task.args["scan_ids"]
         read = [self._read(scan_id, network) for scan_id in scan_ids]
         lengths = [len(arrays[0]) for arrays in read]
@@ -100,18 +96,6 @@ class Embed(Stage):
         )
         write_table(self.product(task.key), table, task.digest)
         return {"maps": float(len(table))}
-
-    def _model(self, weights: Path) -> Any:
-        """The trained model, whose weights have to be those that its own record tells."""
-        record = self.archive.model_folder(self.config.model.name) / "model.json"
-        try:
-            expected = json.loads(record.read_bytes()).get("weights_sha256")
-            modified = weights.stat().st_mtime_ns
-            return _model(self.config.model.variant, weights, modified, expected, self.config.executor.threads)
-        except FileNotFoundError as error:
-            raise ProductError(weights, f"cannot read the weights: {error}") from None
-        except ValueError:
-            raise ProductError(record, "cannot read what is written about the model") from None
 
     def _read(self, scan_id: str, network: Network) -> list[np.ndarray]:
         """What the network reads of a scan, the columns that it takes, and those that it corrects."""
@@ -141,19 +125,3 @@ def _corrected(
     for name, column, factor, share in zip(names, columns, factors[:, ::2].T, factors[:, 1::2].T, strict=True):
         known |= {f"expected_{name}": column * factor, f"expected_{name}_err": column * factor * share}
     return known
-
-
-@lru_cache(maxsize=1)
-def _model(variant: str, weights: Path, _modified: int, expected: str | None, threads: int) -> Any:
-    """The model of this process, loaded once; archives of earlier versions do not tell its checksum."""
-    if expected not in (None, sha256(weights)):
-        raise ProductError(weights, "expected the weights that model.json tells of, found others")
-    import torch
-
-    from ainerd_hpc.models.weights import load_model
-
-    torch.set_num_threads(threads)
-    try:
-        return load_model(variant, weights)
-    except ArchiveError as error:
-        raise ProductError(weights, f"cannot read the weights: {error}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,21 +14,27 @@ from ainerd_hpc import __version__
 from ainerd_hpc.archive.groups import reading_group
 from ainerd_hpc.archive.layout import with_digest
 from ainerd_hpc.archive.map_reader import MapReader
-from ainerd_hpc.archive.tables import read_table, write_table
+from ainerd_hpc.archive.tables import read_table, read_vectors, write_table
 from ainerd_hpc.correlation.doubts import doubts
-from ainerd_hpc.correlation.windows import count_maps, fit_window, window_g2
+from ainerd_hpc.correlation.tiles import window_lengths
+from ainerd_hpc.correlation.windows import count_maps, window_g2
 from ainerd_hpc.digests import digest
+from ainerd_hpc.models.registry import network
 from ainerd_hpc.publishing import write_text
-from ainerd_hpc.report.page import Curve, ReportData, render
+from ainerd_hpc.report.content import Curve, Detail, ReportData
+from ainerd_hpc.report.neighbours import nearest
+from ainerd_hpc.report.page import render
 from ainerd_hpc.report.page import version as page_version
 from ainerd_hpc.report.relations import Tables, relate
-from ainerd_hpc.report.thinning import thin
+from ainerd_hpc.report.thinning import Shown, choose
 from ainerd_hpc.sources.catalog import SAMPLE_PREFIX, noted
 from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import MAP_SIZE, Load, Scan, Shape, Task
 
-_THUMBNAIL, _EXEMPLAR = 32, 128
+_THUMBNAIL, _FULL = 32, 128
 """Edges of the pictures, pixels."""
+_BATCH = 32
+"""Maps that are reconstructed at a time."""
 _MOST_NOTES = 100
 """Lines of the page on what is to be known of scans."""
 _BYTES_PER_MAP = 800
@@ -42,7 +48,7 @@ class Report(Stage):
 
     name = "report"
     version = 2  # 2: what goes with what
-    requires = ("correlate", "maps", "cluster")
+    requires = ("correlate", "maps", "train", "embed", "cluster")
     memory_knob = "report.max_maps"
     shape = Shape.SINGLE
 
@@ -60,21 +66,27 @@ class Report(Stage):
 
     def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         num_maps = count_maps(self.config, scans)
-        shown = min(num_maps, self.config.report.max_maps)
+        shown, detailed = (min(num_maps, most) for most in (self.config.report.max_maps, self.config.report.details))
         longest = max((scan.num_frames for scan in scans), default=0)
-        # The table, thumbnails and rows of the points drawn, one C2 at a time for the curves, with what its g2 takes.
+        # The table, what is related, thumbnails and rows of their maps, one C2 at a time for the curves, with what its
+        # g2 takes, and the network.
         num_windows = sum(count_maps(self.config, [scan]) // max(scan.num_q_bins, 1) for scan in scans)
-        table = _BYTES_PER_MAP * num_maps + _BYTES_PER_WINDOW * num_windows
-        peak = 2**27 + table + 8192 * shown + 40 * longest**2
+        whole = _BYTES_PER_MAP * num_maps + _BYTES_PER_WINDOW * num_windows
+        peak = 2**27 + whole + 8192 * shown + 40 * longest**2
+        peak += network(self.config.model.variant).embedding_bytes()
+        lengths = {length for scan in scans for length in window_lengths(self.config.maps, scan.num_frames)}
+        load = Load(num_maps=shown, num_entries=detailed * max(lengths, default=0) ** 2)
         problems = [{"scan_id": p.scan_id, "stage": p.stage, "reason": p.reason} for p in before.journal.problems]
-        task_digest, read, write = before.of_all(self.name, scans), shown * MAP_SIZE**2 * 4, 2**22 + 1000 * shown
-        yield Task("index", task_digest, peak, read, write, {"problems": problems}, Load(num_maps=shown))
+        read, write = shown * MAP_SIZE**2 * 4, 2**22 + 200 * shown + 2**14 * detailed
+        yield Task("index", before.of_all(self.name, scans), peak, read, write, {"problems": problems}, load)
 
     def work(self, task: Task) -> Mapping[str, float]:
         table = read_table(self.archive.clusters_path(self.config.model.name))
-        reader, typical = MapReader(self.archive, table), self._typical(table)
-        thinned = thin(table, self.config.report.max_maps, _in_turn(typical.values()))
-        thumbnails = [_picture(reader[i], _THUMBNAIL) for i in thinned.rows]
+        typical, limits = self._typical(table), self.config.report
+        shown = choose(table, limits.max_points, limits.max_maps, limits.details, _in_turn(typical.values()))
+        thumbnails, pictures = _pictures(MapReader(self.archive, table), shown)
+        latents = self._latents(shown.pictured)
+        is_detailed = np.isin(shown.pictured, shown.detailed)
         in_map = set(table["scan_id"])
         scans = [scan for scan in self.archive.read_catalog() if scan.scan_id in in_map]
         relations = relate(table, scans, read_table(self.archive.sample_log_path), self._sample_columns(table))
@@ -82,13 +94,12 @@ class Report(Stage):
             title=self.config.report.title,
             subtitle=f"{table['scan_id'].nunique()} scans, {len(table)} maps, model {self.config.model.name}",
             simulated=any(scan.simulated for scan in scans),
-            table=table.iloc[thinned.rows].drop(columns=["row", "scale_low", "scale_high"]).reset_index(drop=True),
-            thumbnails=np.stack(thumbnails),
+            table=table.iloc[shown.pictured].drop(columns=["row", "scale_low", "scale_high"]).reset_index(drop=True),
+            thumbnails=thumbnails,
+            details=self._details(table, shown.detailed, pictures, latents[is_detailed]),
             exemplars={
-                label: [(table["map_id"].iloc[i], _picture(reader[i], _EXEMPLAR)) for i in rows]
-                for label, rows in typical.items()
+                label: [table["map_id"].iloc[i] for i in rows if i in shown.detailed] for label, rows in typical.items()
             },
-            curves={label: [self._curve(table.iloc[i]) for i in rows] for label, rows in typical.items()},
             quarantine=task.args["problems"],
             doubts=doubts(table, scans),
             notes=[{"scans": names, "note": note} for names, note in noted(scans, _MOST_NOTES)],
@@ -96,12 +107,24 @@ class Report(Stage):
             sample_columns=self._sample_columns(table),
             relations=relations.findings,
             whole=table,
-            thinned=thinned,
+            others=shown.others,
+            stands_for=shown.stands_for,
+            thinned=shown.text,
+            neighbours=nearest(latents),
+            clusters=self._clusters(),
         )
         for path, one in zip(self.beside(task.key), relations, strict=True):
             write_table(path, one, task.digest)
         write_text(self.product(task.key), with_digest(render(data), task.digest))
-        return {"points": float(len(thinned.rows))}
+        return {"points": float(len(shown.pictured) + len(shown.others))}
+
+    def _latents(self, rows: np.ndarray) -> np.ndarray:
+        return read_vectors(self.archive.embedding_path(self.config.model.name), "latent", rows)
+
+    def _clusters(self) -> pd.DataFrame | None:
+        """What is known of each cluster as a whole; archives of earlier versions do not tell."""
+        path = self.archive.clusters_path(f"{self.config.model.name}.summary")
+        return read_table(path) if path.exists() else None
 
     def _typical(self, table: pd.DataFrame) -> dict[int, list[int]]:
         """Rows of the maps that stand for each cluster: surest members first, the least unusual of them."""
@@ -110,19 +133,52 @@ class Report(Stage):
         labels = table["label"].to_numpy()[rows]
         return {int(label): rows[labels == label].tolist() for label in np.unique(labels)}
 
-    def _curve(self, row: pd.Series) -> Curve:
-        """g2 of one window, from its C2, with its fit."""
-        from ainerd_hpc.correlation.product import StoredC2
+    def _details(
+        self, table: pd.DataFrame, rows: np.ndarray, pictures: list[np.ndarray], latents: np.ndarray
+    ) -> list[Detail]:
+        """These maps at full size, with what the network reads of them and makes of it."""
+        curves, seen = self._curves(table.iloc[rows]), self._seen(table, rows, latents)
+        parts = zip(table["map_id"].to_numpy()[rows], pictures, curves, seen, strict=True)
+        return [Detail(map_id, picture, curve, *pair) for map_id, picture, curve, pair in parts]
 
-        with reading_group(self.archive.correlation_path(row["scan_id"])) as group:
-            inside = slice(int(row["age_start"]), int(row["age_stop"]))
-            c2 = StoredC2(group)[int(row["q_bin"]), inside, inside]
+    def _seen(
+        self, table: pd.DataFrame, rows: np.ndarray, latents: np.ndarray
+    ) -> Iterator[tuple[np.ndarray | None, np.ndarray | None]]:
+        """The cells that the network reads of each map, if it reads cells, and its reconstruction of what it reads."""
+        reads, made = network(self.config.model.variant).reads, self._reconstructions(latents)
+        if reads == "cells":
+            for (_, cells), expected in zip(MapReader(self.archive, table, reads).each(rows), made, strict=True):
+                known = cells[2] > 0
+                yield _as_bytes(cells[0] * known), None if expected is None else _as_bytes(expected * known)
+        else:
+            for expected in made:
+                yield None, _picture(expected, _FULL) if reads == "maps" and expected is not None else None
+
+    def _reconstructions(self, latents: np.ndarray) -> Iterator[np.ndarray | None]:
+        """What the network makes of each latent; None where it can make nothing."""
+        from ainerd_hpc.models.embedding import reconstruct
+        from ainerd_hpc.training.trained import trained_model
+
+        model = trained_model(self.archive, self.config)
+        for start in range(0, len(latents), _BATCH):
+            some = latents[start : start + _BATCH]
+            made = reconstruct(model, some)
+            yield from [None] * len(some) if made is None else made
+
+    def _curves(self, table: pd.DataFrame) -> Iterator[Curve]:
+        """g2 of each of these windows, from its C2, with the fit that the table tells."""
+        from ainerd_hpc.correlation.product import StoredC2
         from ainerd_hpc.kernels.fitting import kww
 
-        delay, g2, g2_err = window_g2(c2, row["frame_time"])
-        fit = fit_window(c2, row["frame_time"])
-        line = kww.model(delay, fit.tau, fit.contrast, fit.kww_exponent, fit.baseline) if fit.success else None
-        return Curve(row["map_id"], delay, g2, g2_err, line)
+        for scan_id, maps in itertools.groupby(table.to_dict("records"), key=lambda row: row["scan_id"]):
+            with reading_group(self.archive.correlation_path(scan_id)) as group:
+                c2 = StoredC2(group)
+                for row in maps:
+                    inside = slice(int(row["age_start"]), int(row["age_stop"]))
+                    delay, g2, g2_err = window_g2(c2[int(row["q_bin"]), inside, inside], row["frame_time"])
+                    fit = [row[name] for name in ("tau", "contrast", "kww_exponent", "baseline")]
+                    line = kww.model(delay, *fit) if np.isfinite(fit).all() else None
+                    yield Curve(delay, g2, g2_err, line)
 
     def _sample_columns(self, table: pd.DataFrame) -> tuple[str, ...]:
         logged = [str(name) for name in read_table(self.archive.sample_log_path) if name != "time"]
@@ -166,9 +222,24 @@ def _tied(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, str]:
     return {"sample log": ", ".join(f"{name} {share:.0%}" for name, share in shares.items())} if shares else {}
 
 
+def _pictures(reader: MapReader, shown: Shown) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The thumbnails (n, edge, edge) uint8, and the pictures of those that are there at full size."""
+    thumbnails = np.empty((len(shown.pictured), _THUMBNAIL, _THUMBNAIL), np.uint8)
+    detailed, full = set(shown.detailed.tolist()), []
+    for place, (row, map_) in enumerate(reader.each(shown.pictured)):
+        thumbnails[place] = _picture(map_, _THUMBNAIL)
+        if row in detailed:
+            full.append(_picture(map_, _FULL))
+    return thumbnails, full
+
+
 def _picture(map_: np.ndarray, edge: int) -> np.ndarray:
     """A map (256, 256) as (edge, edge) uint8: block means, 0..1 to 0..255."""
     block = len(map_) // edge
-    means = map_.reshape(edge, block, edge, block).mean(axis=(1, 3))
-    picture: np.ndarray = np.round(255 * np.clip(means, 0, 1)).astype(np.uint8)
+    return _as_bytes(map_.reshape(edge, block, edge, block).mean(axis=(1, 3)))
+
+
+def _as_bytes(values: np.ndarray) -> np.ndarray:
+    """0..1 as 0..255; 0 where it is no number."""
+    picture: np.ndarray = np.round(255 * np.clip(np.nan_to_num(values), 0, 1)).astype(np.uint8)
     return picture

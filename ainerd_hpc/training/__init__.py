@@ -14,6 +14,7 @@ The parts, in the order of their imports:
 - `trainer`: a training in this process
 - `ranks`: a training in several processes, on one node or several, as seen from the one that starts them
 - `rank`: one of these, which `python -m ainerd_hpc.training` runs
+- `trained`: what a training gave, as later stages load it
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import html.parser
 import io
 import json
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +17,45 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ainerd_hpc.report import page
+from ainerd_hpc.report import page, pictures
+from ainerd_hpc.report.content import REQUIRED, ReportData
+from ainerd_hpc.report.summary import summarise
 from tests.support.report_sample import report, table_of, thinned_report
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028&amp;'\""
 
 
 def payload_of(text: str) -> dict:
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
+    payload = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
+    return payload | {key: json.loads(inflated(payload[key])) for key in ("mapIds", "scanIds")}
+
+
+def inflated(text: str) -> bytes:
+    return zlib.decompress(base64.b64decode(text))
 
 
 def decoded(item: dict) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(item["data"]), np.dtype(item["dtype"]).newbyteorder("<"))
+    kind = np.dtype(item["dtype"]).newbyteorder("<")
+    planes = np.frombuffer(inflated(item["data"]), np.uint8).reshape(kind.itemsize, -1)
+    return np.ascontiguousarray(planes.T).view(kind)[:, 0]
 
 
 def columns_of(payload: dict) -> dict[str, np.ndarray]:
-    return {item["name"]: decoded(item) for item in payload["columns"]}
+    """Values of the maps with a thumbnail."""
+    return {item["name"]: decoded(item["values"]) for item in payload["columns"]}
+
+
+def points_of(payload: dict) -> dict[str, np.ndarray]:
+    """Values of the other points, where they carry any."""
+    return {item["name"]: uncoded(**item["points"]) for item in payload["columns"] if "points" in item}
+
+
+def uncoded(codes: dict, levels: list | None = None, low=0.0, high=1.0, steps=1, log=False) -> np.ndarray:
+    numbers = decoded(codes).astype(int)
+    if levels is not None:
+        return np.array([*levels, np.nan])[numbers]
+    values = low + numbers * (high - low) / steps
+    return np.where(numbers > steps, np.nan, np.exp(values) if log else values)
 
 
 class Tags(html.parser.HTMLParser):
@@ -45,16 +69,16 @@ class Tags(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def data() -> page.ReportData:
+def data() -> ReportData:
     return report()
 
 
 @pytest.fixture(scope="module")
-def text(data: page.ReportData) -> str:
+def text(data: ReportData) -> str:
     return page.render(data)
 
 
-def with_table(data: page.ReportData, table: pd.DataFrame) -> page.ReportData:
+def with_table(data: ReportData, table: pd.DataFrame) -> ReportData:
     thumbnails = np.resize(data.thumbnails, (len(table), 32, 32))
     return dataclasses.replace(data, table=table, thumbnails=thumbnails)
 
@@ -63,7 +87,7 @@ def test_the_same_data_gives_the_same_bytes(text: str) -> None:
     assert page.render(report()) == text
 
 
-def test_embedded_columns_decode_to_the_numbers_of_the_table(data: page.ReportData, text: str) -> None:
+def test_embedded_columns_decode_to_the_numbers_of_the_table(data: ReportData, text: str) -> None:
     columns, table = columns_of(payload_of(text)), data.table
     for name in table.select_dtypes("number"):
         span = np.nanmax(table[name]) - np.nanmin(table[name])
@@ -81,14 +105,14 @@ def test_epoch_seconds_keep_their_fractions() -> None:
     np.testing.assert_allclose(columns["time"] - 1.7636e9, 0.001 * np.arange(24), atol=1e-6)
 
 
-def test_ids_and_scans_are_in_the_order_of_the_table(data: page.ReportData, text: str) -> None:
+def test_ids_and_scans_are_in_the_order_of_the_table(data: ReportData, text: str) -> None:
     payload = payload_of(text)
     scans = [payload["scanIds"][code] for code in decoded(payload["scan"])]
     assert payload["mapIds"] == list(data.table["map_id"])
     assert scans == list(data.table["scan_id"])
 
 
-def test_thumbnails_are_tiles_with_time_rising_upward(data: page.ReportData, text: str) -> None:
+def test_thumbnails_are_tiles_with_time_rising_upward(data: ReportData, text: str) -> None:
     sprites = payload_of(text)["thumbnails"]
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(sprites["pages"][0]))).convert("L"), float)
     for row in (0, 63, 64, 599):
@@ -100,13 +124,13 @@ def test_thumbnails_are_tiles_with_time_rising_upward(data: page.ReportData, tex
 
 
 def test_many_thumbnails_are_halved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "MAX_FULL_THUMBNAILS", 100)
+    monkeypatch.setattr(pictures, "MAX_FULL_THUMBNAILS", 100)
     sprites = payload_of(page.render(report(120)))["thumbnails"]
     assert sprites["size"] == 16
 
 
-def test_cluster_summary_against_plain_numpy(data: page.ReportData) -> None:
-    rows = page.summarise(data.table, data.sample_columns)
+def test_cluster_summary_against_plain_numpy(data: ReportData) -> None:
+    rows = summarise(data.table, data.sample_columns)
     assert [row["label"] for row in rows] == [0, 1, 2, 3, 4, 5, 6, -1]
     for row in rows:
         maps = data.table[data.table["label"] == row["label"]]
@@ -121,11 +145,11 @@ def test_cluster_summary_against_plain_numpy(data: page.ReportData) -> None:
 
 
 def test_a_thinned_page_counts_all_maps() -> None:
-    data = thinned_report(maps=3000, most=400)
+    data = thinned_report(maps=3000, points=400)
     payload = payload_of(page.render(data))
     assert (payload["count"], payload["total"], payload["numScans"]) == (400, 3000, 250)
     assert payload["thinned"].startswith("400 of 3,000 maps are drawn: ")
-    for item, truth in zip(payload["clusters"], page.summarise(data.whole, data.sample_columns), strict=True):
+    for item, truth in zip(payload["clusters"], summarise(data.whole, data.sample_columns), strict=True):
         assert item["maps"] == (data.whole["label"] == item["label"]).sum()
         assert item["tau"] == truth["tau"]
     assert decoded(payload["standsFor"]).sum() == 3000
@@ -138,12 +162,13 @@ def test_a_page_of_all_maps_says_nothing_of_it(text: str) -> None:
     assert decoded(payload["standsFor"]).tolist() == [1] * 600
 
 
-def test_g2_curves_decode(data: page.ReportData, text: str) -> None:
-    embedded = payload_of(text)["curves"]["3"][0]
-    curve = data.curves[3][0]
-    assert embedded["map"] == curve.map_id
-    for key, truth in (("delay", curve.delay), ("g2", curve.g2), ("error", curve.g2_err), ("fit", curve.fit)):
-        np.testing.assert_allclose(decoded(embedded[key]), truth, rtol=1e-6)
+def test_g2_curves_decode(data: ReportData, text: str) -> None:
+    curves = payload_of(text)["curves"]
+    assert curves["lengths"] == [0 if one.curve is None else len(one.curve.delay) for one in data.details]
+    known = [one.curve for one in data.details if one.curve]
+    for key, name in (("delay", "delay"), ("g2", "g2"), ("error", "g2_err"), ("fit", "fit")):
+        truth = np.concatenate([getattr(curve, name) for curve in known])
+        np.testing.assert_allclose(decoded(curves[key]), truth, rtol=1e-6)
 
 
 def test_units_are_read_from_sample_columns(text: str) -> None:
@@ -152,7 +177,7 @@ def test_units_are_read_from_sample_columns(text: str) -> None:
     assert described["tau"] == ("relaxation time τ", "s", "Dynamics")
 
 
-def test_hostile_text_stays_text(data: page.ReportData) -> None:
+def test_hostile_text_stays_text(data: ReportData) -> None:
     table = data.table.assign(scan_id=HOSTILE, map_id=[HOSTILE + str(i) for i in range(len(data.table))])
     table[HOSTILE] = 1.0
     hostile = dataclasses.replace(
@@ -179,7 +204,7 @@ def test_the_script_is_every_file_of_it_once_in_the_given_order(text: str) -> No
     files = {path.stem: path.read_text(encoding="utf-8") for path in Path(page.__file__).parent.glob("assets/*.js")}
     script = re.search(r"<script>(.*?)</script>", text, re.S)[1]
     assert sorted(page.SCRIPTS) == sorted(files)
-    assert script.split("\n", 2)[:2] == ['"use strict";', "(() => {"]
+    assert script.split("\n", 2)[:2] == ['"use strict";', "(async () => {"]
     assert script.endswith("\n})();")
     assert [script.count(source) for source in files.values()] == [1] * len(files)
     places = [script.index(files[name]) for name in page.SCRIPTS]
@@ -200,7 +225,7 @@ def test_nothing_is_loaded_and_only_our_script_may_run(text: str) -> None:
         assert word not in text, word
 
 
-def test_placeholders_in_the_data_are_left_alone(data: page.ReportData) -> None:
+def test_placeholders_in_the_data_are_left_alone(data: ReportData) -> None:
     text = page.render(dataclasses.replace(data, title="{{data}} {{script}}", subtitle="{{style}}"))
     assert "<title>{{data}} {{script}}</title>" in text
     assert payload_of(text)["subtitle"] == "{{style}}"
@@ -214,26 +239,26 @@ def test_tiny_archives(maps: int) -> None:
     assert len(payload["thumbnails"]["pages"]) == maps
 
 
-def test_an_empty_frame_without_types_has_a_page(data: page.ReportData) -> None:
-    bare = with_table(data, pd.DataFrame(columns=list(page.REQUIRED)))
+def test_an_empty_frame_without_types_has_a_page(data: ReportData) -> None:
+    bare = with_table(data, pd.DataFrame(columns=list(REQUIRED)))
     payload = payload_of(page.render(bare))
     assert payload["count"] == 0
     assert {"x", "y", "label"} <= set(columns_of(payload))
 
 
-def test_all_noise(data: page.ReportData) -> None:
+def test_all_noise(data: ReportData) -> None:
     payload = payload_of(page.render(with_table(data, data.table.assign(label=-1))))
     assert [item["label"] for item in payload["clusters"]] == [-1]
 
 
-def test_columns_without_a_value(data: page.ReportData) -> None:
+def test_columns_without_a_value(data: ReportData) -> None:
     names = [name for name in data.table.select_dtypes("number") if name not in ("label", "q_bin")]
     payload = payload_of(page.render(with_table(data, data.table.assign(**dict.fromkeys(names, np.nan)))))
     assert all(item["tau"] is None and item["q"] is None for item in payload["clusters"])
     assert np.isnan(columns_of(payload)["tau"]).all()
 
 
-def test_nullable_and_infinite_numbers(data: page.ReportData) -> None:
+def test_nullable_and_infinite_numbers(data: ReportData) -> None:
     table = data.table.assign(stress_Pa=pd.array([None, 5] * 300, dtype="Int64"))
     table.loc[3, "tau"] = np.inf
     columns = columns_of(payload_of(page.render(with_table(data, table))))
@@ -241,13 +266,13 @@ def test_nullable_and_infinite_numbers(data: page.ReportData) -> None:
     assert np.isinf(columns["tau"][3])
 
 
-@pytest.mark.parametrize("name", page.REQUIRED)
-def test_a_missing_column_is_named(data: page.ReportData, name: str) -> None:
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_missing_column_is_named(data: ReportData, name: str) -> None:
     with pytest.raises(ValueError, match=name):
         page.render(with_table(data, data.table.drop(columns=name)))
 
 
-def test_thumbnails_must_match_the_table(data: page.ReportData) -> None:
+def test_thumbnails_must_match_the_table(data: ReportData) -> None:
     with pytest.raises(ValueError, match="expected 600 thumbnails, one a map, found 599"):
         page.render(dataclasses.replace(data, thumbnails=data.thumbnails[:-1]))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ainerd_hpc.report import page
+from ainerd_hpc.report.content import ReportData
 from tests.report import test_page_browser
 from tests.report.test_page_browser import DATA, change, click, opened, pixels, state, texts
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.browser
 driver = test_page_browser.driver
 
 
-def rheology(num_columns: int = 8) -> page.ReportData:
+def rheology(num_columns: int = 8) -> ReportData:
     """The report with q unknown and this many columns from the sample log, the last of them empty."""
     names = [f"channel_{i}_Pa" for i in range(num_columns)]
     row = np.arange(len(DATA.table))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ainerd_hpc.report.thinning import thin
+from ainerd_hpc.report.thinning import choose, thin
 
 
 def table_of(labels: np.ndarray, q_bins: np.ndarray, seed: int = 0) -> pd.DataFrame:
@@ -85,3 +85,39 @@ def test_a_million_maps() -> None:
     num_whole = int((group_sizes(shown).reindex(sizes.index, fill_value=0) == sizes).sum())
     assert found.text.startswith("20,000 of 1,000,000 maps are drawn: the 2,000 most novel, ")
     assert f" of {num_whole} of {len(sizes)} it is all." in found.text
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    num=st.integers(0, 300),
+    points=st.integers(1, 320),
+    thumbnails=st.integers(1, 320),
+    details=st.integers(1, 40),
+    seed=st.integers(0, 99),
+)
+def test_what_is_detailed_has_a_thumbnail_and_what_has_one_is_drawn(
+    num: int, points: int, thumbnails: int, details: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    table = table_of(rng.integers(-1, 4, num), rng.integers(0, 3, num), seed)
+    first = rng.permutation(num)[: min(num, 10)].tolist()
+    shown = choose(table, points, thumbnails, details, first)
+    drawn = np.concatenate([shown.pictured, shown.others])
+    assert len(set(drawn)) == len(drawn) == len(shown.stands_for) == min(num, points)
+    assert len(shown.pictured) == min(num, points, thumbnails)
+    assert len(shown.detailed) == min(num, points, thumbnails, details)
+    assert set(shown.detailed) <= set(shown.pictured)
+    assert set(first[: min(points, thumbnails, details)]) <= set(shown.detailed)
+    assert all((np.diff(rows) > 0).all() for rows in (shown.pictured, shown.others, shown.detailed))
+    labels = table["label"].to_numpy()
+    for label in set(labels[drawn]):
+        assert shown.stands_for[labels[drawn] == label].sum() == (labels == label).sum()
+    assert bool(shown.text) == (num > min(points, thumbnails))
+
+
+def test_it_is_said_what_is_drawn_and_what_has_a_thumbnail() -> None:
+    table = table_of(np.zeros(1000, int), np.zeros(1000, int))
+    text = choose(table, 500, 100, 10).text
+    assert text.startswith("500 of 1,000 maps are drawn: ")
+    assert " 100 of 500 maps have a thumbnail and all of their figures: " in text
+    assert text.endswith(" Numbers of maps are those of all maps.")

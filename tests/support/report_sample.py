@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from ainerd_hpc.report.page import Curve, ReportData
-from ainerd_hpc.report.thinning import thin
+from ainerd_hpc.report.content import Curve, Detail, ReportData
+from ainerd_hpc.report.thinning import choose
 
 KINDS = (  # tau (s), KWW exponent, contrast, place in the map, spread
     (0.004, 1.0, 0.32, (-5.0, 2.0), 0.55),
@@ -85,19 +85,44 @@ def table_of(maps: int, seed: int = 7, q_bins: int = 4) -> pd.DataFrame:
     )
 
 
-def thinned_report(maps: int = 3000, most: int = 400) -> ReportData:
-    """A report over so many maps, of which the page draws some."""
+def thinned_report(maps: int = 3000, points: int = 400, thumbnails: int = 400) -> ReportData:
+    """A report over so many maps, of which the page draws some, and some of these have a thumbnail."""
     data, whole = report(600), table_of(maps)
-    thinned = thin(whole, most)
-    table, thumbnails = whole.iloc[thinned.rows].reset_index(drop=True), np.resize(data.thumbnails, (most, 32, 32))
-    return dataclasses.replace(data, table=table, thumbnails=thumbnails, whole=whole, thinned=thinned)
+    shown = choose(whole, points, thumbnails, 100)
+    return dataclasses.replace(
+        data,
+        table=whole.iloc[shown.pictured].reset_index(drop=True),
+        thumbnails=data.thumbnails[np.resize(np.arange(600), len(shown.pictured))],
+        whole=whole,
+        others=shown.others,
+        stands_for=shown.stands_for,
+        thinned=shown.text,
+    )
 
 
-def curve_of(map_id: str, tau: float, exponent: float, contrast: float, rng: np.random.Generator) -> Curve:
+def curve_of(tau: float, exponent: float, contrast: float, rng: np.random.Generator) -> Curve:
     delay = FRAME_TIME * np.unique(np.geomspace(1, FRAMES * 0.8, 28).astype(int))
     fit = 1 + contrast * np.exp(-2 * (delay / tau) ** exponent)
     error = 0.004 + 0.01 * np.sqrt(delay / delay[-1])
-    return Curve(map_id, delay, fit + rng.normal(0, error), error, fit)
+    return Curve(delay, fit + rng.normal(0, error), error, fit)
+
+
+def detail_of(row: pd.Series, age: np.ndarray, rng: np.random.Generator) -> Detail:
+    """A map at full size, with cells that fall with lag, and a reconstruction without their noise."""
+    tau, exponent, contrast = row["tau"], row["kww_exponent"], row["contrast"]
+    curve = curve_of(tau, exponent, contrast, rng) if tau == tau else None
+    expected = np.repeat(np.linspace(250, 0, 60)[:, None], 16, axis=1)
+    cells = np.clip(expected + rng.normal(0, 20, expected.shape), 0, 255)
+    picture = two_time(tau if tau == tau else 9.0, exponent, age, rng)
+    return Detail(row["map_id"], picture, curve, cells.astype(np.uint8), expected.astype(np.uint8))
+
+
+def nearest_rows(points: np.ndarray, most: int = 8) -> np.ndarray:
+    """For each point (n, 2) the rows of the nearest others, -1 where there are no more."""
+    away = np.hypot(*(points[:, None] - points[None]).T)
+    np.fill_diagonal(away, np.inf)
+    order = np.argsort(away, axis=1, kind="stable")[:, : min(most, max(0, len(points) - 1))]
+    return np.pad(order, ((0, 0), (0, most - order.shape[1])), constant_values=-1)
 
 
 def report(maps: int = 600, seed: int = 7) -> ReportData:
@@ -105,22 +130,19 @@ def report(maps: int = 600, seed: int = 7) -> ReportData:
     rng = np.random.default_rng(seed)
     table = table_of(maps, seed)
     age = np.linspace(0, FRAMES * FRAME_TIME, 128)
-    exemplars, curves = {}, {}
+    exemplars, details = {}, []
     for label, group in table[table["label"] >= 0].groupby("label"):
-        tau, exponent, *_ = KINDS[label]
         best = group.sort_values(["probability", "map_id"], ascending=[False, True]).head(6)
-        exemplars[int(label)] = [(name, two_time(tau, exponent, age, rng)) for name in best["map_id"]]
-        known = best.dropna(subset=["tau"]).head(5)
-        rows = zip(known["map_id"], known["tau"], known["kww_exponent"], known["contrast"], strict=True)
-        curves[int(label)] = [curve_of(*row, rng) for row in rows]
+        exemplars[int(label)] = best["map_id"].tolist()
+        details += [detail_of(row, age, rng) for _, row in best.iterrows()]
     return ReportData(
         title="One map of all the dynamics",
         subtitle=f"{table['scan_id'].nunique()} scans, {maps} maps, model default, 2026-11-20",
         simulated=True,
         table=table,
         thumbnails=small_pictures(table, 32, rng),
+        details=details,
         exemplars=exemplars,
-        curves=curves,
         quarantine=[
             {
                 "scan_id": "A0017_gel_302K",
@@ -150,4 +172,5 @@ def report(maps: int = 600, seed: int = 7) -> ReportData:
             "cluster": "7.9 s",
         },
         sample_columns=("temperature_K", "stress_Pa"),
+        neighbours=nearest_rows(table[["x", "y"]].to_numpy()),
     )

@@ -16,12 +16,14 @@ from PIL import Image
 
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.map_reader import MapReader
-from ainerd_hpc.archive.tables import read_table, table_digest, write_table
+from ainerd_hpc.archive.tables import read_table, read_vectors, table_digest, write_table
 from ainerd_hpc.commands.export import FORMATS, export
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.loading import load
+from ainerd_hpc.models.embedding import reconstruct
+from ainerd_hpc.models.weights import load_model
 from ainerd_hpc.pipeline import Run
-from tests.report.test_page import payload_of
+from tests.report.test_page import decoded, payload_of
 from tests.support.correlation_truth import read_arrays
 
 NUM_SCANS = 3
@@ -120,10 +122,11 @@ def test_a_thinned_page_of_the_same_archive(archive: Archive, tmp_path: Path) ->
     Run(config, first="report").execute()
     page = payload_of(Archive(config.archive).report_path.read_text(encoding="utf-8"))
     table = read_table(archive.clusters_path("default"))
-    assert (page["count"], page["total"], page["numScans"]) == (10, 27, NUM_SCANS)
+    assert (page["count"], page["pictured"], page["total"], page["numScans"]) == (27, 10, 27, NUM_SCANS)
+    assert page["thinned"].startswith("10 of 27 maps have a thumbnail and all of their figures: ")
     assert {item["label"]: item["maps"] for item in page["clusters"]} == table["label"].value_counts().to_dict()
-    typical = {entry["map"] for entries in page["exemplars"].values() for entry in entries}
-    assert len(typical & set(page["mapIds"])) == min(10, len(typical))
+    typical = {name for names in page["exemplars"].values() for name in names}
+    assert typical <= {entry["map"] for entry in page["details"]} <= set(page["mapIds"])
     assert len(page["doubts"]) == NUM_SCANS
     sheet = page["thumbnails"]["pages"][0]
     tiles = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet))).convert("L"), float)[:32].reshape(32, -1, 32)
@@ -166,3 +169,54 @@ def test_fewer_maps_than_a_cluster_needs_are_told(
     said = capsys.readouterr().out
     assert "27 maps are fewer than cluster.min_cluster_size or min_samples ask for: no cluster" in said
     assert (read_table(Archive(config.archive).clusters_path("default"))["label"] == -1).all()
+
+
+def webp(text: str) -> np.ndarray:
+    """A picture of the page, its first row at the bottom, 0..1."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("L"), float)[::-1] / 255
+
+
+@pytest.mark.parametrize("name", ["maps", "cells"])
+def test_maps_are_read_scan_by_scan_as_one_by_one(archive: Archive, name: str) -> None:
+    reader = MapReader(archive, read_table(archive.map_index_path), name)
+    rows = np.array([0, 3, 4, 11, 20, 26])
+    found = list(reader.each(rows))
+    assert [row for row, _ in found] == rows.tolist()
+    for row, map_ in found:
+        np.testing.assert_array_equal(map_, reader[row])
+
+
+def test_vectors_of_some_rows_are_read(archive: Archive) -> None:
+    latents = np.stack(read_table(archive.embedding_path("default"))["latent"].to_list())
+    for rows in ([], [0], [2, 3, 26]):
+        found = read_vectors(archive.embedding_path("default"), "latent", np.array(rows, dtype=np.int64))
+        np.testing.assert_array_equal(found, latents[rows].reshape(found.shape))
+        assert len(found) == len(rows)
+
+
+def test_the_page_shows_what_the_network_reads_and_makes_of_it(archive: Archive) -> None:
+    page = payload_of(archive.report_path.read_text(encoding="utf-8"))
+    index, embedding = read_table(archive.map_index_path), read_table(archive.embedding_path("default"))
+    model = load_model("lag_age", archive.weights_path("default"))
+    made = reconstruct(model, np.stack(embedding["latent"].to_list()))
+    assert made is not None
+    assert {detail["map"] for detail in page["details"]} == set(index["map_id"])
+    maps, cells = (MapReader(archive, index, name) for name in ("maps", "cells"))
+    for detail in page["details"][::5]:
+        row = int(np.flatnonzero(index["map_id"] == detail["map"])[0])
+        whole = np.clip(maps[row].reshape(128, 2, 128, 2).mean(axis=(1, 3)), 0, 1)
+        assert np.abs(webp(detail["image"]) - whole).mean() < 0.05  # lossy
+        known = cells[row][2] > 0
+        for key, truth in (("cells", cells[row][0]), ("reconstruction", made[row])):
+            assert webp(detail[key]).shape == truth.shape
+            assert np.abs(webp(detail[key]) - np.clip(truth * known, 0, 1)).mean() < 0.05, key
+
+
+def test_neighbours_on_the_page_are_those_by_latent(archive: Archive) -> None:
+    page = payload_of(archive.report_path.read_text(encoding="utf-8"))
+    latents = np.stack(read_table(archive.embedding_path("default"))["latent"].to_list()).astype(np.float64)
+    away = np.linalg.norm(latents[:, None] - latents, axis=2)
+    np.fill_diagonal(away, np.inf)
+    near = decoded(page["neighbours"]).reshape(27, 8)
+    found = np.take_along_axis(away, near, axis=1)
+    np.testing.assert_allclose(found, np.sort(away, axis=1)[:, :8], atol=1e-4)

@@ -1,90 +1,74 @@
-// The embedded data decoded, and how numbers, names and elements are written.
+// The embedded data, unfolded.
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
 
 function bytes(text) {
-  const binary = atob(text);
-  const out = new Uint8Array(binary.length);
-  for (let i = 0; i < binary.length; i++) out[i] = binary.charCodeAt(i);
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const letters = atob(text);
+  const out = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i++) out[i] = letters.charCodeAt(i);
   return out;
 }
-const KINDS = { int32: Int32Array, float32: Float32Array, float64: Float64Array };
-const decode = (item) => new KINDS[item.dtype](bytes(item.data).buffer);
+async function inflate(text) {
+  const stream = new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+const KINDS = { uint8: Uint8Array, uint16: Uint16Array, int32: Int32Array, float32: Float32Array, float64: Float64Array };
+/** An array whose first bytes come first, then its second bytes, and so on. */
+async function unpack({ dtype, data: text }) {
+  const planes = await inflate(text);
+  const size = KINDS[dtype].BYTES_PER_ELEMENT;
+  if (size === 1) return planes;
+  const out = new Uint8Array(planes.length);
+  const n = planes.length / size;
+  for (let k = 0; k < size; k++) for (let i = 0; i < n; i++) out[i * size + k] = planes[k * n + i];
+  return new KINDS[dtype](out.buffer);
+}
+const unpackTexts = async (text) => JSON.parse(new TextDecoder().decode(await inflate(text)));
+/** What each code of a column stands for; the last is no value. */
+function levelsOf({ levels, low, high, steps, log }) {
+  if (levels) return Float64Array.from([...levels, NaN]);
+  const step = (high - low) / steps;
+  const out = Float64Array.from({ length: steps + 2 }, (_, code) => (log ? Math.exp(low + code * step) : low + code * step));
+  out[steps + 1] = NaN;
+  return out;
+}
+/** A column: its values are those of the maps with a thumbnail, then of the other points where these carry it. */
+async function unfold({ values: exact, points: coded, ...item }) {
+  const own = await unpack(exact);
+  if (!coded) return { ...item, own, values: own };
+  const codes = await unpack(coded.codes);
+  let all = null;
+  const fill = () => {
+    all = new (exact.dtype === "float32" ? Float32Array : Float64Array)(count);
+    all.set(own);
+    const levels = levelsOf(coded);
+    for (let i = 0; i < codes.length; i++) all[pictured + i] = levels[codes[i]];
+    return all;
+  };
+  // Unfolded when it is first looked at: most columns never are.
+  return Object.defineProperty({ ...item, own }, "values", { get: () => all ?? fill() });
+}
 
-const columns = new Map(data.columns.map((item) => [item.name, { ...item, values: decode(item) }]));
+const { count, pictured, total, clusters } = data; // points, those with a thumbnail, maps of the archive
+const columns = new Map(data.columns.map((item) => [item.name, null]));
+async function unfoldColumns(wanted) {
+  const items = await Promise.all(data.columns.filter(({ name }) => wanted(name)).map(unfold));
+  for (const item of items) columns.set(item.name, item);
+}
+const FIRST = ["x", "y", "label"]; // all that the first picture needs
+await unfoldColumns((name) => FIRST.includes(name));
 const values = (name) => columns.get(name)?.values;
 const value = (name, i) => columns.get(name)?.values[i] ?? NaN;
-const count = data.count;
-const total = data.total; // maps of the archive, of which some are drawn
-const standsFor = decode(data.standsFor);
-const drawnWord = total > count ? "drawn map" : "map";
-const rows = Array.from({ length: count }, (_, i) => i);
-const scan = decode(data.scan);
 const xs = values("x");
 const ys = values("y");
-const labels = values("label");
-const rowOf = new Map(data.mapIds.map((id, i) => [id, i]));
-const clusters = data.clusters;
+const labels = new Int32Array(values("label"));
 const found = clusters.filter((item) => item.label >= 0);
 const indexOf = new Map(clusters.map((item, i) => [item.label, i]));
-
-const DASH = "–";
-const THIN = "\u202f";
-const PREFIX = { "-5": "f", "-4": "p", "-3": "n", "-2": "µ", "-1": "m", 0: "", 1: "k", 2: "M", 3: "G" };
-const SUPER = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
-const clamp = (v, lo, hi) => Math.min(hi, Math.max(lo, v));
-
-const whole = (v) =>
-  Number.isFinite(v)
-    ? String(Math.round(v))
-        .replace(/\B(?=(\d{3})+$)/g, THIN)
-        .replace("-", "−")
-    : DASH;
-/** So many significant digits; a tick is written short (0.3), a measured value keeps its zeros (0.300). */
-function number(v, digits = 3, short = false) {
-  if (!Number.isFinite(v)) return DASH;
-  const size = Math.abs(v);
-  const trim = (text) => (short || Number.isInteger(v) ? String(Number(text)) : text);
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) {
-    const [head, power] = v.toExponential(digits - 1).split("e");
-    return `${trim(head)}×10${[...String(Number(power))].map((c) => SUPER[c]).join("")}`.replace("-", "−");
-  }
-  return size >= 10 ** digits ? whole(v) : trim(v.toPrecision(digits)).replace("-", "−");
+/** One number for every point; Array.from and its like take ten times as long. */
+function forEach(Kind, job) {
+  const out = new Kind(count);
+  for (let i = 0; i < count; i++) out[i] = job(i);
+  return out;
 }
-const written = (v, digits, short) =>
-  (short || v === 0 || Math.abs(v) >= 10 ** digits / 10 ? number(Number(v.toPrecision(12)), digits, true) : v.toPrecision(digits)).replace("-", "−");
-function seconds(v, digits = 3, short = false) {
-  if (!Number.isFinite(v)) return DASH;
-  const rounded = Number(v.toPrecision(digits));
-  const step = rounded === 0 ? 0 : clamp(Math.floor(Math.log10(Math.abs(rounded)) / 3), -5, 3);
-  return `${written(rounded / 1000 ** step, digits, short)}${THIN}${PREFIX[step]}s`;
-}
-const isEpoch = (v) => v > 3e8;
-const date = (v) => new Date(v * 1000).toISOString().slice(0, 19).replace("T", " ");
-function show(name, v, digits = 3) {
-  const item = columns.get(name) ?? {};
-  if (!Number.isFinite(v)) return DASH;
-  if (item.scale === "time") return isEpoch(v) ? `${date(v)} UTC` : seconds(v, 4);
-  return item.unit === "s" ? seconds(v, digits) : number(v, digits) + (item.unit ? THIN + item.unit : "");
-}
-const clusterName = (label) => (label < 0 ? "Not assigned" : `Cluster ${label}`);
-const scanName = (i) => data.scanIds[scan[i]];
-const noun = (n, word) => (n === 1 ? word : `${word}s`);
-const plural = (n, word) => `${whole(n)} ${noun(n, word)}`;
-
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, item] of Object.entries(attributes)) {
-    if (key.startsWith("on")) node.addEventListener(key.slice(2), item);
-    else if (item !== null && item !== undefined && item !== false) node.setAttribute(key, item === true ? "" : item);
-  }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
-  return node;
-}
-function draw(tag, attributes = {}, ...children) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, item] of Object.entries(attributes)) node.setAttribute(key, item);
-  node.append(...children);
-  return node;
-}
-const pairs = (list) => make("dl", { class: "pairs" }, ...list.flatMap(([k, v]) => [make("dt", {}, k), make("dd", {}, v)]));
+const clusterAt = forEach(Int32Array, (i) => indexOf.get(labels[i])); // place in the list of clusters

@@ -2,12 +2,11 @@
 /** For every map its place on the axis of the history: seconds, or its rank by time. */
 function historyAxis() {
   const time = values("time");
-  const timed = rows.filter((i) => Number.isFinite(time[i]));
-  if (state.historyX === "time")
-    return { timed, at: time, item: { scale: "time", unit: "s" }, title: isEpoch(time[timed[0]]) ? "time, UTC" : "time" };
-  const moments = finiteOf(new Set(time));
+  const [lo] = extremes(time);
+  if (state.historyX === "time") return { at: time, item: { scale: "time", unit: "s" }, title: isEpoch(lo) ? "time, UTC" : "time" };
+  const moments = finiteOf(time).filter((t, i, all) => t !== all[i - 1]);
   const rank = new Map(Array.from(moments, (t, i) => [t, i + 1]));
-  return { timed, at: Float64Array.from(time, (t) => rank.get(t) ?? NaN), item: { scale: "linear", unit: "" }, title: "order of measurement" };
+  return { at: Float64Array.from(time, (t) => rank.get(t) ?? NaN), item: { scale: "linear", unit: "" }, title: "order of measurement" };
 }
 const STRIP = 96;
 function renderHistory() {
@@ -34,14 +33,19 @@ function renderHistory() {
 /** The axis cut into bins of equal width, and the maps of each cluster not hidden that fall in each. */
 function historyBins({ left, right }) {
   const axis = historyAxis();
-  const places = finiteOf(axis.at);
-  const first = places[0];
-  const span = places[places.length - 1] - first || 1;
+  const [first, last] = extremes(axis.at);
+  const span = last - first || 1;
   const bins = clamp(Math.floor((right - left) / 14), 12, 90);
-  const binOf = (i) => Math.min(bins - 1, Math.floor(((axis.at[i] - first) / span) * bins));
+  const binOf = new Int16Array(axis.at.length).fill(-1);
+  for (let i = 0; i < binOf.length; i++) {
+    const v = axis.at[i];
+    if (Number.isFinite(v)) binOf[i] = Math.min(bins - 1, ((v - first) / span) * bins);
+  }
   const table = Array.from({ length: bins }, () => new Float64Array(clusters.length));
-  for (const i of axis.timed) if (!state.hidden.has(labels[i])) table[binOf(i)][indexOf.get(labels[i])] += standsFor[i];
-  return { ...axis, first, span, bins, binOf, table };
+  const hides = clusters.map(({ label }) => state.hidden.has(label));
+  for (let i = 0; i < binOf.length; i++) if (binOf[i] >= 0 && !hides[clusterAt[i]]) table[binOf[i]][clusterAt[i]] += standsFor[i];
+  const stats = new Map(chosenSamples().map((name) => [name, binStats(values(name), binOf, bins)]));
+  return { ...axis, first, span, bins, binOf, table, stats };
 }
 function stackedBars(svg, frame, xScale, { table, bins }) {
   const sums = table.map((row) => row.reduce((a, b) => a + b, 0));
@@ -75,9 +79,10 @@ function cloud(svg, frame, xScale, axis) {
   const item = columns.get(name);
   const yScale = fullScale(name);
   const { X, Y } = axes(svg, frame, xScale, yScale, "", item.text);
-  const rows = axis.timed.filter((i) => !state.hidden.has(labels[i]) && Number.isFinite(yScale.at(item.values[i])));
-  const every = Math.ceil(rows.length / MOST_MARKS);
-  for (const i of rows.filter((_, k) => k % every === 0)) {
+  const share = Math.min(1, MOST_MARKS / item.values.length);
+  for (let i = 0; i < item.values.length; i++) {
+    if (Math.imul(i, 2654435761) >>> 0 >= share * 2 ** 32) continue; // a fixed random share
+    if (axis.binOf[i] < 0 || state.hidden.has(labels[i]) || !Number.isFinite(yScale.at(item.values[i]))) continue;
     const y = clamp(Y(item.values[i]), frame.top, frame.bottom);
     svg.append(
       draw("path", {
@@ -88,16 +93,17 @@ function cloud(svg, frame, xScale, axis) {
       }),
     );
   }
-  if (every > 1) svg.append(draw("text", { x: frame.right, y: 12, "text-anchor": "end" }, `every ${every}th ${drawnWord} is here`));
+  if (share < 1) svg.append(draw("text", { x: frame.right, y: 12, "text-anchor": "end" }, `one ${drawnWord} in ${Math.round(1 / share)} is here`));
 }
 /** The sample log under the same axis: the mean in each bin as a line, least to greatest as a band. */
-function sampleStrip(svg, frame, name, { timed, binOf, bins }) {
+function sampleStrip(svg, frame, name, { stats, bins }) {
   const item = columns.get(name);
-  const sorted = fullScale(name).sorted;
-  const yScale = scaleFor(item, sorted[0], sorted[sorted.length - 1], 2);
+  const { least, most } = fullScale(name);
+  const yScale = scaleFor(item, least, most, 2);
   const { Y } = axes(svg, frame, { at: () => 0, ticks: [] }, yScale, "", item.text + (item.unit ? ` (${item.unit})` : ""));
   const wide = (frame.right - frame.left) / bins;
-  const used = binStats(item.values, timed, binOf, bins)
+  const used = stats
+    .get(name)
     .map((bin, i) => ({ ...bin, x: frame.left + (i + 0.5) * wide, y: Y(bin.sum / bin.n) }))
     .filter((bin) => bin.n);
   for (const bin of used)
@@ -121,12 +127,12 @@ function sampleStrip(svg, frame, name, { timed, binOf, bins }) {
   const end = used[used.length - 1];
   if (end) svg.append(draw("circle", { cx: end.x, cy: end.y, r: 2.4, fill: "currentColor" }));
 }
-function binStats(list, timed, binOf, bins) {
+function binStats(list, binOf, bins) {
   const stats = Array.from({ length: bins }, () => ({ n: 0, sum: 0, lo: Infinity, hi: -Infinity }));
-  for (const i of timed) {
+  for (let i = 0; i < list.length; i++) {
     const v = list[i];
-    const bin = stats[binOf(i)];
-    if (!Number.isFinite(v)) continue;
+    if (!Number.isFinite(v) || binOf[i] < 0) continue;
+    const bin = stats[binOf[i]];
     bin.n++;
     bin.sum += v;
     bin.lo = Math.min(bin.lo, v);
@@ -154,13 +160,9 @@ function crosshair(svg, tip, { left, right, top, bottom }, width, axis) {
   });
 }
 /** One bin in words: from when to when, how many maps of which cluster, and the means of the sample log. */
-function binWords({ item, first, span, bins, binOf, table, timed }, bin) {
+function binWords({ item, first, span, bins, table, stats }, bin) {
   const write = (v) => (item.scale === "time" ? show("time", v) : whole(v));
-  const inside = timed.filter((i) => binOf(i) === bin);
-  const mean = (name) => {
-    const list = inside.map((i) => value(name, i)).filter(Number.isFinite);
-    return show(name, list.reduce((a, b) => a + b, 0) / list.length);
-  };
+  const mean = (name) => show(name, stats.get(name)[bin].sum / stats.get(name)[bin].n);
   const counts = clusters.map(({ label }, at) => [label, table[bin][at]]).filter(([, n]) => n);
   return [
     make("div", { class: "name" }, `${write(first + (span * bin) / bins)} to ${write(first + (span * (bin + 1)) / bins)}`),

@@ -1,24 +1,11 @@
-// The state of the page, the one way in for every change, and the start.
-const state = {
-  colour: "label",
-  hidden: new Set(),
-  focus: null,
-  query: "",
-  selected: null,
-  hover: -1,
-  pinned: -1,
-  sort: { key: "label", down: false },
-  samples: new Set(samples.slice(0, FEW_SAMPLES)),
-  historyY: "count",
-  historyX: "time",
-  theme: "light",
-  screenTheme: null,
-};
-
+// The one way in for every change, and the start.
 function set(changes) {
   Object.assign(state, changes);
   const has = (...keys) => keys.some((key) => key in changes);
-  if (has("hidden", "focus", "query", "selected")) weigh();
+  if (has("hidden", "focus", "query", "ranges", "selected")) weigh();
+  if (has("query") && $("search").value.trim() !== state.query) $("search").value = state.query;
+  if (has("ranges")) renderRanges();
+  if (has("tool")) renderTools();
   if (has("colour")) {
     $("colour").value = state.colour;
     colourPoints();
@@ -37,6 +24,9 @@ function set(changes) {
   if (has("selected")) renderSelection();
   if (has("pinned")) renderDetail();
   repaint();
+}
+function renderTools() {
+  for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === state.tool));
 }
 function setTheme(theme) {
   state.theme = document.documentElement.dataset.theme = theme;
@@ -74,6 +64,13 @@ function listen() {
   $("colour").addEventListener("change", (event) => set({ colour: event.target.value }));
   $("search").addEventListener("input", (event) => set({ query: event.target.value.trim() }));
   $("search").addEventListener("keydown", (event) => event.key === "Escape" && letGo());
+  $("range").addEventListener("change", (event) => {
+    if (event.target.value) addRange(event.target.value);
+    event.target.value = "";
+  });
+  for (const button of document.querySelectorAll("[data-tool]")) button.addEventListener("click", () => set({ tool: button.dataset.tool }));
+  $("save-png").addEventListener("click", saveView);
+  window.addEventListener("hashchange", followLink);
   $("history-y").addEventListener("change", (event) => set({ historyY: event.target.value }));
   $("history-x").addEventListener("change", (event) => set({ historyX: event.target.value }));
   $("theme").addEventListener("click", () => setTheme(state.theme === "dark" ? "light" : "dark"));
@@ -83,27 +80,42 @@ function listen() {
   new ResizeObserver(renderHistory).observe($("history-chart"));
 }
 
+state.samples = new Set(samples.slice(0, FEW_SAMPLES));
+renderHead();
+renderLists();
+fillDropDowns();
+fillChoosers();
+renderChoosers();
+renderTools();
+weigh();
+setTheme(state.theme);
+listen();
+preferDark.addEventListener("change", (event) => setTheme(event.matches ? "dark" : "light"));
+followLink();
+
 /**
  * For tests and for the console. state(): what is shown (drawn = points not hidden, with a place). locate(map_id): client
- * coordinates of a point. ready(): resolves when all pending painting is done. colours(): the running colour map.
+ * coordinates of a point. ready(): resolves when all pending painting is done. colours(): the running colour map. csv(): figures
+ * of the selected maps. row(map_id): its number.
  */
 window.ainerd = {
   state: () => ({
     ...state,
     hidden: [...state.hidden],
-    selected: state.selected ? state.selected.size : 0,
+    selected: state.selected ? state.selected.length : 0,
+    ranges: [...state.ranges],
     samples: chosenSamples(),
     sort: { ...state.sort },
     total: count,
     drawn,
     matches,
-    hovered: data.mapIds[state.hover] ?? null,
-    pinned: data.mapIds[state.pinned] ?? null,
+    hovered: state.hover < 0 ? null : nameOf(state.hover),
+    pinned: state.pinned < 0 ? null : nameOf(state.pinned),
     view: { ...view },
   }),
   locate: (id) => {
     const box = stage.getBoundingClientRect();
-    const [x, y] = toScreen(rowOf.get(id));
+    const [x, y] = toScreen(rowNamed(id));
     return { x: x + box.left + stage.clientLeft, y: y + box.top + stage.clientTop };
   },
   ready: () =>
@@ -116,19 +128,7 @@ window.ainerd = {
       ),
     ),
   colours: (which) => RAMP[which ?? state.theme],
+  csv: () => csvOf(state.selected),
+  row: rowNamed,
   set,
 };
-
-renderHead();
-renderLists();
-fillDropDowns();
-fillChoosers();
-renderChoosers();
-weigh();
-listen();
-const preferDark = window.matchMedia("(prefers-color-scheme: dark)");
-preferDark.addEventListener("change", (event) => setTheme(event.matches ? "dark" : "light"));
-fit();
-Object.assign(view, home);
-resize();
-setTheme(preferDark.matches ? "dark" : "light");

@@ -1,65 +1,4 @@
-// What is written around the map: detail, legend, drop-downs, galleries, head and foot.
-function neighbours(i, most = 6) {
-  const best = [];
-  for (let j = 0; j < count; j++) {
-    if (j === i || !placed[j]) continue;
-    const d = (xs[j] - xs[i]) ** 2 + (ys[j] - ys[i]) ** 2;
-    if (best.length < most || d < best[best.length - 1][0]) {
-      best.push([d, j]);
-      best.sort((a, b) => a[0] - b[0]);
-      best.length = Math.min(best.length, most);
-    }
-  }
-  return best.map(([, j]) => j);
-}
-function renderDetail() {
-  const box = $("detail");
-  const i = state.pinned;
-  box.hidden = i < 0;
-  if (i < 0) return box.replaceChildren();
-  const curve = (data.curves[labels[i]] ?? []).find((item) => item.map === data.mapIds[i]);
-  const names = [...columns.keys()].filter((name) => !["label", "x", "y"].includes(name) && hasValues(name));
-  box.replaceChildren(
-    make(
-      "div",
-      { class: "detail-head" },
-      make(
-        "div",
-        {},
-        make("div", { class: "name" }, data.mapIds[i]),
-        make("div", {}, mark(labels[i]), ` ${clusterName(labels[i])}, scan `, scanButton(i)),
-      ),
-      make("button", { type: "button", "aria-label": "Close", onclick: () => pin(-1) }, "×"),
-    ),
-    twoTime(i, (canvas) => thumbnail(canvas, i)),
-    pairs(names.map((name) => [columns.get(name).text, show(name, value(name, i))])),
-    ...(curve ? [make("h4", {}, "g2"), g2Chart([curve], labels[i], 300, 190)] : []),
-    make("h4", {}, "Nearest in the map"),
-    make(
-      "div",
-      { class: "near" },
-      ...(placed[i] ? neighbours(i) : []).map((j) =>
-        make("button", { type: "button", title: data.mapIds[j], onclick: () => goTo(j) }, newThumbnail(j)),
-      ),
-    ),
-  );
-  box.parentElement.scrollTop = 0;
-}
-const scanButton = (i) =>
-  make(
-    "button",
-    {
-      type: "button",
-      class: "link",
-      title: "Show all maps of this scan",
-      onclick: () => {
-        $("search").value = scanName(i);
-        set({ query: scanName(i) });
-      },
-    },
-    scanName(i),
-  );
-
+// What is written around the map: legend, drop-downs, galleries, head and foot.
 function renderScale() {
   const box = $("scale");
   if (state.colour === "label") return box.replaceChildren();
@@ -68,11 +7,13 @@ function renderScale() {
   const head = make("h3", {}, item.text + (item.unit && item.scale !== "time" ? ` (${item.unit})` : ""));
   if (!scale) return box.replaceChildren(head, make("p", {}, "no values"));
   const dated = item.scale === "time" && isEpoch(scale.lo);
-  let missing = 0;
+  const isThere = item.values.length === count;
+  let missing = count - item.values.length;
   for (const v of item.values) if (!Number.isFinite(scale.at(v))) missing++;
   const notes = [
     scale.clipped ? `Ends of the scale: 1 % and 99 % of the ${drawnWord}s.` : "",
     dated ? `From ${date(scale.lo)} to ${date(scale.hi)} UTC.` : "",
+    isThere ? "" : `Carried by the ${plural(pictured, "map")} with a thumbnail alone.`,
     missing ? `${plural(missing, drawnWord)} without a value in grey.` : "",
   ];
   box.replaceChildren(head, colourBar(scale, dated ? 3 : 5), make("p", {}, notes.filter(Boolean).join(" ")));
@@ -147,6 +88,8 @@ function fillDropDowns() {
   ]);
   const offered = groups.filter(([, list]) => list.length).map(([label, list]) => make("optgroup", { label }, ...list.map(option)));
   $("colour").append(make("option", { value: "label" }, "cluster"), ...offered);
+  const limited = data.columns.filter(({ name, group }) => group && hasValues(name));
+  $("range").append(make("option", { value: "" }, "add a column"), ...limited.map(({ name, text }) => make("option", { value: name }, text)));
   const heights = ["tau", "kww_exponent", "contrast", "novelty"].filter(hasValues);
   $("history-y").append(
     make("option", { value: "count" }, "maps per cluster"),
@@ -157,28 +100,36 @@ function fillDropDowns() {
 
 function renderNovel() {
   if (!hasValues("novelty")) return $("novel-list").replaceChildren(make("p", { class: "none" }, "No novelty scores."));
-  const novelty = values("novelty");
-  const ranked = rows.filter((i) => Number.isFinite(novelty[i])).sort((a, b) => novelty[b] - novelty[a] || a - b);
-  $("novel-list").replaceChildren(...ranked.slice(0, 20).map(tile));
+  const novelty = values("novelty").subarray(0, pictured); // the most novel maps have a thumbnail
+  const ranked = mapIds.map((_, i) => i).filter((i) => Number.isFinite(novelty[i]));
+  $("novel-list").replaceChildren(
+    ...ranked
+      .sort((a, b) => novelty[b] - novelty[a] || a - b)
+      .slice(0, 20)
+      .map(tile),
+  );
 }
+const FEW_TILES = 60;
 function renderSelection() {
   const box = $("selection");
-  const chosen = state.selected ? [...state.selected] : [];
+  const chosen = state.selected ?? [];
   box.hidden = !chosen.length;
   if (!chosen.length) return box.replaceChildren();
-  const counts = clusters.map(({ label }) => [label, chosen.filter((i) => labels[i] === label).length]).filter(([, n]) => n);
-  const scans = new Set(chosen.map((i) => scan[i])).size;
-  const text = counts.map(([label, n]) => `${clusterName(label)}: ${n}`).join(", ");
+  const counts = new Map(clusters.map(({ label }) => [label, 0]));
+  for (const i of chosen) counts.set(labels[i], counts.get(labels[i]) + 1);
+  const scans = new Set(Array.from(chosen, (i) => scan[i])).size;
+  const text = [...counts].filter(([, n]) => n).map(([label, n]) => `${clusterName(label)}: ${whole(n)}`);
   box.replaceChildren(
     make(
       "div",
       { class: "head" },
       make("h3", {}, `Selected: ${plural(chosen.length, drawnWord)} of ${plural(scans, "scan")}`),
-      make("p", {}, text),
+      make("p", {}, text.join(", ")),
+      make("button", { type: "button", id: "save-csv", onclick: saveSelection }, "Save as CSV"),
       make("button", { type: "button", onclick: () => set({ selected: null }) }, "Clear"),
     ),
-    make("div", { class: "gallery" }, ...chosen.slice(0, 60).map(tile)),
-    ...(chosen.length > 60 ? [make("p", { class: "hint" }, "The first 60 are shown.")] : []),
+    make("div", { class: "gallery" }, ...Array.from(chosen.slice(0, FEW_TILES), tile)),
+    ...(chosen.length > FEW_TILES ? [make("p", { class: "hint" }, `The first ${FEW_TILES} are shown.`)] : []),
   );
 }
 /** Scans or q-bins with what is to be said of each; `heads` are keys of the entries and their headings. */
@@ -193,12 +144,24 @@ function renderLists() {
   renderEntries($("doubts-table"), data.doubts, { scan_id: "Scan", q_bin: "Q-bin", reason: "Why" }, none);
   const agrees = "None: nothing in the files is unusual.";
   renderEntries($("notes-table"), data.notes, { scans: "Scans", note: "To be known of them" }, agrees);
+  renderRelations();
   const through = "None: every scan went through.";
   renderEntries($("quarantine-table"), data.quarantine, { scan_id: "Scan", stage: "Stage", reason: "Reason" }, through);
 }
+/** What goes with what: the section is there where somebody looked. */
+function renderRelations() {
+  const list = data.relations.map((entry) => ({
+    ...entry,
+    column: columns.get(entry.column)?.text ?? entry.column,
+    cluster: Number.isFinite(entry.cluster) ? clusterName(entry.cluster) : entry.cluster,
+    effect: Number.isFinite(entry.effect) ? number(entry.effect, 2) : entry.effect,
+    p_value: Number.isFinite(entry.p_value) ? number(entry.p_value, 2) : entry.p_value,
+  }));
+  for (const node of document.querySelectorAll("#relations, nav a[href='#relations']")) node.hidden = !list.length;
+  const heads = { column: "Column", cluster: "Cluster", effect: "Effect", p_value: "p", words: "In words" };
+  renderEntries($("relations-table"), list, heads, "");
+}
 function renderHead() {
-  $("subtitle").textContent = data.subtitle;
-  $("banner").hidden = !data.simulated;
   const noise = clusters.find(({ label }) => label < 0)?.maps ?? 0;
   const tau = fullScale("tau");
   const list = [
@@ -213,7 +176,4 @@ function renderHead() {
   $("figures").replaceChildren(...list.map(([v, text]) => make("div", {}, make("dt", {}, text), make("dd", {}, v))));
   $("facts").replaceChildren(...data.facts.map(([k, v]) => make("div", {}, make("dt", {}, k), make("dd", {}, v || DASH))));
   $("foot").textContent = `ainerd-hpc${data.simulated ? " · simulated data" : ""} · this file is complete in itself and loads nothing.`;
-  $("thinned").textContent = data.thinned;
-  $("thinned").hidden = !data.thinned;
-  $("nothing").hidden = placed.some(Boolean);
 }

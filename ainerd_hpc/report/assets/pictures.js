@@ -16,11 +16,12 @@ function decodeImage(source) {
 function paintPicture(canvas, source, left, top, size) {
   if (!decoded.has(source)) return decodeImage(source).then(() => paintPicture(canvas, source, left, top, size));
   const image = decoded.get(source);
-  const side = size ?? image.naturalWidth;
-  canvas.width = canvas.height = scratch.width = scratch.height = side;
+  const [w, h] = size ? [size, size] : [image.naturalWidth, image.naturalHeight];
+  Object.assign(canvas, { width: w, height: h });
+  Object.assign(scratch, { width: w, height: h });
   const pen = scratch.getContext("2d", { willReadFrequently: true });
   pen.drawImage(image, -left, -top);
-  const frame = pen.getImageData(0, 0, side, side);
+  const frame = pen.getImageData(0, 0, w, h);
   const words = new Uint32Array(frame.data.buffer);
   for (let i = 0; i < words.length; i++) words[i] = PICTURE[words[i] & 255];
   pen.putImageData(frame, 0, 0);
@@ -28,13 +29,30 @@ function paintPicture(canvas, source, left, top, size) {
 }
 /** A canvas to paint map i on; -1: a map that is not in the table. */
 function canvasFor(i, kind = "") {
-  return make("canvas", { class: `picture${kind}`, role: "img", "aria-label": i >= 0 ? `two-time map ${data.mapIds[i]}` : "two-time map" });
+  return make("canvas", { class: `picture${kind}`, role: "img", "aria-label": i >= 0 ? `two-time map ${nameOf(i)}` : "two-time map" });
 }
 function thumbnail(canvas, i) {
   const { size, perRow, perPage, pages: sheets } = data.thumbnails;
   const place = i % perPage;
   paintPicture(canvas, sheets[Math.floor(i / perPage)], (place % perRow) * size, Math.floor(place / perRow) * size, size);
   return canvas;
+}
+/** The map whose thumbnail stands for that of map i: its own, or that of the nearest map of its cluster; -1: of none. */
+function standIn(i) {
+  return i < pictured ? i : nearestOf(i, pictured, (j) => j);
+}
+/** Of `num` rows, each told by rowAt, the nearest in the map to i that is of its cluster, or else of any. */
+function nearestOf(i, num, rowAt) {
+  let [best, least, isOwn] = [-1, Infinity, false];
+  for (let k = 0; k < num; k++) {
+    const j = rowAt(k);
+    if (j < 0 || j === i) continue;
+    const own = labels[j] === labels[i];
+    const away = (xs[j] - xs[i]) ** 2 + (ys[j] - ys[i]) ** 2;
+    if (own < isOwn || (own === isOwn && !(away < least))) continue;
+    [best, least, isOwn] = [j, away, own];
+  }
+  return best;
 }
 const newThumbnail = (i) => thumbnail(canvasFor(i), i);
 
@@ -69,14 +87,17 @@ function twoTime(i, fillCanvas, action, small = true) {
   );
 }
 
+/** A map in a gallery; a point without a thumbnail shows that of the nearest map that has one, and says so. */
 function tile(i) {
-  const canvas = canvasFor(i);
-  later(() => thumbnail(canvas, i));
+  const like = standIn(i);
+  const canvas = canvasFor(like);
+  if (like >= 0) later(() => thumbnail(canvas, like));
   return make(
     "button",
     { type: "button", class: "tile", onclick: () => goTo(i) },
     canvas,
     make("div", {}, mark(labels[i]), ` novelty ${number(value("novelty", i), 2)}`),
-    make("div", { class: "small" }, data.mapIds[i]),
+    make("div", { class: "small" }, nameOf(i)),
+    like === i ? null : make("div", { class: "small" }, `picture: ${nameOf(like)}`),
   );
 }

@@ -1,4 +1,4 @@
-// Pointer and keys on the map, and the tooltip.
+// Pointer and keys on the map.
 const pointers = new Map();
 let drag = null;
 const local = (event) => {
@@ -6,34 +6,20 @@ const local = (event) => {
   return [event.clientX - box.left - stage.clientLeft, event.clientY - box.top - stage.clientTop];
 };
 function nearest(sx, sy, reach = 14) {
+  const [x, y] = fromScreen(sx, sy);
   let best = -1;
-  let least = reach * reach;
-  const w = stage.clientWidth / 2;
-  const h = stage.clientHeight / 2;
-  for (let i = 0; i < count; i++) {
-    if (!weight[i]) continue;
-    const dx = (xs[i] - view.x) * view.k + w - sx;
-    const dy = (view.y - ys[i]) * view.k + h - sy;
-    const d = (dx * dx + dy * dy) * (weight[i] === 1 ? 9 : 1);
+  let least = (reach / view.k) ** 2;
+  for (let p = 0; p < count; p++) {
+    if (!levels[p]) continue;
+    const dx = px[p] - x;
+    const dy = py[p] - y;
+    const d = (dx * dx + dy * dy) * (levels[p] === 1 ? 9 : 1);
     if (d < least) {
       least = d;
-      best = i;
+      best = p;
     }
   }
-  return best;
-}
-function zoom(factor, sx = stage.clientWidth / 2, sy = stage.clientHeight / 2) {
-  const [x, y] = fromScreen(sx, sy);
-  view.k = clamp(view.k * factor, home.k * 0.3, home.k * 400);
-  const [nx, ny] = fromScreen(sx, sy);
-  view.x += x - nx;
-  view.y += y - ny;
-  repaint();
-}
-function pan(dx, dy) {
-  view.x -= dx / view.k;
-  view.y += dy / view.k;
-  repaint();
+  return best < 0 ? -1 : order[best];
 }
 
 function pointerDown(event) {
@@ -41,7 +27,8 @@ function pointerDown(event) {
   stage.setPointerCapture(event.pointerId);
   const [x, y] = local(event);
   pointers.set(event.pointerId, [x, y]);
-  drag = { x0: x, y0: y, x, y, moved: false, box: event.shiftKey };
+  const tool = event.shiftKey ? "box" : event.altKey ? "lasso" : state.tool;
+  drag = { x0: x, y0: y, x, y, moved: false, tool, path: [[x, y]] };
 }
 function pointerMove(event) {
   const [x, y] = local(event);
@@ -51,9 +38,10 @@ function pointerMove(event) {
   drag.moved ||= Math.hypot(x - drag.x0, y - drag.y0) > 4;
   drag.x = x;
   drag.y = y;
-  if (drag.box) paintOverlay();
+  if (drag.tool === "lasso") drag.path.push([x, y]);
+  if (drag.tool !== "pan") paintOverlay();
   else if (drag.moved) pan(x - before[0], y - before[1]);
-  if (drag.moved || drag.box) {
+  if (drag.moved || drag.tool !== "pan") {
     pointers.set(event.pointerId, [x, y]);
     hover(-1);
   }
@@ -63,7 +51,7 @@ function pinch(id, x, y) {
   const before = pointers.get(id);
   const gap = Math.hypot(x - other[0], y - other[1]) / (Math.hypot(before[0] - other[0], before[1] - other[1]) || 1);
   pointers.set(id, [x, y]);
-  drag.moved = true;
+  Object.assign(drag, { moved: true, tool: "pan" });
   zoom(gap, (x + other[0]) / 2, (y + other[1]) / 2);
 }
 function pointerUp(event) {
@@ -71,19 +59,12 @@ function pointerUp(event) {
   const done = drag;
   if (!done || pointers.size) return;
   drag = null;
-  if (done.box && done.moved) selectBox(done);
+  if (done.tool !== "pan" && done.moved) select(shapeOfDrag(done));
   else if (!done.moved && event.type === "pointerup") {
     const [x, y] = local(event);
     pin(nearest(x, y));
   }
   paintOverlay();
-}
-function selectBox({ x0, y0, x, y }) {
-  const inside = rows.filter((i) => {
-    const [sx, sy] = toScreen(i);
-    return weight[i] && sx >= Math.min(x0, x) && sx <= Math.max(x0, x) && sy >= Math.min(y0, y) && sy <= Math.max(y0, y);
-  });
-  set({ selected: inside.length ? new Set(inside) : null });
 }
 const KEYS = {
   ArrowLeft: () => pan(40, 0),
@@ -105,14 +86,15 @@ function onKey(event) {
   job();
 }
 function walk(step) {
-  const shown = rows.filter((i) => weight[i] === 2);
-  if (!shown.length) return;
-  const at = shown.indexOf(state.pinned);
-  pin(shown[at < 0 ? 0 : (at + step + shown.length) % shown.length]);
+  const from = state.pinned < 0 ? (step > 0 ? -1 : count) : state.pinned;
+  for (let k = 1; k <= count; k++) {
+    const i = (from + k * step + (k + 1) * count) % count;
+    if (weight[i] === 2) return i === state.pinned ? undefined : pin(i);
+  }
 }
 function letGo() {
   $("search").value = "";
-  set({ pinned: -1, focus: null, query: "", selected: null });
+  set({ pinned: -1, focus: null, query: "", ranges: new Map(), selected: null });
 }
 function onWheel(event) {
   event.preventDefault();
@@ -127,46 +109,4 @@ function listenToMap() {
   stage.addEventListener("dblclick", reset);
   stage.addEventListener("wheel", onWheel, { passive: false });
   stage.addEventListener("keydown", onKey);
-}
-
-const TIP = ["tau", "kww_exponent", "contrast", "q", "time", "window", "novelty", "probability"];
-function hover(i) {
-  if (i === state.hover) return;
-  state.hover = i;
-  const tip = $("tooltip");
-  tip.hidden = i < 0;
-  if (i >= 0) fillTip(tip, i);
-  paintOverlay();
-}
-function fillTip(tip, i) {
-  const names = [...TIP.filter(hasValues), ...chosenSamples()];
-  const body = make(
-    "div",
-    {},
-    make("div", { class: "name" }, data.mapIds[i]),
-    make("div", {}, mark(labels[i]), ` ${clusterName(labels[i])}`),
-    pairs(names.map((name) => [columns.get(name).text, show(name, value(name, i))])),
-  );
-  tip.replaceChildren(newThumbnail(i), body);
-  const [x, y] = toScreen(i);
-  const right = x > stage.clientWidth / 2;
-  const w = tip.offsetWidth;
-  const h = tip.offsetHeight;
-  tip.style.left = `${clamp(right ? x - w - 14 : x + 14, 4, Math.max(4, stage.clientWidth - w - 4))}px`;
-  tip.style.top = `${clamp(y - h / 2, 4, Math.max(4, stage.clientHeight - h - 4))}px`;
-}
-function pin(i) {
-  set({ pinned: i === state.pinned ? -1 : i });
-}
-function goTo(i) {
-  if (state.pinned !== i) pin(i);
-  if (!placed[i]) return;
-  const [x, y] = toScreen(i);
-  if (x < 20 || y < 20 || x > stage.clientWidth - 20 || y > stage.clientHeight - 20) {
-    view.x = xs[i];
-    view.y = ys[i];
-    repaint();
-  }
-  const box = stage.getBoundingClientRect();
-  if (box.top < 0 || box.bottom > innerHeight + 200) $("map").scrollIntoView({ block: "start" });
 }

@@ -42,14 +42,35 @@ function scaleFor({ scale, unit }, lo, hi, most = 5) {
   const ticks = dated ? timeTicks(lo, hi, most) : (scale === "log" ? logTicks : linearTicks)(lo, hi, most).map((at) => ({ at, text: write(at) }));
   return { lo, hi, at: (v) => (bend(v) - start) / span, ticks };
 }
+function extremes(list, positive = false) {
+  let [lo, hi] = [Infinity, -Infinity];
+  for (let i = 0; i < list.length; i++) {
+    const v = list[i];
+    if (!Number.isFinite(v) || (positive && v <= 0)) continue;
+    if (v < lo) lo = v;
+    if (v > hi) hi = v;
+  }
+  return [lo, hi];
+}
+/** The least and the greatest value of a column that its scale can show. */
+const limitsOf = (name) => extremes(columns.get(name).values, columns.get(name).scale === "log");
+const MOST_SORTED = 50000;
+/** The values of a column in order; of many a fixed random share, which tells quantiles as well. */
+function sortedValues(name) {
+  const { values: list, scale } = columns.get(name);
+  const share = Math.min(1, MOST_SORTED / list.length) * 2 ** 32;
+  const some = finiteOf(share < 2 ** 32 ? list.filter((_, i) => Math.imul(i, 2654435761) >>> 0 < share) : list, scale === "log");
+  return some.length ? some : finiteOf(list, scale === "log");
+}
 function columnScale(name) {
   const item = columns.get(name);
-  const sorted = item ? finiteOf(item.values, item.scale === "log") : [];
-  if (!sorted.length) return null;
+  const [least, most] = item ? limitsOf(name) : [1, 0];
+  if (least > most) return null;
+  const sorted = sortedValues(name);
   const cut = sorted.length >= 200 && item.scale !== "time" ? 0.01 : 0;
-  const lo = sorted[Math.floor(cut * (sorted.length - 1))];
-  const hi = sorted[Math.ceil((1 - cut) * (sorted.length - 1))];
-  return { ...scaleFor(item, lo, hi), clipped: lo > sorted[0] || hi < sorted[sorted.length - 1], sorted };
+  const lo = cut ? sorted[Math.floor(cut * (sorted.length - 1))] : least;
+  const hi = cut ? sorted[Math.ceil((1 - cut) * (sorted.length - 1))] : most;
+  return { ...scaleFor(item, lo, hi), clipped: lo > least || hi < most, sorted, least, most };
 }
 const scaleCache = new Map();
 /** The scale of a whole column, or null where there is no such column or no value in it to scale. */
@@ -57,7 +78,15 @@ function fullScale(name) {
   if (!scaleCache.has(name)) scaleCache.set(name, columnScale(name));
   return scaleCache.get(name);
 }
-const hasValues = (name) => fullScale(name) !== null;
+const filled = new Map();
+function isFilled(item) {
+  const isValue = (v) => Number.isFinite(v) && (item.scale !== "log" || v > 0);
+  return item.own.some(isValue) || item.values.some(isValue);
+}
+function hasValues(name) {
+  if (!filled.has(name)) filled.set(name, columns.has(name) && isFilled(columns.get(name)));
+  return filled.get(name);
+}
 const samples = data.sampleColumns.filter(hasValues);
 
 function axes(svg, box, xScale, yScale, xTitle, yTitle) {
