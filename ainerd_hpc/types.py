@@ -146,6 +146,8 @@ class Load:
     num_products: int = 0
     """Entries of C2 that are computed, of one q-bin."""
     num_maps: int = 0
+    num_placed: int = 0
+    """Maps that are put among those."""
     num_entries: int = 0
     """Entries of C2 in all windows together that are made into maps, or shown."""
     num_epochs: int = 0

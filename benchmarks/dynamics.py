@@ -119,8 +119,8 @@ def on_archive(make: Make, archive: KnownArchive, seed: int) -> Scores:
     found, labels = scores.score(
         embedded.latents, archive.truth, numbers=embedded.numbers, novelty=embedded.novelty, seed=seed
     )
-    again = scores.clustered(make(maps, scans, seed + 1000)(maps).latents, seed=seed)
-    return found | {"retrained_ari": scores.stability([labels, again.label]), "cpu_ms": cpu_ms}
+    again = scores.clustered(make(maps, scans, seed + 1000)(maps).latents, np.asarray(scans), seed=seed)
+    return found | {"retrained_ari": scores.stability([labels, again]), "cpu_ms": cpu_ms}
 
 
 def as_json(results: Mapping[str, Any]) -> str:

@@ -91,6 +91,14 @@ class Archive:
     def clusters_path(self, name: str) -> Path:
         return self.root / "clusters" / f"{name}.parquet"
 
+    def cluster_summary_path(self, name: str) -> Path:
+        """A row for each cluster."""
+        return self.root / "clusters" / f"{name}.summary.parquet"
+
+    def cluster_fit_path(self, name: str) -> Path:
+        """What it takes to tell which cluster other maps are of."""
+        return self.root / "clusters" / f"{name}.fit.parquet"
+
     def read_catalog(self) -> list[Scan]:
         """All scans, ordered by scan_id; empty before the first ingest.
 
