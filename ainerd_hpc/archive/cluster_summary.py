@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ainerd_hpc.kernels.clustering.exemplars import exemplars, medoid
 
-_PHYSICS = ("half_decay", "tau", "contrast", "kww_exponent", "ageing", "novelty")
+_PHYSICS = ("half_decay", "expected_half_decay", "tau", "contrast", "kww_exponent", "ageing", "novelty")
 _QUARTILES = {"low": 0.25, "median": 0.5, "high": 0.75}
 _MOST_EXEMPLARS = 6
 
@@ -37,7 +37,7 @@ def summarise(
     -------
     DataFrame
         label, maps, scans, what `trust` has, medoid, exemplars, kind, and the quartiles NAME_low, NAME_median and
-        NAME_high of half_decay, tau, contrast, kww_exponent, ageing and novelty.
+        NAME_high of half_decay, expected_half_decay, tau, contrast, kww_exponent, ageing and novelty.
     """
     rows = []
     labels = maps["label"].to_numpy()

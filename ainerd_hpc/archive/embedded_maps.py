@@ -21,7 +21,7 @@ class Block(NamedTuple):
     rows: slice
     """Their places among all maps."""
     table: pd.DataFrame
-    """Their rows of the index of maps, with reconstruction_l1."""
+    """Their rows of the index of maps, with what the network says of each."""
     latents: NDArray[np.float32]
     """(rows, d)"""
 
@@ -41,13 +41,12 @@ class EmbeddedMaps:
             A table is missing or damaged, or the embedding is of other maps.
         """
         start = 0
-        columns = ["map_id", "latent", "reconstruction_l1"]
-        for index, embedding in zip(read_blocks(self._index), read_blocks(self._embedding, columns), strict=False):
+        for index, embedding in zip(read_blocks(self._index), read_blocks(self._embedding), strict=False):
             if not index["map_id"].equals(embedding["map_id"]):
                 raise ProductError(self._embedding, "expected the maps of the index of maps, found others")
             rows = slice(start, start + len(index))
             start += len(index)
-            yield Block(rows, index.assign(reconstruction_l1=embedding["reconstruction_l1"]), _stacked(embedding))
+            yield Block(rows, _joined(index, embedding), _stacked(embedding))
 
     def latents(self) -> Iterator[NDArray[np.float32]]:
         """The latents alone, a block at a time."""
@@ -58,13 +57,18 @@ class EmbeddedMaps:
         return _stacked(read_rows(self._embedding, rows, ["latent"]))
 
     def rows(self, rows: NDArray[np.int64]) -> pd.DataFrame:
-        """Rows of the index of some maps, given in order."""
-        return read_rows(self._index, rows)
+        """Rows of the index of some maps, given in order, with what the network says of each."""
+        return _joined(read_rows(self._index, rows), read_rows(self._embedding, rows))
 
     def scans(self) -> NDArray[np.int32]:
         """Number of the scan of each map, 4 bytes a map."""
         column = pq.read_table(self._index, columns=["scan_id"], read_dictionary=["scan_id"])["scan_id"]
         return np.asarray(column.unify_dictionaries().combine_chunks().indices.to_numpy(), dtype=np.int32)
+
+
+def _joined(index: pd.DataFrame, embedding: pd.DataFrame) -> pd.DataFrame:
+    """Maps with all that is told of them but their latents."""
+    return pd.concat([index, embedding.drop(columns=["latent", *index.columns], errors="ignore")], axis=1)
 
 
 def _stacked(table: pd.DataFrame) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from ainerd_hpc.report.packing import COARSE, FINE, coded, exact
 _COLUMNS: dict[str, tuple[str, str, str, str]] = {
     "tau": ("relaxation time τ", "s", "log", "Dynamics"),
     "half_decay": ("half decay", "s", "log", "Dynamics"),
+    "expected_half_decay": ("half decay, as the network expects it", "s", "log", "Dynamics"),
     "kww_exponent": ("KWW exponent", "", "linear", "Dynamics"),
     "contrast": ("contrast", "", "linear", "Dynamics"),
     "ageing": ("ageing, ln of last over first half decay", "", "linear", "Dynamics"),
