@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ainerd_hpc.archive.cluster_fit import TRUST, Fit
 from ainerd_hpc.archive.embedded_maps import EmbeddedMaps
 from ainerd_hpc.kernels.clustering.coreset import coreset
+from ainerd_hpc.kernels.clustering.drift import NOVEL, drifted
 from ainerd_hpc.kernels.clustering.fitting import Partition, Settings, clustered, partition, within_edges
 from ainerd_hpc.kernels.clustering.novelty import against
 from ainerd_hpc.kernels.clustering.overlap import identify
@@ -134,6 +135,22 @@ class Labelling:
         if found.partition:
             return np.union1d(found.rows, found.rare_rows)
         return coreset(self.scans, size, self._settings.seed)
+
+    def drift(self, fit: Fit) -> str:
+        """A line where more of the new maps than chance explains are in no cluster, or novel; else nothing."""
+        known, labels, novelty = set(fit.map_ids.tolist()), [], []
+        for block, said in zip(self._maps.ids(), self.said(), strict=True):
+            is_new = ~block.isin(known).to_numpy() & np.isfinite(said["x"])
+            labels.append(said["label"][is_new])
+            novelty.append(said["novelty"][is_new])
+        main, radius = fit.main, float(np.median(fit.main.radius))
+        threshold = float(np.quantile(against(main.radius, radius), NOVEL))
+        return drifted(
+            np.concatenate(labels) < 0,
+            np.concatenate(novelty) > threshold,
+            float(np.mean(main.belonging.label < 0)),
+            len(np.unique(self.scans)),
+        )
 
     def said(self) -> Iterator[NDArray[Any]]:
         """What was found of each map, a block at a time: `COLUMNS`."""

@@ -92,6 +92,8 @@ class Cluster(Stage):
         """Publish the table of clusters, then that of maps."""
         fit, log = found.fit, read_table(self.archive.sample_log_path)
         labelling.settle(fit.rare)
+        if not found.partition and (line := labelling.drift(fit)):
+            tell(line)
         rows = labelling.speakers(found, self.config.cluster.coreset)
         speakers = pd.concat([maps.rows(rows), labelling.said_of(rows)], axis=1)
         kinds, sizes = kinds_in_words(speakers), labelling.sizes()
