@@ -39,6 +39,8 @@ class Fitted(NamedTuple):
     """Places of the maps of `fit.main` in the archive; none for a given fit."""
     rare_rows: Rows
     """Places of those of `fit.rare`."""
+    number: Rows | None = None
+    """Numbers of the clusters by those that they were found with, (k,), where these are others."""
 
 
 class Labelling:
@@ -113,20 +115,20 @@ class Labelling:
             start = stop
         return np.concatenate(sparse), placing
 
-    def settle(self, kinds: Clustered | None) -> None:
-        """Let maps in sparse places be of rare kinds, where there are such."""
-        if kinds is None:
+    def settle(self, found: Fitted) -> None:
+        """Give clusters their numbers, and let maps in sparse places be of rare kinds, where there are such."""
+        kinds, name = found.fit.rare, None if found.number is None else np.append(found.number, -1)
+        if kinds is None and name is None:
             return
-        placing = Placing(kinds)
+        placing = Placing(kinds) if kinds is not None else None
         self._spool.seek(0)
         for latents in self._maps.latents():
             place = self._spool.tell()
             said = np.load(self._spool)
-            sparse = np.flatnonzero(said["is_sparse"])
-            belonging = placing.place(latents[sparse]).belonging
-            is_rare = belonging.label >= 0
-            for name, values in belonging._asdict().items():
-                said[name][sparse[is_rare]] = values[is_rare]
+            if name is not None:
+                said["label"], said["next_label"] = name[said["label"]], name[said["next_label"]]
+            if placing:
+                _claim(placing, said, latents)
             self._spool.seek(place)
             np.save(self._spool, said)
 
@@ -179,6 +181,15 @@ class Labelling:
         return pd.DataFrame({"maps": counts, "scans": scans}).astype(np.int64)
 
 
+def _claim(placing: Placing, said: NDArray[Any], latents: NDArray[np.float32]) -> None:
+    """Write into what is said of maps which of them are of rare kinds."""
+    sparse = np.flatnonzero(said["is_sparse"])
+    belonging = placing.place(latents[sparse]).belonging
+    is_rare = belonging.label >= 0
+    for field, values in belonging._asdict().items():
+        said[field][sparse[is_rare]] = values[is_rare]
+
+
 def _nothing(number: int) -> NDArray[Any]:
     nothing = np.zeros(number, dtype=list(_FIELDS.items()))
     for name, value in {"x": np.nan, "y": np.nan, "novelty": np.nan, "label": -1, "next_label": -1}.items():
@@ -228,4 +239,4 @@ def continued(found: Fitted, map_ids: NDArray[Any], old: Mapping[str, int]) -> t
     fit = found.fit._replace(main=renumbered(main, number), trust=trust)
     if kinds is not None:
         fit = fit._replace(rare=renumbered(kinds, number))
-    return found._replace(fit=fit), identity.changes
+    return found._replace(fit=fit, number=number), identity.changes
