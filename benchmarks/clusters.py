@@ -2,10 +2,10 @@
 
     python -m benchmarks.clusters [--maps 100000 300000 1000000 2000000] [--full 50000] [--coreset 20000]
 
-Latents are SIMULATED: 12 kinds (Gaussians of unequal size and width in 16 dimensions), a tenth of background without any
-kind, and ten rare kinds of 0.02 % of the maps each. Each size is an archive on disk, for which the cluster stage runs in
-a process of its own. Rare kinds count as found where a cluster has half of its maps in common with them, as the Jaccard
-index. Blocks are labelled once more in one process and in two, from the fit that the stage has published.
+Latents are SIMULATED: 12 kinds (Gaussians of unequal size and width in 16 dimensions), a tenth of background without
+any kind, and ten rare kinds of 0.02 % of the maps each. Each size is an archive on disk, for which the cluster stage
+runs in a process of its own. Rare kinds count as found where a cluster has half of its maps in common with them, as the
+Jaccard index. Some blocks are labelled once more in one process and in two, from the fit that the stage has published.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ def make_archive(root: Path, number: int, seed: int = 0) -> np.ndarray:
     write_table(archive.sample_log_path, pd.DataFrame({"time": pd.Series(dtype=np.float64)}))
     with (
         writing_table(archive.map_index_path, "i") as index,
-        writing_table(archive.embedding_path("default"), "e") as of,
+        writing_table(archive.embedding_path("default"), "e") as embedding,
     ):
         for start, (latents, block) in zip(range(0, number, ROWS), _blocks(number, seed), strict=True):
             rows = np.arange(start, start + len(block))
             ids = [f"map_{row}" for row in rows]
             scans = [f"scan_{row // _MAPS_OF_SCAN:07d}" for row in rows]
             index(pd.DataFrame({"map_id": ids, "scan_id": scans, "time": rows * 1.0, "tau": np.exp(block / 5)}))
-            of(pd.DataFrame({"map_id": ids, "latent": list(latents), "reconstruction_l1": 0.1}))
+            embedding(pd.DataFrame({"map_id": ids, "latent": list(latents), "reconstruction_l1": 0.1}))
             kinds.append(block)
     return np.concatenate(kinds)
 

@@ -52,6 +52,10 @@ class EmbeddedMaps:
         """The latents alone, a block at a time."""
         return (_stacked(block) for block in read_blocks(self._embedding, ["latent"]))
 
+    def ids(self) -> Iterator[pd.Series]:
+        """The ids of the maps alone, a block at a time."""
+        return (block["map_id"] for block in read_blocks(self._embedding, ["map_id"]))
+
     def latents_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Latents of some maps, given in order."""
         return _stacked(read_rows(self._embedding, rows, ["latent"]))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ainerd_hpc.archive.cluster_fit import TRUST, Fit
 from ainerd_hpc.archive.embedded_maps import EmbeddedMaps
 from ainerd_hpc.kernels.clustering.coreset import coreset
+from ainerd_hpc.kernels.clustering.drift import NOVEL, drifted
 from ainerd_hpc.kernels.clustering.fitting import Partition, Settings, clustered, partition, within_edges
 from ainerd_hpc.kernels.clustering.novelty import against
 from ainerd_hpc.kernels.clustering.overlap import identify
@@ -38,6 +39,8 @@ class Fitted(NamedTuple):
     """Places of the maps of `fit.main` in the archive; none for a given fit."""
     rare_rows: Rows
     """Places of those of `fit.rare`."""
+    number: Rows | None = None
+    """Numbers of the clusters by those that they were found with, (k,), where these are others."""
 
 
 class Labelling:
@@ -112,20 +115,20 @@ class Labelling:
             start = stop
         return np.concatenate(sparse), placing
 
-    def settle(self, kinds: Clustered | None) -> None:
-        """Let maps in sparse places be of rare kinds, where there are such."""
-        if kinds is None:
+    def settle(self, found: Fitted) -> None:
+        """Give clusters their numbers, and let maps in sparse places be of rare kinds, where there are such."""
+        kinds, name = found.fit.rare, None if found.number is None else np.append(found.number, -1)
+        if kinds is None and name is None:
             return
-        placing = Placing(kinds)
+        placing = Placing(kinds) if kinds is not None else None
         self._spool.seek(0)
         for latents in self._maps.latents():
             place = self._spool.tell()
             said = np.load(self._spool)
-            sparse = np.flatnonzero(said["is_sparse"])
-            belonging = placing.place(latents[sparse]).belonging
-            is_rare = belonging.label >= 0
-            for name, values in belonging._asdict().items():
-                said[name][sparse[is_rare]] = values[is_rare]
+            if name is not None:
+                said["label"], said["next_label"] = name[said["label"]], name[said["next_label"]]
+            if placing:
+                _claim(placing, said, latents)
             self._spool.seek(place)
             np.save(self._spool, said)
 
@@ -134,6 +137,22 @@ class Labelling:
         if found.partition:
             return np.union1d(found.rows, found.rare_rows)
         return coreset(self.scans, size, self._settings.seed)
+
+    def drift(self, fit: Fit) -> str:
+        """A line where more of the new maps than chance explains are in no cluster, or novel; else nothing."""
+        known, labels, novelty = set(fit.map_ids.tolist()), [], []
+        for block, said in zip(self._maps.ids(), self.said(), strict=True):
+            is_new = ~block.isin(known).to_numpy() & np.isfinite(said["x"])
+            labels.append(said["label"][is_new])
+            novelty.append(said["novelty"][is_new])
+        main, radius = fit.main, float(np.median(fit.main.radius))
+        threshold = float(np.quantile(against(main.radius, radius), NOVEL))
+        return drifted(
+            np.concatenate(labels) < 0,
+            np.concatenate(novelty) > threshold,
+            float(np.mean(main.belonging.label < 0)),
+            len(np.unique(self.scans)),
+        )
 
     def said(self) -> Iterator[NDArray[Any]]:
         """What was found of each map, a block at a time: `COLUMNS`."""
@@ -160,6 +179,15 @@ class Labelling:
             start += len(block)
         scans = pd.concat(pairs).drop_duplicates()["label"].value_counts()
         return pd.DataFrame({"maps": counts, "scans": scans}).astype(np.int64)
+
+
+def _claim(placing: Placing, said: NDArray[Any], latents: NDArray[np.float32]) -> None:
+    """Write into what is said of maps which of them are of rare kinds."""
+    sparse = np.flatnonzero(said["is_sparse"])
+    belonging = placing.place(latents[sparse]).belonging
+    is_rare = belonging.label >= 0
+    for field, values in belonging._asdict().items():
+        said[field][sparse[is_rare]] = values[is_rare]
 
 
 def _nothing(number: int) -> NDArray[Any]:
@@ -211,4 +239,4 @@ def continued(found: Fitted, map_ids: NDArray[Any], old: Mapping[str, int]) -> t
     fit = found.fit._replace(main=renumbered(main, number), trust=trust)
     if kinds is not None:
         fit = fit._replace(rare=renumbered(kinds, number))
-    return found._replace(fit=fit), identity.changes
+    return found._replace(fit=fit, number=number), identity.changes

@@ -91,7 +91,9 @@ class Cluster(Stage):
     def _write(self, task: Task, labelling: Labelling, maps: EmbeddedMaps, found: Fitted) -> Mapping[str, float]:
         """Publish the table of clusters, then that of maps."""
         fit, log = found.fit, read_table(self.archive.sample_log_path)
-        labelling.settle(fit.rare)
+        labelling.settle(found)
+        if not found.partition and (line := labelling.drift(fit)):
+            tell(line)
         rows = labelling.speakers(found, self.config.cluster.coreset)
         speakers = pd.concat([maps.rows(rows), labelling.said_of(rows)], axis=1)
         kinds, sizes = kinds_in_words(speakers), labelling.sizes()
