@@ -34,6 +34,10 @@ class Maps(NamedTuple):
     table: pd.DataFrame
     latents: NDArray[np.float32]
 
+    def only(self, rows: NDArray[np.bool_]) -> Maps:
+        """Some of them."""
+        return Maps(self.table[rows], self.latents[rows])
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what is compared, the archive, and how."""
@@ -52,13 +56,12 @@ def run(options: argparse.Namespace) -> None:
     config = config_of(options)
     known = _maps(Archive(config.archive), config.model.name)
     is_asked = _places(known.table, options.what)
-    if is_asked.any():
-        asked = Maps(known.table[is_asked], known.latents[is_asked])
-    else:
-        asked = embedded(_file(known.table, options.what), config)
-    others = Maps(known.table[~is_asked], known.latents[~is_asked])
+    asked = known.only(is_asked) if is_asked.any() else embedded(_file(known.table, options.what), config)
+    asked = asked.only(np.asarray(np.isfinite(asked.latents).all(axis=1)))
+    if asked.table.empty:
+        raise ConfigError(f"{options.what}: expected latents that are finite, found none; ask for another scan")
     scales = Scales.of(known.latents, _numbers(known.table)) if options.scales else None
-    found = similar(others, asked, options.num, scales, a_scan_once=len(asked.table) > 1)
+    found = similar(known.only(~is_asked), asked, options.num, scales, a_scan_once=len(asked.table) > 1)
     tell(found[_SHOWN].to_string(index=False, float_format="{:.4g}".format))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,19 @@ def test_scales_count_how_fast_a_map_is(archive: Archive) -> None:
 def test_what_is_not_there_is_told(archive: Archive, what: str, said: str, capsys: Said) -> None:
     assert main(["similar", what, str(archive.root)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_maps_without_finite_latents_have_no_place(archive: Archive, tmp_path: Path, capsys: Said) -> None:
+    copied = Archive(Path(shutil.copytree(archive.root, tmp_path / "copy")))
+    table = read_table(copied.embedding_path("default"))
+    own = np.flatnonzero(table["scan_id"] == SCAN)
+    for lost in (own[:1], own):
+        latents = np.stack(table["latent"].to_list())
+        latents[lost, 3] = np.nan
+        write_table(copied.embedding_path("default"), table.assign(latent=list(latents)))
+        code = main(["similar", SCAN, "--archive", str(copied.root)])
+        assert code == (2 if lost is own else 0)
+        assert "nan" not in capsys.readouterr().out.lower().split("kind")[0]
 
 
 def test_a_file_that_is_no_scan_is_told(archive: Archive, source: Path, capsys: Said) -> None:

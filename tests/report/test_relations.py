@@ -149,5 +149,6 @@ def test_noise_alone_times_that_are_not_known_and_no_log_are_no_fault() -> None:
     table, scans = _archive(np.arange(NUM_SCANS) % 2)
     nothing = pd.DataFrame({"time": np.empty(0)})
     assert _relate(table.assign(label=-1), scans, _log(stress=np.arange(600.0))).findings.empty
+    assert _relate(table.assign(time=5.0), scans, _log(stress=np.arange(600.0))).transitions["changes"].sum() > 0
     (finding,) = _relate(table.assign(time=np.nan), scans, nothing).findings["words"]
     assert finding.startswith("detector: not the same in all clusters (Cramer's V")

@@ -14,7 +14,7 @@ UNKNOWN = -2
 """Label where a q-bin has no map at that time."""
 
 
-class Order(NamedTuple):
+class Succession(NamedTuple):
     """How the labels of each sequence (q-bin) follow each other, (s,) each."""
 
     pairs: NDArray[np.int64]
@@ -53,7 +53,7 @@ def entropy(table: NDArray[np.int64]) -> float:
     return float(np.nansum(bits) / total) if total else float("nan")
 
 
-def order(labels: Labels, time: Floats) -> Order:
+def succession(labels: Labels, time: Floats) -> Succession:
     """How labels follow each other, against times in random order: whole times, so that q-bins stay together.
 
     Parameters
@@ -68,7 +68,7 @@ def order(labels: Labels, time: Floats) -> Order:
     bits = np.stack([_entropies(labels, num_labels), *mixed])
     known = (labels[:-1] != UNKNOWN) & (labels[1:] != UNKNOWN)
     dwell = np.array([_dwell(column, time) for column in labels.T])
-    return Order(known.sum(0), changed(labels).sum(0), dwell, bits[0], bits[1:].mean(axis=0), corrected(-bits))
+    return Succession(known.sum(0), changed(labels).sum(0), dwell, bits[0], bits[1:].mean(axis=0), corrected(-bits))
 
 
 def _entropies(labels: Labels, num_labels: int) -> Floats:

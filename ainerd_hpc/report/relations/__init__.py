@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ainerd_hpc.report.relations import columns, events, order
+from ainerd_hpc.report.relations import columns, events, transitions
 from ainerd_hpc.report.relations.maps import ALPHA, Maps
 from ainerd_hpc.types import Scan
 
@@ -51,5 +51,7 @@ def relate(table: pd.DataFrame, scans: Sequence[Scan], log: pd.DataFrame, sample
     of_columns = columns.relations(maps, scans, sample_columns)
     aligned = events.events(maps.sequences, log)
     return Tables(
-        pd.concat([of_columns, aligned.columns], ignore_index=True), aligned.steps, order.transitions(maps.sequences)
+        pd.concat([of_columns, aligned.columns], ignore_index=True),
+        aligned.steps,
+        transitions.transitions(maps.sequences),
     )

@@ -32,7 +32,7 @@ class Row(NamedTuple):
     """What the effect is: Cliff's delta, epsilon squared, Cramer's V, or windows from a change."""
     effect: float
     p_value: float
-    """Corrected for all columns and clusters that have the same controls."""
+    """Corrected for all columns with the same controls; of a cluster for all clusters, and no surer than its column."""
     controls: str
     """What it was compared with."""
     units: int
@@ -75,9 +75,8 @@ def _known(
     numbers = sample.assign(**{name: values for name, values in of_scan.items() if name not in sample})
     named = {name: pd.Categorical([getattr(scan, name) or None for scan in scans])[place] for name in _TEXTS}
     texts = pd.DataFrame(named, index=table.index)
-    return numbers.loc[:, numbers.nunique() > 1].astype(np.float64), texts.loc[
-        :, texts.nunique().between(2, _MOST_TEXTS)
-    ]
+    numbers = numbers.loc[:, numbers.nunique() > 1].astype(np.float64)
+    return numbers, texts.loc[:, texts.nunique().between(2, _MOST_TEXTS)]
 
 
 def _rows(maps: Maps, unit: NDArray[np.int64], numbers: pd.DataFrame, texts: pd.DataFrame, kind: str) -> list[Row]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ainerd_hpc.kernels.relations.transitions import UNKNOWN, changed, counts, entropy, order, together
+from ainerd_hpc.kernels.relations.transitions import UNKNOWN, changed, counts, entropy, succession, together
 
 
 @given(st.integers(0, 10**6))
@@ -32,7 +32,7 @@ def test_entropy_is_that_of_the_chain() -> None:
 def test_an_order_is_told_from_none() -> None:
     chance = np.random.default_rng(0)
     stays = np.cumsum(chance.random(200) < 0.05) % 3
-    found = order(np.stack([stays, chance.integers(0, 3, 200)], axis=1), np.arange(200) * 5.0)
+    found = succession(np.stack([stays, chance.integers(0, 3, 200)], axis=1), np.arange(200) * 5.0)
     assert found.p_value[0] <= 0.01 < 0.05 < found.p_value[1]
     assert found.entropy[0] < 0.5 < 1.0 < found.entropy_shuffled[0]
     np.testing.assert_array_equal(found.pairs, [199, 199])
@@ -41,13 +41,13 @@ def test_an_order_is_told_from_none() -> None:
 
 def test_labels_stay_as_long_as_they_are_seen() -> None:
     labels = np.array([[0, 0, 0, 1, 1, UNKNOWN, 1, 2]]).T
-    assert order(labels, np.arange(8) * 10.0).dwell[0] == np.median([30, 40, 0])
+    assert succession(labels, np.arange(8) * 10.0).dwell[0] == np.median([30, 40, 0])
 
 
 def test_p_values_of_random_labels_are_as_often_small_as_they_say() -> None:
     chance = np.random.default_rng(1)
     time = np.arange(30.0)
-    p = [order(chance.integers(0, 2, (30, 1)), time).p_value[0] for _ in range(60)]
+    p = [succession(chance.integers(0, 2, (30, 1)), time).p_value[0] for _ in range(60)]
     assert np.mean(np.array(p) <= 0.1) < 0.25
 
 

@@ -21,8 +21,8 @@ def transitions(seen: Sequences) -> pd.DataFrame:
     it is that of the next q-bin."""
     if len(seen.time) < 3:
         return pd.DataFrame(columns=COLUMNS)
-    found, (same, same_p) = kernel.order(seen.labels, seen.time), kernel.together(seen.labels)
-    hours = (seen.time[-1] - seen.time[0]) / 3600
+    found, (same, same_p) = kernel.succession(seen.labels, seen.time), kernel.together(seen.labels)
+    hours = (seen.time[-1] - seen.time[0]) / 3600 or np.nan  # scans may have one time
     table = pd.DataFrame(
         {
             "q_bin": seen.q_bin,
