@@ -56,15 +56,16 @@ class LagAge(Model):
         self.to_latent = nn.Sequential(
             nn.Linear(10 * coarse, 256), nn.GELU(), nn.Linear(256, 128), nn.GELU(), nn.Linear(128, d)
         )
-        self.to_half_decay = nn.Sequential(
-            nn.LayerNorm(10 * coarse), nn.Linear(10 * coarse, 128), nn.GELU(), nn.Linear(128, 2)
-        )
         self.from_latent = nn.Sequential(nn.Linear(d, coarse * 8 * 4), nn.GELU())
         self.decoder = nn.Sequential(
             nn.Conv2d(coarse, middle, 3, padding=1), nn.GELU(), nn.Upsample((15, 8), mode="bilinear"),
             nn.Conv2d(middle, fine, 3, padding=1), nn.GELU(), nn.Upsample((NUM_LAGS, NUM_AGES), mode="bilinear"),
             nn.Conv2d(fine, 1, 3, padding=1),
         )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):  # it is trained apart: all else begins as if it were not there
+            self.to_half_decay = nn.Sequential(
+                nn.LayerNorm(10 * coarse), nn.Linear(10 * coarse, 128), nn.GELU(), nn.Linear(128, 2)
+            )
 
     def initialise(self, sample: Iterable[NDArray[np.float32]]) -> None:
         """The weights that come with it; the encoder keeps them."""
@@ -85,13 +86,18 @@ class LagAge(Model):
 
     def encode(self, maps: Tensor, *columns: Tensor) -> Tensor:
         """Latents (n, 32) of length 1, of cells (n, 3, 60, 16)."""
-        return self.look(maps)[0]
+        latents: Tensor = functional.normalize(self.to_latent(self.see(maps)), dim=1)
+        return latents
 
     def look(self, maps: Tensor, *columns: Tensor) -> tuple[Tensor, Tensor]:
         """Latents, and ln of the factor by which the half decay of the cells is off, with its error, (n, 2)."""
+        seen = self.see(maps)
+        return functional.normalize(self.to_latent(seen), dim=1), self.to_half_decay(seen)
+
+    def see(self, maps: Tensor) -> Tensor:
+        """What the encoder sees in cells (n, 3, 60, 16), pooled, (n, 960)."""
         x = self.encoder(maps)
-        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3)), x.mean(3).flatten(1)], 1)  # the last: in order of the lags
-        return functional.normalize(self.to_latent(pooled), dim=1), self.to_half_decay(pooled.float())
+        return torch.cat([x.mean((2, 3)), x.amax((2, 3)), x.mean(3).flatten(1)], 1)  # the last: in order of the lags
 
     def reconstruct(self, latents: Tensor) -> Tensor:
         """Expected cells (n, 60, 16) in units of the contrast, of latents (n, 32)."""

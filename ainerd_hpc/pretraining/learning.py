@@ -21,17 +21,20 @@ OF_EACH_KIND, COMPOSITIONS = 16, 48
 _TEMPERATURE = 0.3
 """Cosines in this unit are the logits. At 0.1, usual for many classes, a kind is told long before its maps are near
 each other, and clusters fall apart within it."""
-_VIEWS_WEIGHT, _RECONSTRUCTION_WEIGHT, _HALF_DECAY_WEIGHT = 0.3, 4.0, 0.1
-_ERRORS = (-4.0, 2.0)
-"""Bounds of ln of the error of a half decay, so that no sample counts for all."""
-_HELD_OUT = 0.05
-"""Share of the samples of each kind, and of the compositions, that the errors are measured with after the training."""
+_VIEWS_WEIGHT, _RECONSTRUCTION_WEIGHT = 0.3, 4.0
 _LEARNING_RATE, _DECAY, _WARM_UP = 2e-3, 1e-3, 0.1
 _MORE_NOISE = (0.3, 4.0)
 """Noise that is added to half of the samples, in errors of each cell."""
 
-Told = Callable[[int, float, float, float, float], None]
-"""Called after each epoch: (epoch, kinds, views, reconstruction, half decay), mean losses."""
+_ERRORS = (-4.0, 2.0)
+"""Bounds of ln of the error of a half decay, so that no sample counts for all."""
+_HELD_OUT = 0.05
+"""Share of the samples of each kind, and of the compositions, that the errors are measured with in the end."""
+_ROWS = 256
+"""Samples in a batch, where nothing is compared within it."""
+
+Told = Callable[[int, float, float, float], None]
+"""Called after each epoch: (epoch, kinds, views, reconstruction), mean losses."""
 
 
 class _Kinds(nn.Module):
@@ -50,12 +53,10 @@ def learn(samples: Samples, epochs: int, seed: int, told: Told) -> LagAge:
 
     Notes
     -----
-    The loss is the sum of four. Kinds: cross entropy of the cosines between a latent and a direction for each kind.
+    The loss is the sum of three. Kinds: cross entropy of the cosines between a latent and a direction for each kind.
     Views: the supervised contrastive loss between compositions in a batch, so that latents tell what no kind is named
-    for. Reconstruction: mean absolute difference between what is drawn from the latent and |g1|^2. Half decay: minus
-    the log likelihood of its logarithm, with a Laplace distribution of the width that the network tells.
+    for. Reconstruction: mean absolute difference between what is drawn from the latent and |g1|^2.
     """
-    samples, held_out = _split(samples)
     torch.manual_seed(seed)
     model, random = build("lag_age"), np.random.default_rng(seed)
     assert isinstance(model, LagAge)
@@ -70,17 +71,46 @@ def learn(samples: Samples, epochs: int, seed: int, told: Told) -> LagAge:
         for rows in _batches(samples, random):
             loss = _losses(model, kinds, samples, rows, random)
             optimizer.zero_grad()
-            weights = (1.0, _VIEWS_WEIGHT, _RECONSTRUCTION_WEIGHT, _HALF_DECAY_WEIGHT)
-            total = torch.stack([weight * part for weight, part in zip(weights, loss, strict=True)]).sum()
+            total = loss[0] + _VIEWS_WEIGHT * loss[1] + _RECONSTRUCTION_WEIGHT * loss[2]
             total.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(parameters, 5.0)
             optimizer.step()
             schedule.step()
             losses.append([float(part.detach()) for part in loss])
         told(epoch + 1, *np.mean(losses, axis=0).tolist())
-    model.eval()
+    return model.eval()
+
+
+def learn_half_decay(
+    model: LagAge, samples: Samples, epochs: int, seed: int, told: Callable[[int, float], None]
+) -> None:
+    """Train what tells the half decay, beside latents that stay as they are; `told` as in `learn`, of its one loss.
+
+    Notes
+    -----
+    The loss is minus the log likelihood of ln of the half decay, with a Laplace distribution of the width that is
+    told. In the end the widths are scaled so that 68 % of samples that were not learned from lie within them.
+    """
+    torch.manual_seed(seed)
+    random, head, (learned, held_out) = np.random.default_rng(seed), model.to_half_decay, _split(samples)
+    rows = np.flatnonzero(np.isfinite(learned.half_decay))
+    optimizer = torch.optim.AdamW(head.parameters(), lr=_LEARNING_RATE, weight_decay=_DECAY)
+    steps = epochs * math.ceil(len(rows) / _ROWS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps + 1, pct_start=_WARM_UP)
+    for epoch in range(epochs):
+        losses = []
+        for batch in np.array_split(random.permutation(rows), math.ceil(len(rows) / _ROWS)):
+            with torch.no_grad():
+                cells, _, truth = _drawn(learned, batch, random)
+                seen = model.see(cells)
+            loss = unlikelihood(head(seen), truth)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            losses.append(float(loss.detach()))
+        told(epoch + 1, float(np.mean(losses)))
     _calibrate(model, held_out)
-    return model
 
 
 def _split(samples: Samples) -> tuple[Samples, Samples]:
@@ -100,7 +130,7 @@ def _calibrate(model: LagAge, held_out: Samples) -> None:
     if not known.any():
         return
     with torch.inference_mode():
-        parts = np.array_split(held_out.cells[known], math.ceil(known.sum() / 256))
+        parts = np.array_split(held_out.cells[known], math.ceil(known.sum() / _ROWS))
         told = torch.cat([model.look(torch.from_numpy(part.astype(np.float32)))[1] for part in parts]).numpy()
     deviations = np.abs(told[:, 0] - held_out.half_decay[known]) / np.exp(told[:, 1])
     last = model.to_half_decay[-1]
@@ -127,27 +157,24 @@ def _batches(samples: Samples, random: np.random.Generator) -> Iterator[NDArray[
 
 def _losses(
     model: LagAge, kinds: _Kinds, samples: Samples, rows: NDArray[np.int64], random: np.random.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    cells, expected = (torch.from_numpy(values[rows].astype(np.float32)) for values in samples[:2])
+) -> tuple[Tensor, Tensor, Tensor]:
+    cells, expected, _ = _drawn(samples, rows, random)
     label = torch.from_numpy(samples.label[rows])
-    half_decay, shift = (
-        torch.from_numpy(samples.half_decay[rows]),
-        int(random.integers(-FURTHEST_SHIFT, FURTHEST_SHIFT + 1)),
-    )
-    cells, expected = _shifted(_noisier(cells, random), expected, shift)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        latents, told = model.look(cells.contiguous(memory_format=torch.channels_last))
+        latents = model.encode(cells.contiguous(memory_format=torch.channels_last))
         drawn = model.reconstruct(latents).float()
     latents, is_known, known = latents.float(), label < len(KNOWN), (cells[:, 2] > 0).float()
     of_kinds = functional.cross_entropy(kinds(latents[is_known]), label[is_known])
     of_views = contrastive(latents[~is_known], label[~is_known])
-    of_reconstruction = ((drawn - expected).abs() * known).sum() / known.sum()
-    return (
-        of_kinds,
-        of_views,
-        of_reconstruction,
-        unlikelihood(told.float(), half_decay + shift * math.log(2) / PER_OCTAVE),
-    )
+    return of_kinds, of_views, ((drawn - expected).abs() * known).sum() / known.sum()
+
+
+def _drawn(samples: Samples, rows: NDArray[np.int64], random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Samples with more noise and another shift: cells, what is expected of them, ln of their half decay."""
+    cells, expected = (torch.from_numpy(values[rows].astype(np.float32)) for values in samples[:2])
+    cells, shift = _noisier(cells, random), int(random.integers(-FURTHEST_SHIFT, FURTHEST_SHIFT + 1))
+    half_decay = torch.from_numpy(samples.half_decay[rows]) + shift * math.log(2) / PER_OCTAVE
+    return *_shifted(cells, expected, shift), half_decay
 
 
 def unlikelihood(told: Tensor, truth: Tensor) -> Tensor:
