@@ -16,6 +16,7 @@ from ainerd_hpc.report.packing import COARSE, FINE, coded, exact
 _COLUMNS: dict[str, tuple[str, str, str, str]] = {
     "tau": ("relaxation time τ", "s", "log", "Dynamics"),
     "half_decay": ("half decay", "s", "log", "Dynamics"),
+    "expected_half_decay": ("half decay, as the network expects it", "s", "log", "Dynamics"),
     "kww_exponent": ("KWW exponent", "", "linear", "Dynamics"),
     "contrast": ("contrast", "", "linear", "Dynamics"),
     "ageing": ("ageing, ln of last over first half decay", "", "linear", "Dynamics"),
@@ -59,7 +60,7 @@ _PLACE = (
     "tau",
 )
 """Columns that every point carries."""
-_MORE = ("half_decay", "probability", "stability", "kww_exponent", "contrast")
+_MORE = ("half_decay", "expected_half_decay", "probability", "stability", "kww_exponent", "contrast")
 """Columns that come next, after those of the sample log."""
 MOST_BYTES = 11_000_000
 """Characters of the page that the columns of points without a thumbnail may take."""
