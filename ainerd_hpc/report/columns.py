@@ -60,7 +60,7 @@ _PLACE = (
     "tau",
 )
 """Columns that every point carries."""
-_MORE = ("half_decay", "probability", "stability", "kww_exponent", "contrast")
+_MORE = ("half_decay", "expected_half_decay", "probability", "stability", "kww_exponent", "contrast")
 """Columns that come next, after those of the sample log."""
 MOST_BYTES = 11_000_000
 """Characters of the page that the columns of points without a thumbnail may take."""

@@ -93,7 +93,7 @@ class ReportData:
     neighbours : (n, 8) int or None
         For each row of the table the rows nearest to it by latent, nearest first; -1 where there are no more.
     clusters : DataFrame or None
-        A row a cluster: label, and any of persistence, stability, separation (in words).
+        A row a cluster: label, and any of stability and separation (in words).
     relations : DataFrame or None
         What goes with what, a row a column and cluster: column, cluster, effect, p_value, words.
     """

@@ -11,7 +11,7 @@ import pandas as pd
 from ainerd_hpc.report.columns import numbers
 
 _SUMMARISED = ("tau", "kww_exponent", "contrast", "novelty", "probability", "stability")
-_TOLD = ("separation", "persistence", "stability")
+_TOLD = ("separation", "stability")
 """What the table of clusters says of them beside the maps."""
 
 
@@ -26,7 +26,7 @@ def summarise(
         A row a map.
     sample_columns : sequence of str
     clusters : DataFrame, optional
-        A row a cluster: label, and any of separation (in words), persistence, stability.
+        A row a cluster: label, and any of separation (in words) and stability.
 
     Returns
     -------

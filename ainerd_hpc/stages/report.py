@@ -37,8 +37,8 @@ _BATCH = 32
 """Maps that are reconstructed at a time."""
 _MOST_NOTES = 100
 """Lines of the page on what is to be known of scans."""
-_BYTES_PER_MAP = 800
-"""Memory of a row of the table of all maps, with what is made of it (measured: 570 at 10^6)."""
+_BYTES_PER_MAP = 1400
+"""Memory of a row of the table of all maps, with what is made of it (measured: 1300 at 10^6, 45 columns)."""
 _BYTES_PER_WINDOW = 2200
 """Memory of what is compared of the q-bins of a window together: 1390 measured at 10^6 with 20 clusters, of 100."""
 

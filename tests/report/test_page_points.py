@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ainerd_hpc.report import page
+from ainerd_hpc.report import columns, page
 from benchmarks.page import measure, synthetic
 from tests.report.test_page_browser import DATA, change, click, errors, lattice, opened, pixels, point_at, texts
 from tests.support.browser import browser, show, state
@@ -104,6 +104,21 @@ def test_all_points_count_and_carry_their_figures(driver: Any, tmp_path: Path, t
     assert texts(driver, "#thinned") == [thinned.thinned]
     change(driver, colour="novelty")
     assert texts(driver, "#scale p") == ["Ends of the scale: 1 % and 99 % of the maps."]
+
+
+def test_a_column_for_which_there_is_no_room_is_carried_by_the_maps_with_a_thumbnail(
+    driver: Any, tmp_path: Path, thinned: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columns, "MOST_BYTES", 1)
+    opened(driver, tmp_path, thinned)
+    change(driver, colour="contrast")
+    words = texts(driver, "#scale p")[0]
+    assert "Carried by the 400 maps with a thumbnail alone." in words
+    assert "2\u202f600 maps without a value in grey." in words
+    change(driver, pinned=2999)
+    assert "contrast" not in texts(driver, "#detail dt")
+    assert {"novelty", "relaxation time τ", "time"} <= set(texts(driver, "#detail dt"))
+    assert errors(driver) == []
 
 
 def test_a_pinned_map_is_there_at_full_size(driver: Any, tmp_path: Path) -> None:

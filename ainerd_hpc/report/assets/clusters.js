@@ -1,6 +1,7 @@
 // The table of clusters, their typical maps and their g2 curves.
-const TABLE = ["tau", "kww_exponent", "contrast", "q", "novelty", "stability", "persistence"];
+const TABLE = ["stability", "tau", "kww_exponent", "contrast", "q", "novelty"];
 const WORDS = ["kind", "separation"];
+const CLASSES = { strip: "typical", kind: "words", separation: "words" };
 const STRIP_OF = 4; // maps in the strip of a cluster
 const FEW_SAMPLES = 4;
 const chosenSamples = () => samples.filter((name) => state.samples.has(name));
@@ -53,9 +54,13 @@ function headCell([key, text]) {
       .querySelector(`[data-key="${CSS.escape(key)}"]`)
       ?.focus();
   };
-  if (key === "strip") return make("th", { scope: "col", class: "typical" }, text);
+  if (key === "strip") return make("th", { scope: "col", class: CLASSES.strip }, text);
   const direction = sort.key !== key ? "none" : sort.down ? "descending" : "ascending";
-  return make("th", { scope: "col", "aria-sort": direction }, make("button", { type: "button", "data-key": key, onclick: click }, text));
+  return make(
+    "th",
+    { scope: "col", class: CLASSES[key], "aria-sort": direction },
+    make("button", { type: "button", "data-key": key, onclick: click }, text),
+  );
 }
 function tableRow(item, list) {
   const focused = state.focus === item.label;
@@ -64,7 +69,7 @@ function tableRow(item, list) {
   return make(
     "tr",
     { class: `${focused ? "focus" : ""} ${isPinned ? "pinned" : ""}`, "data-label": item.label, onclick: focus },
-    ...list.map(([key]) => make("td", { class: key === "strip" ? "typical" : null }, ...cell(item, key))),
+    ...list.map(([key]) => make("td", { class: CLASSES[key] }, ...cell(item, key))),
   );
 }
 function cell(item, key) {
@@ -81,7 +86,7 @@ function cell(item, key) {
   if (key === "scans") return [whole(item.scans)];
   if (key === "strip") return [make("div", { class: "strip" }, ...typical.get(item.label).slice(0, STRIP_OF).map(stripTile))];
   if (!item[key]) return [DASH];
-  if (WORDS.includes(key)) return [make("span", { class: "kind" }, item[key])];
+  if (WORDS.includes(key)) return [make("span", {}, item[key])];
   const [low, middle, high] = item[key];
   if (key === "q") return [low === middle ? show("q", low) : `${number(low)} to ${show("q", middle)}`];
   const spread = `middle half: ${show(key, low)} to ${show(key, high)}`;

@@ -2,6 +2,10 @@
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
 
+if (!window.DecompressionStream) {
+  $("nothing").textContent = "This page needs a browser of 2023 or later.";
+  $("nothing").hidden = false;
+}
 function bytes(text) {
   if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
   const letters = atob(text);
