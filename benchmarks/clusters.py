@@ -103,7 +103,9 @@ def _blocks(number: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def run(root: Path, coreset: int) -> dict[str, float]:
     """Time and memory of the cluster stage over an archive, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.clusters", "--stage", str(root), "--coreset", str(coreset)]
-    return dict(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+    return dict(
+        json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+    )
 
 
 def stage(root: Path, coreset: int) -> dict[str, float]:

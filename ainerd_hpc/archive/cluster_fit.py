@@ -39,9 +39,9 @@ def write_fit(path: Path, fit: Fit, digest: str) -> None:
 
 
 def _rows(fit: Clustered, trust: pd.DataFrame) -> pd.DataFrame:
-    label = fit.belonging.label
+    label, points = fit.belonging.label, np.asarray(fit.points, dtype=np.float64)
     of_cluster = {name: np.append(getattr(fit, name), np.nan)[label] for name in _OF_CLUSTERS}
-    places = {"x": fit.picture[:, 0], "y": fit.picture[:, 1], "latent": list(fit.latents), "point": list(fit.points)}
+    places = {"x": fit.picture[:, 0], "y": fit.picture[:, 1], "latent": list(fit.latents), "point": list(points)}
     of_point = {"radius": fit.radius, "core": fit.core, "spacing": fit.spacing, "min_samples": fit.min_samples}
     table = pd.DataFrame({**fit.belonging._asdict(), **places, **of_point, **of_cluster})
     return table.join(trust, on="label")
