@@ -154,7 +154,7 @@ def test_half_decays_are_learned_and_latents_stay_as_they_were() -> None:
     assert isinstance(model, LagAge)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     losses: list[float] = []
-    learning.learn_half_decay(model, samples, 6, 0, lambda _, loss: losses.append(loss))
+    learning.learn_half_decay(model, samples, 20, 0, lambda _, loss: losses.append(loss))
     assert losses[-1] < losses[0] - 0.5
     changed = {key.split(".")[0] for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {"to_half_decay"}
