@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -34,6 +34,9 @@ from pydantic_core import PydanticCustomError
 
 from ainerd_hpc.models.network import Precision
 from ainerd_hpc.models.registry import NETWORKS, network
+
+if TYPE_CHECKING:
+    from ainerd_hpc.kernels.clustering.fitting import Settings
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -313,6 +316,8 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     epochs: PositiveInt = 20
     """Times that every map is seen, slid along its diagonal by another shift each time."""
+    patience: PositiveInt | None = None
+    """Epochs without a better L1 on held-out scans after which training ends. Default: it takes all epochs."""
     batch_size: PositiveInt = 8
     """Maps per optimiser step, over all ranks."""
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -353,7 +358,8 @@ class ClusterConfig(Section):
     dimensions: PositiveInt = 5
     """UMAP coordinates for space: umap. The picture always has its own two."""
     min_cluster_size: Annotated[int, Field(ge=2)] | None = None
-    """Maps in the smallest group that counts as a cluster (HDBSCAN). Default: one map in a hundred, at least 5."""
+    """Maps in the smallest group that counts as a cluster (HDBSCAN). Default: one map in 400, 200, 100 or 50, at least
+    5: what agrees best over the resamplings; without them one in a hundred."""
     min_samples: PositiveInt | None = None
     """How many neighbours make a place dense (HDBSCAN): more gives more noise and surer clusters. Default: as many as
     min_cluster_size, at most 10."""
@@ -365,7 +371,21 @@ class ClusterConfig(Section):
     min_dist: Annotated[float, Field(ge=0, le=1)] = 0.1
     """How close points may lie in the picture (UMAP)."""
     seed: Seed = 42
-    """The seed of UMAP."""
+    """The seed of UMAP, and of what is drawn by chance."""
+    resamples: Annotated[int, Field(ge=0)] = 5
+    """Times that 80 % of the scans are clustered anew, to tell how stable clusters are; 0: not at all."""
+    coreset: PositiveInt = 20_000
+    """Maps that are clustered together. Of an archive with more, so many are drawn, evenly from all scans; the others
+    go where the nearest of these are, and what is too rare for that is sought once more."""
+    fit: UserPath | None = None
+    """The fit (clusters/NAME.fit.parquet) of an earlier run, to which new maps are added: nothing is clustered anew, so
+    that what is in no cluster of it is noise."""
+
+    def settings(self) -> Settings:
+        """What the kernels ask for."""
+        from ainerd_hpc.kernels.clustering.fitting import Settings
+
+        return Settings(**self.model_dump(include=set(Settings._fields)))
 
 
 class ReportConfig(Section):

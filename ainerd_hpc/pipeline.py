@@ -300,7 +300,8 @@ def _ended_in_order(journal: Journal, planned: Plan) -> Iterator[None]:
 
 
 def _new(problems: Sequence[Problem], known: Sequence[Problem]) -> list[Problem]:
-    return [problem for problem in problems if problem not in known]
+    before = set(known)
+    return [problem for problem in problems if problem not in before]
 
 
 def _failed(stage: Stage, results: Sequence[TaskResult]) -> list[Problem]:

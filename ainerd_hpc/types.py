@@ -146,6 +146,8 @@ class Load:
     num_products: int = 0
     """Entries of C2 that are computed, of one q-bin."""
     num_maps: int = 0
+    num_placed: int = 0
+    """Maps that are put among those."""
     num_entries: int = 0
     """Entries of C2 in all windows together that are made into maps, or shown."""
     num_epochs: int = 0
@@ -289,6 +291,8 @@ class StageStatus:
     """Time, at this rate."""
 
 
+READ_AHEAD = 2**26
+"""Bytes of maps that a reader keeps, so that a file is opened once for all that is read of it."""
 MAP_SIZE = 256
 """Rows and columns of a map, the input of the published network."""
 CELLS = (3, 60, 16)

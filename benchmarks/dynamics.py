@@ -52,6 +52,7 @@ LINES = {
     "moves_q_bin": "moved by the next q-bin",
     "cpu_ms": "CPU ms a map",
     "retrieval": "measured: nearest window is of the same group",
+    "retrieval_scales": "measured: the same, half decay and contrast count, too",
     "friedel_offset": "measured: nearest sector (9 is opposite)",
     "friedel_ratio": "measured: distance of q and -q over that of q turned by 90 degrees",
     "shear_purity": "measured: nearest map of one under shear is, too",
@@ -118,8 +119,8 @@ def on_archive(make: Make, archive: KnownArchive, seed: int) -> Scores:
     found, labels = scores.score(
         embedded.latents, archive.truth, numbers=embedded.numbers, novelty=embedded.novelty, seed=seed
     )
-    again = scores.clustered(make(maps, scans, seed + 1000)(maps).latents, seed=seed)
-    return found | {"retrained_ari": scores.stability([labels, again.label]), "cpu_ms": cpu_ms}
+    again = scores.clustered(make(maps, scans, seed + 1000)(maps).latents, np.asarray(scans), seed=seed)
+    return found | {"retrained_ari": scores.stability([labels, again]), "cpu_ms": cpu_ms}
 
 
 def as_json(results: Mapping[str, Any]) -> str:

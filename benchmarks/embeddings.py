@@ -121,7 +121,10 @@ def _through(model: Any, c2: Maps) -> Embedded:
     from ainerd_hpc.models.embedding import embed
 
     rows, numbers = READS[model.network.reads](c2)
-    return Embedded(embed(model, rows)[0], numbers)
+    found = embed(model, rows)
+    factors = dict(zip(model.network.corrects, found.factors[:, ::2].T, strict=True))
+    better = {f"log_{name}": numbers[f"log_{name}"] + np.log(factor) for name, factor in factors.items()}
+    return Embedded(found.latents, numbers.assign(**better))
 
 
 def whole_maps(c2: Maps) -> tuple[NDArray[np.float32], pd.DataFrame]:
@@ -131,11 +134,10 @@ def whole_maps(c2: Maps) -> tuple[NDArray[np.float32], pd.DataFrame]:
 
 
 def network_cells(c2: Maps) -> tuple[NDArray[np.float32], pd.DataFrame]:
-    """Cells as the maps stage makes them, and the numbers beside them; no half decay where g2 does not fall so far."""
+    """Cells as the maps stage makes them, and the numbers beside them."""
     found = [product_cells(one) for one in c2]
-    decay = [one.half_decay if np.isfinite(one.half_decay_err) else np.nan for one in found]
     numbers = {
-        "log_half_decay": np.log(decay) - np.log([len(one) for one in c2]),
+        "log_half_decay": np.log([one.half_decay / len(window) for one, window in zip(found, c2, strict=True)]),
         "log_contrast": np.log([one.contrast for one in found]),
     }
     return np.stack([one.values for one in found]), pd.DataFrame(numbers)

@@ -9,14 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ainerd_hpc.evaluation.scores import nearest_neighbours, retrieval
-from benchmarks.embeddings import VARIANT, Make
+from ainerd_hpc.kernels.nearest import Scales
+from benchmarks.embeddings import VARIANT, Embedded, Make
 
 UNDER_SHEAR = 200.0
 """s on the clock of the rheometer at which the sample was left to rest."""
+_SCALES = ["log_half_decay", "log_contrast"]
 _AGE, _STEP = 100, 50
 """Frames of a window, and from one to the next, in which tau is compared with published fits."""
 
@@ -45,7 +49,17 @@ def groups(make: Make, folder: Path) -> dict[str, float]:
     names = np.random.default_rng(0).permutation(np.unique(measurement))
     is_known = np.isin(measurement, names[len(names) // 5 :])
     embed = make(list(c2[is_known]), measurement[is_known].tolist(), 0)
-    return {"retrieval": retrieval(embed(list(c2[~is_known])).latents, group[~is_known])}
+    found = embed(list(c2[~is_known]))
+    return {"retrieval": retrieval(found.latents, group[~is_known]), **_with_scales(found, group[~is_known])}
+
+
+def _with_scales(found: Embedded, group: NDArray[Any]) -> dict[str, float]:
+    """The same where half decay and contrast count, too, as for `ainerd-hpc similar --scales`."""
+    if found.numbers is None or not set(_SCALES) <= set(found.numbers):
+        return {}
+    numbers = found.numbers[_SCALES].to_numpy(np.float64)
+    latents = Scales.of(found.latents, numbers).coordinates(found.latents, numbers)
+    return {"retrieval_scales": retrieval(latents, group)}
 
 
 def published_maps(make: Make, folder: Path) -> dict[str, float]:

@@ -45,11 +45,12 @@ DOORS = {
     "lightning": {"training"},
     "umap": {"kernels"},
     "hdbscan": {"kernels"},
+    "faiss": {"kernels"},
     "pydantic": {"config", "loading", "digests", "site"},
 }
 """Who alone may import a library, anywhere in a file: a module, or a package with all that is in it."""
 
-HEAVY = {"torch", "lightning", "dask", "distributed", "dask_jobqueue", "bokeh", "umap", "hdbscan", "numba"}
+HEAVY = {"torch", "lightning", "dask", "distributed", "dask_jobqueue", "bokeh", "umap", "hdbscan", "faiss", "numba"}
 
 
 def _modules() -> dict[str, Path]:

@@ -50,6 +50,8 @@ def key_of(root: Path, path: Path) -> str:
     """The key of the task that publishes a product; the scan or the model that it is about."""
     if path.parent.parent == root / "models" or path.parent.suffix == ".parts":
         return path.parent.name.removesuffix(".parts")
+    if path.parent == root / "clusters":
+        return path.stem.removesuffix(".summary").removesuffix(".fit")
     return path.name.removesuffix(".zarr.zip") if path.suffix == ".zip" else path.stem
 
 

@@ -38,6 +38,8 @@ _CODECS: dict[str, tuple[Any, Any]] = {
 """The sums that make C2 take hardly less room in zstd than in lz4, which is four times as fast."""
 
 
+_COLUMNS, _DTYPES = "columns", "dtypes"
+"""Name of the array that holds a table, and of its attribute with the columns' names and dtypes."""
 _PATIENCE = 60.0
 """Seconds."""
 _SHUFFLES = {"bitshuffle": numcodecs.Blosc.BITSHUFFLE}
@@ -122,6 +124,11 @@ class GroupWriter:
         if values.size:
             self._put("/".join([name, "c", *["0"] * values.ndim]), blosc.encode(values))
         self.flush()
+
+    def add_columns(self, table: pd.DataFrame, dim: str) -> None:
+        """The numbers of a table as one array (row, column) of float64: one a column would be 30 entries to open."""
+        dtypes = {str(name): str(dtype) for name, dtype in table.dtypes.items()}
+        self.add(_COLUMNS, table.to_numpy(np.float64), (dim, "column"), **{_DTYPES: dtypes})
 
     def _put(self, key: str, data: bytes) -> None:
         self._pending[key] = default_buffer_prototype().buffer.from_bytes(data)
@@ -282,9 +289,10 @@ def array(group: zarr.Group, name: str) -> Any:
     return found
 
 
-def read_columns(path: Path) -> pd.DataFrame:
-    """All 1-D arrays of a product as a table (a row an entry)."""
+def columns_of(group: zarr.Group) -> pd.DataFrame:
+    """The table that `add_columns` wrote."""
     import pandas as pd
 
-    with reading_group(path) as group:
-        return pd.DataFrame({name: found[...] for name, found in sorted(group.arrays()) if found.ndim == 1})
+    stored = array(group, _COLUMNS)
+    dtypes = stored.attrs[_DTYPES]
+    return pd.DataFrame(stored[...], columns=list(dtypes)).astype(dtypes)

@@ -53,6 +53,10 @@ class Archive:
     def report_path(self) -> Path:
         return self.root / "report" / "index.html"
 
+    def relations_path(self, name: str) -> Path:
+        """What goes with what: the table of relations, events or transitions."""
+        return self.root / "report" / f"{name}.parquet"
+
     def frames_path(self, scan_id: str) -> Path:
         return self.root / "frames" / f"{scan_id}.zarr.zip"
 
@@ -86,6 +90,14 @@ class Archive:
 
     def clusters_path(self, name: str) -> Path:
         return self.root / "clusters" / f"{name}.parquet"
+
+    def cluster_summary_path(self, name: str) -> Path:
+        """A row for each cluster."""
+        return self.root / "clusters" / f"{name}.summary.parquet"
+
+    def cluster_fit_path(self, name: str) -> Path:
+        """What it takes to tell which cluster other maps are of."""
+        return self.root / "clusters" / f"{name}.fit.parquet"
 
     def read_catalog(self) -> list[Scan]:
         """All scans, ordered by scan_id; empty before the first ingest.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ainerd_hpc.archive.groups import array, check_group, reading_group
 from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.types import READ_AHEAD
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +21,7 @@ _AT_A_TIME = 64
 
 
 class MapReader:
-    """Maps of the archive by their row in the map index.
+    """Maps of the archive by their row in the map index; those of the scans read last are kept, up to READ_AHEAD bytes.
 
     Parameters
     ----------
@@ -35,14 +36,27 @@ class MapReader:
         self._archive, self._array = archive, array
         self.scan_ids: list[str] = index["scan_id"].tolist()
         self._index, self._rows = index, index["row"].to_numpy()
+        self._kept: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.scan_ids)
 
     def __getitem__(self, i: int) -> np.ndarray:
         """Map i, float32."""
-        with reading_group(self._archive.maps_path(self.scan_ids[i])) as group:
-            return np.asarray(array(group, self._array)[int(self._rows[i])], dtype=np.float32)
+        scan_id, row = self.scan_ids[i], int(self._rows[i])
+        if scan_id not in self._kept:
+            with reading_group(self._archive.maps_path(scan_id)) as group:
+                stored = array(group, self._array)
+                if stored.nbytes > READ_AHEAD:
+                    return np.asarray(stored[row], dtype=np.float32)
+                self._keep(scan_id, np.asarray(stored[...]))
+        return np.asarray(self._kept[scan_id][row], dtype=np.float32)
+
+    def _keep(self, scan_id: str, maps: np.ndarray) -> None:
+        """Keep the maps of a scan in the place of those that were read first."""
+        while self._kept and sum(one.nbytes for one in self._kept.values()) + maps.nbytes > READ_AHEAD:
+            del self._kept[next(iter(self._kept))]
+        self._kept[scan_id] = maps
 
     def each(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, np.ndarray]]:
         """Rows and their maps, float32; a product is opened once for rows of its scan that follow each other."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,11 +12,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from ainerd_hpc.errors import reading_product
 from ainerd_hpc.publishing import publishing
 
 _DIGEST_KEY = b"ainerd_hpc_digest"
+ROWS = 2**16
+"""Rows of a row group: what is read at a time of a table that may be larger than memory."""
 _UNREADABLE = "cannot read the table: {}"
 
 
@@ -33,9 +37,55 @@ def table_bytes(table: pd.DataFrame) -> bytes:
 
 
 def _write(table: pd.DataFrame, digest: str, file: BinaryIO, **options: Any) -> None:
+    arrow = _arrow(table, digest)
+    pq.write_table(arrow, file, row_group_size=ROWS, compression="zstd", **options)
+
+
+def _arrow(table: pd.DataFrame, digest: str) -> pa.Table:
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _DIGEST_KEY: digest.encode()})
-    pq.write_table(arrow, file, compression="zstd", **options)
+    return arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _DIGEST_KEY: digest.encode()})
+
+
+@contextmanager
+def writing_table(path: Path, digest: str) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Publish a table that comes in blocks, of `ROWS` rows each but the last, when the block ends well."""
+    with publishing(path) as temporary, temporary.open("wb") as file:
+        writers: list[pq.ParquetWriter] = []
+
+        def append(block: pd.DataFrame) -> None:
+            arrow = _arrow(block, digest)
+            if not writers:
+                writers.append(pq.ParquetWriter(file, arrow.schema, compression="zstd", write_page_checksum=True))
+            writers[0].write_table(arrow.cast(writers[0].schema), row_group_size=ROWS)
+
+        yield append
+        for writer in writers:
+            writer.close()
+
+
+def read_blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
+    """Blocks of a table, of `ROWS` rows each but the last; a table without rows is one block.
+
+    Raises
+    ------
+    ProductError
+        The table is missing or damaged.
+    """
+    with reading_product(path, _UNREADABLE), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        if not file.metadata.num_rows:
+            yield file.read(columns).to_pandas()
+        for batch in file.iter_batches(ROWS, columns=columns):
+            yield pa.Table.from_batches([batch]).to_pandas()
+
+
+def read_rows(path: Path, rows: np.ndarray, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Rows of a table, given in order; memory is that of these rows and of one block."""
+    found, start = [], 0
+    for block in read_blocks(path, columns):
+        first, last = np.searchsorted(rows, (start, start + len(block)))
+        found.append(block.iloc[rows[first:last] - start])
+        start += len(block)
+    return pd.concat(found, ignore_index=True)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -51,21 +101,25 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     return table
 
 
-def read_vectors(path: Path, column: str, rows: np.ndarray) -> np.ndarray:
-    """Vectors of equal length of a column in these ascending rows, (n, length); no others are kept in memory.
+def read_vectors(path: Path, column: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    """A column of vectors of one length, (n, d): all of them, or those of these ascending rows; no others are kept.
 
     Raises
     ------
     ProductError
         The table is missing or damaged.
     """
-    parts, start = [], 0
+    parts, start = [np.zeros((0, 0), np.float32)], 0
     with reading_product(path, _UNREADABLE), pq.ParquetFile(path, page_checksum_verification=True) as file:
         for batch in file.iter_batches(columns=[column]):
-            inside = rows[(rows >= start) & (rows < start + len(batch))] - start
-            parts.append(batch.column(0).take(pa.array(inside)).flatten().to_numpy(zero_copy_only=False))
+            found = batch.column(0)
+            if rows is not None:
+                inside = rows[(rows >= start) & (rows < start + len(batch))] - start
+                found = found.take(pa.array(inside))
             start += len(batch)
-    return np.concatenate([np.zeros(0, np.float32), *parts]).reshape(len(rows), -1 if len(rows) else 0)
+            if len(found):
+                parts.append(found.flatten().to_numpy(zero_copy_only=False).reshape(len(found), -1))
+    return np.concatenate(parts[1:] or parts).astype(np.float32, copy=False)
 
 
 def check_table(path: Path) -> None:

@@ -133,7 +133,8 @@ class Verification:
 def _is_wanted(name: str, model: str) -> bool:
     """Whether a product of this name is one of the whole archive, or of the model."""
     parts = Path(name).parts
-    of_model = {("models", model), ("embedding", f"{model}.parquet"), ("clusters", f"{model}.parquet")}
+    of_clusters = {("clusters", f"{model}{kind}.parquet") for kind in ("", ".summary", ".fit")}
+    of_model = {("models", model), ("embedding", f"{model}.parquet")} | of_clusters
     return len(parts) == 1 or parts[0] in ("report", "journal", "maps") or parts[:2] in of_model
 
 

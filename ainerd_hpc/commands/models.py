@@ -75,7 +75,7 @@ def _facts(name: str, record: dict[str, Any], maps: pd.DataFrame | None) -> tupl
     if maps is None:
         return name, record["variant"], made, *["-"] * 5
     unknown = _unknown_share(record["variant"], maps)
-    figures = f"{len(maps)}", f"{maps['label'].max() + 1}", f"{(maps['label'] < 0).mean():.1%}"
+    figures = f"{len(maps)}", f"{maps.loc[maps['label'] >= 0, 'label'].nunique()}", f"{(maps['label'] < 0).mean():.1%}"
     error = f"{maps['reconstruction_l1'].median():.4f}"
     return name, record["variant"], made, *figures, error, "-" if unknown is None else f"{unknown:.1%}"
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ainerd_hpc.config import RunConfig
 
 
-_OF_ALL = ("catalog", "sample_log", "files", "index")
+_OF_ALL = ("catalog", "sample_log", "files", "index", "relations", "events", "transitions")
 """Names of the products that are about all scans."""
 
 

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from ainerd_hpc.evaluation.kinds import KINDS, UNSEEN, log_uniform
 from ainerd_hpc.evaluation.photons import poisson
-from ainerd_hpc.evaluation.speckle import intensities, two_time
+from ainerd_hpc.evaluation.speckle import half_decay, intensities, two_time
 
 Floats = NDArray[np.float32]
 Counts = NDArray[np.uint16]
@@ -69,19 +69,6 @@ class QBin:
         """(t, t)."""
         times = (np.arange(self.num_frames) + 0.5) / self.num_frames
         return KINDS[self.kind].form(times, self.tau / self.num_frames, self.numbers)
-
-    @property
-    def half_decay(self) -> float:
-        """First lag, in frames, at which the mean of |g1|^2 over age is down to 1/2; NaN where the scan is too short.
-
-        It is one clock for all kinds; what tau means is another thing in each.
-        """
-        squares = np.abs(self.g1) ** 2
-        mean = np.array([np.diagonal(squares, lag).mean() for lag in range(self.num_frames)])
-        if mean.min() > 0.5:
-            return float("nan")
-        lag = int(np.argmax(mean <= 0.5))
-        return lag - 1 + float((mean[lag - 1] - 0.5) / (mean[lag - 1] - mean[lag]))
 
     @property
     def signal_to_noise(self) -> float:
@@ -274,7 +261,7 @@ def _row(q_bin: QBin) -> dict[str, Any]:
     plain = {name: value for name, value in asdict(q_bin).items() if name not in ("modes", "num_frames")}
     return plain | {
         "tau": q_bin.tau * q_bin.frame_time,
-        "half_decay": q_bin.half_decay * q_bin.frame_time,
+        "half_decay": half_decay(q_bin.g1) * q_bin.frame_time,
         "contrast": 1 / q_bin.modes,
         "kww_exponent": q_bin.numbers.get("kww_exponent", np.nan),
         "ageing_rate": ageing_rate(q_bin.kind, q_bin.numbers),

@@ -21,7 +21,9 @@ from sklearn.preprocessing import StandardScaler
 
 from ainerd_hpc.config import ClusterConfig
 from ainerd_hpc.evaluation.archives import WHOLE
-from ainerd_hpc.kernels import clusters
+from ainerd_hpc.kernels.clustering.fitting import partition
+from ainerd_hpc.kernels.clustering.novelty import novelty as novelty_of
+from ainerd_hpc.kernels.clustering.reduction import Points
 
 Vector = NDArray[np.float64]
 Labels = NDArray[Any]
@@ -46,14 +48,9 @@ class Neighbours(NamedTuple):
 # ---- clusters
 
 
-def clustered(latents: clusters.Points, seed: int = ClusterConfig().seed) -> clusters.Groups:
-    """What the cluster stage with its defaults makes of latents (n, d); `seed` is that of UMAP."""
-    config = ClusterConfig()
-    near = clusters.neighbours(len(latents), config.num_neighbours)
-    points = clusters.reduce(latents, config.dimensions, near, 0.0, seed)
-    smallest = clusters.smallest(len(points), config.min_cluster_size)
-    samples = clusters.samples(smallest, config.min_samples)
-    return clusters.group(points, smallest, samples, config.selection)
+def clustered(latents: Points, scans: Labels, seed: int = ClusterConfig().seed) -> Labels:
+    """Labels (n,) that the cluster stage with its defaults gives to latents (n, d) of scans (n,)."""
+    return partition(latents, scans, ClusterConfig(seed=seed).settings()).groups.label
 
 
 def agreement(labels: Labels, kinds: Labels) -> dict[str, float]:
@@ -67,7 +64,7 @@ def agreement(labels: Labels, kinds: Labels) -> dict[str, float]:
     }
 
 
-def subsample_stability(latents: clusters.Points, scans: Labels, labels: Labels, seed: int) -> dict[str, float]:
+def subsample_stability(latents: Points, scans: Labels, labels: Labels, seed: int) -> dict[str, float]:
     """How far clusters stay the same, as ARI over the maps in question, when scans are left out.
 
     Parameters
@@ -90,7 +87,7 @@ def subsample_stability(latents: clusters.Points, scans: Labels, labels: Labels,
     fifth = max(1, len(names) // 5)
     first, second = (~np.isin(scans, left_out) for left_out in (names[:fifth], names[-fifth:]))
     of_first, of_second = (np.full(len(latents), -1), np.full(len(latents), -1))
-    of_first[first], of_second[second] = clustered(latents[first]).label, clustered(latents[second]).label
+    of_first[first], of_second[second] = (clustered(latents[some], scans[some]) for some in (first, second))
     both = first & second
     return {
         "subsample_ari": float(adjusted_rand_score(of_first[both], of_second[both])),
@@ -101,7 +98,7 @@ def subsample_stability(latents: clusters.Points, scans: Labels, labels: Labels,
 # ---- neighbours
 
 
-def nearest_neighbours(latents: clusters.Points, apart: Labels) -> Neighbours:
+def nearest_neighbours(latents: Points, apart: Labels) -> Neighbours:
     """The nearest neighbour (Euclidean) of each point (n, d) among those with another value of `apart`, (n,)."""
     place, distance = np.empty(len(latents), dtype=np.int64), np.empty(len(latents))
     points = np.asarray(latents, dtype=np.float64)
@@ -119,7 +116,7 @@ def purity(neighbours: Neighbours, kinds: Labels) -> float:
     return float(np.mean(kinds[neighbours.place] == kinds))
 
 
-def retrieval(latents: clusters.Points, groups: Labels) -> float:
+def retrieval(latents: Points, groups: Labels) -> float:
     """Share of the points whose nearest other point is of the same group, (n,); groups of one are not asked."""
     sizes = pd.Series(groups).map(pd.Series(groups).value_counts()).to_numpy()
     nearest = nearest_neighbours(latents, np.arange(len(latents))).place
@@ -192,7 +189,7 @@ def as_features(numbers: pd.DataFrame) -> NDArray[np.float64]:
 # ---- movement
 
 
-def movements(latents: clusters.Points, truth: pd.DataFrame) -> dict[str, float]:
+def movements(latents: Points, truth: pd.DataFrame) -> dict[str, float]:
     """How far each view moves a map, in median distances of nearest neighbours in other scans; medians over the views.
 
     A view is compared with its map, except for `age`, whose two windows are compared with each other. `noise` is what
@@ -227,7 +224,7 @@ def _next_q_bins(truth: pd.DataFrame, maps: NDArray[np.int64]) -> tuple[NDArray[
 
 
 def score(
-    latents: clusters.Points,
+    latents: Points,
     truth: pd.DataFrame,
     *,
     numbers: pd.DataFrame | None = None,
@@ -256,12 +253,12 @@ def score(
     is_map = (truth["view"] == WHOLE).to_numpy()
     points, maps = np.asarray(latents)[is_map], truth[is_map]
     scans, kinds = maps["scan"].to_numpy(), maps["kind"].to_numpy(dtype=str)
-    groups = clustered(points)
-    unusual = clusters.novelty(points) if novelty is None else novelty[is_map]
+    labels = clustered(points, scans)
+    unusual = novelty_of(points) if novelty is None else novelty[is_map]
     wanted = targets(maps)
-    found = agreement(groups.label, kinds)
+    found = agreement(labels, kinds)
     is_clear = maps["signal_to_noise"].to_numpy() >= CLEAR
-    found["clear_ari"] = float(adjusted_rand_score(kinds[is_clear], groups.label[is_clear]))
+    found["clear_ari"] = float(adjusted_rand_score(kinds[is_clear], labels[is_clear]))
     found["purity"] = purity(nearest_neighbours(points, scans), kinds)
     found |= rare_recall(unusual, maps["is_rare"].to_numpy())
     found |= linear_r2(points, wanted, scans)
@@ -269,8 +266,8 @@ def score(
         told = linear_r2(as_features(numbers[is_map]), wanted, scans)
         found |= {f"numbers_{name}": value for name, value in told.items()}
     found |= movements(latents, truth)
-    found |= subsample_stability(points, scans, groups.label, seed)
-    return found, groups.label
+    found |= subsample_stability(points, scans, labels, seed)
+    return found, labels
 
 
 def stability(labels: Sequence[Labels]) -> float:

@@ -16,6 +16,20 @@ MOST_MODES = 8
 covariance, 1 and |g1|^2 / modes, cut off at 0."""
 
 
+def half_decay(g1: NDArray[Any]) -> float:
+    """First lag, in frames, at which the mean of |g1|^2 over age is down to 1/2; NaN where it never is.
+
+    It is one clock for all kinds of dynamics; what tau means is another thing in each.
+    """
+    squares, before = np.abs(g1) ** 2, 1.0
+    for lag in range(1, len(g1)):
+        mean = float(np.diagonal(squares, lag).mean())
+        if mean <= 0.5:
+            return lag - 1 + (before - 0.5) / (before - mean)
+        before = mean
+    return float("nan")
+
+
 def intensities(g1: NDArray[Any], modes: int, num_pixels: int, random: np.random.Generator) -> Floats:
     """Speckle intensities (t, pixel) with mean 1 and covariance |g1|^2 / modes (Siegert)."""
     if modes > MOST_MODES:

@@ -200,11 +200,19 @@ def _short_lag(half_decay: float, most: int) -> int:
 
 
 def _bursts(c2: NDArray[np.floating[Any]], curve: _Curve, found: Cells) -> tuple[float, float]:
-    """How many dips C2 has over age at a short lag; the error is of those that a little noise would add or take."""
-    lag = _short_lag(found.half_decay, len(c2) // 16)
-    level, number = _profile(c2, (lag + 1) // 2, lag, max(1, lag // 2))
-    known = number > 0.5 * np.median(number)
-    err = curve.noise[lag - 1] / np.sqrt(max(float(np.median(number)), 1.0))
+    """How many dips C2 has over age at a short lag; the error is of those that a little noise would add or take.
+
+    Where single frames are too noisy the lag is longer, and the mean over as many more ages.
+    """
+    most = max(1, len(c2) // 16)
+    lag = _short_lag(found.half_decay, most)
+    while True:
+        level, number = _profile(c2, (lag + 1) // 2, lag, max(1, lag // 2))
+        known = number > 0.5 * np.median(number)
+        err = curve.noise[lag - 1] / np.sqrt(max(float(np.median(number)), 1.0))
+        if err <= _LARGEST_ERR or lag == most:
+            break
+        lag = min(2 * lag, most)
     if not known.any() or err > _LARGEST_ERR:
         return np.nan, np.nan
     depths = find_peaks(-level[known] / found.contrast, prominence=0.1)[1]["prominences"]

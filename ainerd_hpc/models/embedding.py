@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,10 +15,22 @@ from ainerd_hpc.models.model import Model
 from ainerd_hpc.types import MAP_SIZE
 
 
+class Embedded(NamedTuple):
+    """What a network makes of maps."""
+
+    latents: NDArray[np.float32]
+    """(n, d)."""
+    errors: NDArray[np.float32]
+    """(n,): mean of the network's errors over each map; for an autoencoder the mean absolute difference between a map
+    and its reconstruction, in units of the scaled map, or of its noise."""
+    factors: NDArray[np.float32]
+    """(n, 2 x columns): for each column that the network corrects the factor, and its standard error as a share."""
+
+
 def embed(
     model: Model, maps: NDArray[np.float32], columns: Sequence[NDArray[np.float32]] = (), batch_size: int = 32
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Latents of maps, and how well the network fits each map.
+) -> Embedded:
+    """Latents of maps, how well the network fits each map, and what it knows better than their numbers.
 
     Parameters
     ----------
@@ -33,10 +46,7 @@ def embed(
 
     Returns
     -------
-    latents : ndarray, (n, d) float32
-    errors : ndarray, (n,) float32
-        Mean of the network's errors over each map; for an autoencoder the mean absolute difference between a map and
-        its reconstruction, in units of the scaled map.
+    Embedded
 
     Raises
     ------
@@ -48,16 +58,18 @@ def embed(
         raise ValueError(f"expected {model.network.reads} of shape {shape}, found {maps.shape[1:]}")
     latents = np.empty((len(maps), model.network.latent_size), np.float32)
     errors = np.empty(len(maps), np.float32)
+    factors = np.empty((len(maps), 2 * len(model.network.corrects)), np.float32)
     model.eval()
     with torch.inference_mode():
         for part, (batch, *beside) in _batches(model, batch_size, maps, *columns):
             images = batch.reshape(-1, *shape).contiguous(memory_format=torch.channels_last)
-            codes = model.encode(images, *beside)
+            codes, logs = model.look(images, *beside)
             num = len(latents[part])
             latents[part] = codes.cpu().numpy()[:num]
+            factors[part] = np.exp(logs.cpu().numpy()[:num])
             each = model.errors(images, codes).cpu().numpy()[:num]
             errors[part] = each.reshape(len(each), -1).mean(axis=1)  # NumPy's sum does not depend on the threads
-    return latents, errors
+    return Embedded(latents, errors, factors)
 
 
 def decode_latents(model: Model, latents: NDArray[np.floating], batch_size: int = 32) -> NDArray[np.float32]:

@@ -1,8 +1,9 @@
 """`lag_age`, an autoencoder of cells of (log lag, age): it sorts maps by how a sample moves, not by how fast.
 
-It comes trained, by `training.pretraining`, on simulated kinds of dynamics: its latents tell the kinds apart, and from
-them alone it draws the expected C2, without the noise of the photons. On an archive's own maps only its decoder learns:
-latents of all archives stay comparable.
+It comes trained, by `pretraining`, on simulated kinds of dynamics: its latents tell the kinds apart, and from them
+alone it draws the expected C2, without the noise of the photons. Beside them it tells the half decay, which it has
+learned to see through noise and before the first lag. On an archive's own maps only its decoder learns: latents of all
+archives stay comparable.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ class LagAge(Model):
             nn.Conv2d(middle, fine, 3, padding=1), nn.GELU(), nn.Upsample((NUM_LAGS, NUM_AGES), mode="bilinear"),
             nn.Conv2d(fine, 1, 3, padding=1),
         )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):  # it is trained apart: all else begins as if it were not there
+            self.to_half_decay = nn.Sequential(
+                nn.LayerNorm(10 * coarse), nn.Linear(10 * coarse, 128), nn.GELU(), nn.Linear(128, 2)
+            )
 
     def initialise(self, sample: Iterable[NDArray[np.float32]]) -> None:
         """The weights that come with it; the encoder keeps them."""
@@ -68,8 +73,8 @@ class LagAge(Model):
 
         assert self.network.own_weights
         self.load_state_dict(load_weights(self.network.own_weights))
-        self.encoder.requires_grad_(False)
-        self.to_latent.requires_grad_(False)
+        for part in (self.encoder, self.to_latent, self.to_half_decay):
+            part.requires_grad_(False)
 
     @staticmethod
     def augment(image: NDArray[np.float32], chance: np.random.Generator) -> NDArray[np.float32]:
@@ -81,10 +86,18 @@ class LagAge(Model):
 
     def encode(self, maps: Tensor, *columns: Tensor) -> Tensor:
         """Latents (n, 32) of length 1, of cells (n, 3, 60, 16)."""
-        x = self.encoder(maps)
-        pooled = [x.mean((2, 3)), x.amax((2, 3)), x.mean(3).flatten(1)]  # the last keeps the order of the lags
-        latents: Tensor = functional.normalize(self.to_latent(torch.cat(pooled, 1)), dim=1)
+        latents: Tensor = functional.normalize(self.to_latent(self.see(maps)), dim=1)
         return latents
+
+    def look(self, maps: Tensor, *columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents, and ln of the factor by which the half decay of the cells is off, with its error, (n, 2)."""
+        seen = self.see(maps)
+        return functional.normalize(self.to_latent(seen), dim=1), self.to_half_decay(seen)
+
+    def see(self, maps: Tensor) -> Tensor:
+        """What the encoder sees in cells (n, 3, 60, 16), pooled, (n, 960)."""
+        x = self.encoder(maps)
+        return torch.cat([x.mean((2, 3)), x.amax((2, 3)), x.mean(3).flatten(1)], 1)  # the last: in order of the lags
 
     def reconstruct(self, latents: Tensor) -> Tensor:
         """Expected cells (n, 60, 16) in units of the contrast, of latents (n, 32)."""

@@ -45,6 +45,10 @@ class Model(nn.Module, ABC):
     def encode(self, maps: Tensor, *columns: Tensor) -> Tensor:
         """Latents (n, d) of maps (n, channel, y, x), and of the network's columns (n,) of the map index."""
 
+    def look(self, maps: Tensor, *columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents, and for each column that the network corrects ln of the factor and of its standard error."""
+        return self.encode(maps, *columns), maps.new_zeros((len(maps), 0))
+
     @abstractmethod
     def errors(self, maps: Tensor, latents: Tensor) -> Tensor:
         """Errors (n, ...) float32, of which the mean over a map is what training makes small."""

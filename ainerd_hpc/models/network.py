@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ainerd_hpc.types import MAP_SIZE
+from ainerd_hpc.types import MAP_SIZE, READ_AHEAD
 
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -50,6 +50,8 @@ class Network:
     """Maps that are embedded at a time on a CPU: as many as are fastest."""
     columns: tuple[str, ...] = ()
     """Columns of the map index that it takes beside a map; NaN where a map has no such value."""
+    corrects: tuple[str, ...] = ()
+    """Columns of the map index that it knows better: of each it tells a factor and its error."""
     can_decode: bool = False
     """Whether it makes maps from latents."""
     comes_with: str = ""
@@ -75,7 +77,7 @@ class Network:
         """
         weights = _WEIGHT_COPIES * 4 * self.num_parameters
         passes = min(batch_size, MAPS_PER_PASS) * self.pass_bytes[precision]
-        return _LIBRARY_BYTES + weights + passes + _MAP_COPIES * batch_size * self.row_bytes
+        return _LIBRARY_BYTES + READ_AHEAD + weights + passes + _MAP_COPIES * batch_size * self.row_bytes
 
     def embedding_bytes(self) -> int:
         """Memory that embedding on a CPU needs beside the caller's maps, bytes."""

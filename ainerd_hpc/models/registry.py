@@ -11,7 +11,7 @@ from ainerd_hpc.types import CELLS
 NETWORKS: Mapping[str, Network] = {
     "lag_age": Network(
         "ainerd_hpc.models.lag_age:LagAge",
-        num_parameters=695_201,
+        num_parameters=820_387,
         latent_size=32,
         pass_bytes={"32-true": 2**18, "bf16-mixed": 2**17},
         seconds_to_train={"32-true": 0.002, "bf16-mixed": 0.002},
@@ -19,6 +19,7 @@ NETWORKS: Mapping[str, Network] = {
         reads="cells",
         shape=CELLS,
         maps_at_a_time=32,
+        corrects=("half_decay",),
         comes_with="lag_age.safetensors",
         known_error=3.8,
     ),

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ainerd_hpc.models.weights import save_weights
-from ainerd_hpc.pretraining.learning import learn
+from ainerd_hpc.pretraining.learning import learn, learn_half_decay
 from ainerd_hpc.pretraining.samples import make_samples
 from ainerd_hpc.publishing import publishing
 
@@ -34,12 +34,17 @@ def main() -> None:
     print(f"{len(samples.label)} samples", flush=True)
     torch.set_num_threads(options.threads)
     model = learn(samples, options.epochs, options.seed, _tell)
+    learn_half_decay(model, samples, options.epochs, options.seed, _tell_half_decay)
     with publishing(options.file) as temporary:
         save_weights(temporary, model.state_dict())
 
 
 def _tell(epoch: int, kinds: float, views: float, reconstruction: float) -> None:
     print(f"epoch {epoch}: kinds {kinds:.3f}, views {views:.3f}, reconstruction {reconstruction:.4f}", flush=True)
+
+
+def _tell_half_decay(epoch: int, loss: float) -> None:
+    print(f"epoch {epoch}: half decay {loss:.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ainerd_hpc.kernels.cells import SURENESS_UNIT
+from ainerd_hpc.kernels.cells import PER_OCTAVE, SURENESS_UNIT
 from ainerd_hpc.models.lag_age import FURTHEST_SHIFT, LagAge
 from ainerd_hpc.models.weights import build
 from ainerd_hpc.pretraining.samples import KNOWN, VIEWS, Samples
@@ -25,6 +25,13 @@ _VIEWS_WEIGHT, _RECONSTRUCTION_WEIGHT = 0.3, 4.0
 _LEARNING_RATE, _DECAY, _WARM_UP = 2e-3, 1e-3, 0.1
 _MORE_NOISE = (0.3, 4.0)
 """Noise that is added to half of the samples, in errors of each cell."""
+
+_ERRORS = (-4.0, 2.0)
+"""Bounds of ln of the error of a half decay, so that no sample counts for all."""
+_HELD_OUT = 0.05
+"""Share of the samples of each kind, and of the compositions, that the errors are measured with in the end."""
+_ROWS = 256
+"""Samples in a batch, where nothing is compared within it."""
 
 Told = Callable[[int, float, float, float], None]
 """Called after each epoch: (epoch, kinds, views, reconstruction), mean losses."""
@@ -74,6 +81,64 @@ def learn(samples: Samples, epochs: int, seed: int, told: Told) -> LagAge:
     return model.eval()
 
 
+def learn_half_decay(
+    model: LagAge, samples: Samples, epochs: int, seed: int, told: Callable[[int, float], None]
+) -> None:
+    """Train what tells the half decay, beside latents that stay as they are; `told` as in `learn`, of its one loss.
+
+    Notes
+    -----
+    The loss is minus the log likelihood of ln of the half decay, with a Laplace distribution of the width that is
+    told. In the end the widths are scaled so that 68 % of samples that were not learned from lie within them.
+    """
+    torch.manual_seed(seed)
+    random, head, (learned, held_out) = np.random.default_rng(seed), model.to_half_decay, _split(samples)
+    rows = np.flatnonzero(np.isfinite(learned.half_decay))
+    optimizer = torch.optim.AdamW(head.parameters(), lr=_LEARNING_RATE, weight_decay=_DECAY)
+    steps = epochs * math.ceil(len(rows) / _ROWS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps + 1, pct_start=_WARM_UP)
+    for epoch in range(epochs):
+        losses = []
+        for batch in np.array_split(random.permutation(rows), math.ceil(len(rows) / _ROWS)):
+            with torch.no_grad():
+                cells, _, truth = _drawn(learned, batch, random)
+                seen = model.see(cells)
+            loss = unlikelihood(head(seen), truth)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            losses.append(float(loss.detach()))
+        told(epoch + 1, float(np.mean(losses)))
+    _calibrate(model, held_out)
+
+
+def _split(samples: Samples) -> tuple[Samples, Samples]:
+    """The samples to learn from, and the last ones of each kind and of the compositions."""
+    label = np.minimum(samples.label, len(KNOWN))
+    is_held_out = np.zeros(len(label), bool)
+    for each in np.unique(label):
+        rows = np.flatnonzero(label == each)
+        num = round(_HELD_OUT * len(rows) / VIEWS) * VIEWS
+        is_held_out[rows[len(rows) - num :]] = True
+    return samples.of(~is_held_out), samples.of(is_held_out)
+
+
+def _calibrate(model: LagAge, held_out: Samples) -> None:
+    """Widen the errors of the half decay until 68 % of samples that were not learned from lie within them."""
+    known = np.isfinite(held_out.half_decay)
+    if not known.any():
+        return
+    with torch.inference_mode():
+        parts = np.array_split(held_out.cells[known], math.ceil(known.sum() / _ROWS))
+        told = torch.cat([model.look(torch.from_numpy(part.astype(np.float32)))[1] for part in parts]).numpy()
+    deviations = np.abs(told[:, 0] - held_out.half_decay[known]) / np.exp(told[:, 1])
+    last = model.to_half_decay[-1]
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        last.bias[1] += float(np.log(np.quantile(deviations, 0.6827)))
+
+
 def _steps(samples: Samples) -> int:
     return int((samples.label < len(KNOWN)).sum()) // (OF_EACH_KIND * len(KNOWN))
 
@@ -93,11 +158,8 @@ def _batches(samples: Samples, random: np.random.Generator) -> Iterator[NDArray[
 def _losses(
     model: LagAge, kinds: _Kinds, samples: Samples, rows: NDArray[np.int64], random: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    cells, expected = (torch.from_numpy(values[rows].astype(np.float32)) for values in samples[:2])
+    cells, expected, _ = _drawn(samples, rows, random)
     label = torch.from_numpy(samples.label[rows])
-    cells, expected = _shifted(
-        _noisier(cells, random), expected, int(random.integers(-FURTHEST_SHIFT, FURTHEST_SHIFT + 1))
-    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         latents = model.encode(cells.contiguous(memory_format=torch.channels_last))
         drawn = model.reconstruct(latents).float()
@@ -105,6 +167,24 @@ def _losses(
     of_kinds = functional.cross_entropy(kinds(latents[is_known]), label[is_known])
     of_views = contrastive(latents[~is_known], label[~is_known])
     return of_kinds, of_views, ((drawn - expected).abs() * known).sum() / known.sum()
+
+
+def _drawn(samples: Samples, rows: NDArray[np.int64], random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Samples with more noise and another shift: cells, what is expected of them, ln of their half decay."""
+    cells, expected = (torch.from_numpy(values[rows].astype(np.float32)) for values in samples[:2])
+    cells, shift = _noisier(cells, random), int(random.integers(-FURTHEST_SHIFT, FURTHEST_SHIFT + 1))
+    half_decay = torch.from_numpy(samples.half_decay[rows]) + shift * math.log(2) / PER_OCTAVE
+    return *_shifted(cells, expected, shift), half_decay
+
+
+def unlikelihood(told: Tensor, truth: Tensor) -> Tensor:
+    """Minus the mean log likelihood, but for a constant, of truths (n,): Laplace distributions with the centres and ln
+    of the widths told (n, 2); NaN counts for nothing."""
+    known = truth.isfinite()
+    centre, width = told[known].T
+    width = width.clamp(*_ERRORS)
+    loss: Tensor = (width + (centre - truth[known]).abs() / width.exp()).mean()
+    return loss
 
 
 def contrastive(latents: Tensor, label: Tensor) -> Tensor:

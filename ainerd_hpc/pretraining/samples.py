@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ainerd_hpc.evaluation.kinds import KINDS, UNSEEN, Field, log_uniform
-from ainerd_hpc.evaluation.speckle import intensities, two_time
+from ainerd_hpc.evaluation.speckle import half_decay, intensities, two_time
 from ainerd_hpc.kernels.cells import cells, expected_cells
 from ainerd_hpc.pretraining.compositions import compose
 
@@ -41,8 +41,17 @@ class Samples(NamedTuple):
     """(n, 3, 60, 16)."""
     expected: NDArray[np.float16]
     """(n, 60, 16): |g1|^2 in the same cells."""
+    half_decay: NDArray[np.float32]
+    """(n,): ln of the half decay of |g1|^2 over that which the cells count in; NaN where there is none."""
     label: NDArray[np.int64]
     """(n,)."""
+
+    def of(self, rows: NDArray[np.bool_]) -> Samples:
+        """Some of them."""
+        return Samples(self.cells[rows], self.expected[rows], self.half_decay[rows], self.label[rows])
+
+
+_Window = tuple[NDArray[np.float16], NDArray[np.float16], np.float32]
 
 
 class _Photons(NamedTuple):
@@ -61,7 +70,7 @@ def make_samples(num_each: int, num_compositions: int, seed: int, workers: int) 
     return Samples(*(np.stack(column) for column in columns))
 
 
-def _draw(job: tuple[int, int, bool]) -> list[tuple[NDArray[np.float16], NDArray[np.float16], np.int64]]:
+def _draw(job: tuple[int, int, bool]) -> list[tuple[*_Window, np.int64]]:
     seed, index, is_known = job
     random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
     drawn = _known(random) if is_known else _composed(random, len(KNOWN) + index)
@@ -88,14 +97,16 @@ def _num_frames(random: np.random.Generator) -> int:
     return int(random.choice(_LENGTHS, p=_LENGTH_SHARES))
 
 
-def _window(g1: Field, random: np.random.Generator) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
-    """Cells of a window that was measured with photons drawn by chance, and of its |g1|^2."""
+def _window(g1: Field, random: np.random.Generator) -> _Window:
+    """What a sample is but for its label: a window that was measured with photons drawn by chance."""
     share = random.uniform(0, _MOST_BAD_FRAMES) if random.random() < _SHARE_WITH_BAD_FRAMES else 0.0
     c2 = _measured(g1, _photons(g1, random), random)
     bad = random.random(len(c2)) < share
     c2[bad], c2[:, bad] = np.nan, np.nan
     found = cells(c2)
-    return found.values.astype(np.float16), expected_cells(np.abs(g1) ** 2, found.half_decay).astype(np.float16)
+    expected = expected_cells(np.abs(g1) ** 2, found.half_decay)
+    ratio = np.float32(np.log(half_decay(g1) / found.half_decay))
+    return found.values.astype(np.float16), expected.astype(np.float16), ratio
 
 
 def _photons(g1: Field, random: np.random.Generator) -> _Photons:

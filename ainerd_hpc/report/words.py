@@ -1,11 +1,14 @@
 """Kinds in words: what the maps of a cluster have in common, from numbers with errors and a stated rule.
 
 The maps carry a word if two thirds of all of them lie in its range, each by its own error, and if of those that can say
-so many lie there that their median surely does, by three standard errors. These are of ranks, whatever the distribution
-(the sign test), with as many values as there are scans: maps of one scan share what happened in it.
+so many lie there that their median surely does, by three standard errors, or nine of ten where scans are too few for
+that. The errors are of ranks, whatever the distribution (the sign test), with as many values as there are scans: maps
+of one scan share what happened in it, so it has one opinion, that of most of its maps.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +18,7 @@ Floats = NDArray[np.float64]
 
 NOTHING = "no common kind"
 _FEWEST_MAPS, _FEWEST_SCANS = 5, 3
-_SHARE, _NUM_SIGMA = 2 / 3, 3.0
+_SHARE, _NUM_SIGMA, _NEARLY_ALL = 2 / 3, 3.0, 0.9
 
 LEAST_AGEING = np.log(1.5)
 """ln of the ratio of half decays that is called slowing down or quickening."""
@@ -60,7 +63,8 @@ def phrase(maps: pd.DataFrame) -> str:
         return NOTHING
     if carries(maps, "static_share", STILL):
         return "still within a window"
-    returns, bursts, ageing = _returns(maps), _bursts(maps), _ageing(maps)
+    returns, ageing = _returns(maps), _ageing(maps)
+    bursts = _bursts(maps, LEAST_BURSTS if not ageing else LEAST_BURSTS + 1)  # one dip may be the change itself
     words = [returns or bursts, ageing, _shape(maps), "" if bursts or ageing else _law_of_q(maps)]
     return ", ".join(filter(None, words)) or NOTHING
 
@@ -78,17 +82,23 @@ def contradicts(maps: pd.DataFrame, name: str, low: float = -np.inf, high: float
     """Whether the maps that can say disagree with the word of low .. high; a number that is not there does."""
     if name not in maps:
         return True
-    known = maps[name].dropna().to_numpy(np.float64)
-    return len(known) > 0 and not _agree((known > low) & (known < high), maps["scan_id"].nunique())
+    known, errors = maps[name].to_numpy(np.float64), 2 * np.nan_to_num(_errors(maps, name))
+    inside, is_known = (known + errors > low) & (known - errors < high), np.isfinite(known)
+    scans = maps["scan_id"].to_numpy()
+    return bool(is_known.any()) and not _agree(inside[is_known], scans[is_known], len(set(scans)))
 
 
 def _errors(maps: pd.DataFrame, name: str) -> Floats:
     return maps[f"{name}_err"].to_numpy(np.float64) if f"{name}_err" in maps else np.zeros(len(maps))
 
 
-def _agree(inside: NDArray[np.bool_], num_scans: int) -> bool:
-    """Whether so many lie inside that it is two thirds, and their median surely does."""
-    return bool(inside.mean() >= min(max(_SHARE, 0.5 + _NUM_SIGMA / 2 / np.sqrt(num_scans)), 1.0))
+def _agree(inside: NDArray[np.bool_], scans: NDArray[Any], num_scans: int) -> bool:
+    """Whether so many lie inside, each scan with most of its maps, that it is two thirds, and their median surely
+    does."""
+    _, scan, sizes = np.unique(scans, return_inverse=True, return_counts=True)
+    is_for = np.bincount(scan, inside) > sizes / 2
+    share = sizes[is_for].sum() / sizes.sum()
+    return bool(share >= min(max(_SHARE, 0.5 + _NUM_SIGMA / 2 / np.sqrt(num_scans)), _NEARLY_ALL))
 
 
 def _returns(maps: pd.DataFrame) -> str:
@@ -105,10 +115,11 @@ def _period(maps: pd.DataFrame) -> str:
     return f" of period {middle:.2g} s" if high < _SAME_PERIOD * low else ""
 
 
-def _bursts(maps: pd.DataFrame) -> str:
-    if not (carries(maps, "bursts", LEAST_BURSTS) and carries(maps, "unevenness", UNEVEN)):
+def _bursts(maps: pd.DataFrame, least: float) -> str:
+    if not (carries(maps, "bursts", least) and carries(maps, "unevenness", UNEVEN)):
         return ""
-    return f"intermittent, about {np.nanmedian(maps['bursts']):.0f} bursts within a window"
+    number = round(float(np.nanmedian(maps["bursts"])))
+    return f"intermittent, about {number} burst{'s' * (number != 1)} within a window"
 
 
 def _ageing(maps: pd.DataFrame) -> str:
@@ -154,7 +165,7 @@ def _law_of_q(maps: pd.DataFrame) -> str:
     if len(powers) < _FEWEST_SCANS:
         return ""
     power = float(np.median(powers))
-    alike = _agree(np.abs(powers - power) < _SAME_LAW, len(powers))
+    alike = _agree(np.abs(powers - power) < _SAME_LAW, np.arange(len(powers)), len(powers))
     return f"half decay ~ q^{-power:.1f}" if alike and abs(power) > _SAME_LAW else ""
 
 

@@ -38,7 +38,7 @@ _CLUSTERING_START, _NEIGHBOURS_START = 7.3, 27.0
 """Loading UMAP and HDBSCAN; compiling the search for neighbours that UMAP takes for many points."""
 _MOST_PAIRED = 4096
 """Points above which it does so, and no longer compares all pairs."""
-_POINT, _PAIR, _POINT_OF_MANY = 2e-3, 8e-7, 1.2e-3
+_POINT, _PAIR, _POINT_OF_MANY, _PLACED = 2e-3, 8e-7, 1.2e-3, 5e-5
 """A point, and a pair of points, in two reductions and the grouping of a few; a point of many."""
 _REPORT_START, _SHOWN_MAP, _SHOWN_ENTRY = 2.0, 2.5e-3, 1.5e-8
 """Loading the network; reading a map for its thumbnail; an entry of C2 of a map that is shown at full size."""
@@ -151,11 +151,13 @@ def embed(task: Task, machine: Machine) -> float:
 
 
 def cluster(task: Task, machine: Machine) -> float:
-    """Start + n points + n^2 pairs up to 4096 points; above, start + search for neighbours + n points."""
+    """Start + points + pairs up to 4096 points; above, start + search for neighbours + points; + points placed."""
     num = task.load.num_maps
     few = _POINT * num + _PAIR * num**2
     many = _NEIGHBOURS_START + _POINT_OF_MANY * num
-    return machine.slowness * (_CLUSTERING_START + (few if num < _MOST_PAIRED else many))
+    return machine.slowness * (
+        _CLUSTERING_START + (few if num < _MOST_PAIRED else many) + _PLACED * task.load.num_placed
+    )
 
 
 def report(task: Task, machine: Machine) -> float:

@@ -1,7 +1,8 @@
-"""Cluster: latents -> a picture, groups with probabilities, and novelty, tied to the sample."""
+"""Cluster: latents -> a picture, groups with what they are worth, and novelty, tied to the sample."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -9,11 +10,18 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from ainerd_hpc.archive.tables import read_table, write_table
+from ainerd_hpc.archive.cluster_fit import read_fit, write_fit
+from ainerd_hpc.archive.cluster_summary import summarise
+from ainerd_hpc.archive.embedded_maps import EmbeddedMaps
+from ainerd_hpc.archive.labelling import COLUMNS, Fitted, Labelling, continued
+from ainerd_hpc.archive.tables import read_blocks, read_table, write_table, writing_table
 from ainerd_hpc.console import tell
 from ainerd_hpc.correlation.windows import count_maps
-from ainerd_hpc.digests import digest
-from ainerd_hpc.kernels import clusters
+from ainerd_hpc.digests import digest, sha256
+from ainerd_hpc.errors import ConfigError
+from ainerd_hpc.kernels.clustering import density
+from ainerd_hpc.kernels.clustering.fitting import peak_bytes
+from ainerd_hpc.kernels.clustering.reduction import neighbours
 from ainerd_hpc.report.words import kinds_in_words
 from ainerd_hpc.sources.catalog import sample_columns
 from ainerd_hpc.stages.contract import Before, Stage
@@ -21,56 +29,102 @@ from ainerd_hpc.types import Load, Scan, Shape, Task
 
 
 class Cluster(Stage):
-    """One table, a row a map: where it lies, what it belongs to, how it relaxes, what was done to the sample then."""
+    """One table, a row a map: where it lies, what it belongs to, how it relaxes, what was done to the sample then.
+
+    Beside it a row for each cluster, and the fit, with which other maps can be told.
+    """
 
     name = "cluster"
     requires = ("maps", "embed")
-    memory_knob = "source.select, or maps.windows and maps.overlap: fewer maps"
+    memory_knob = "cluster.coreset, or source.select, maps.windows and maps.overlap: fewer maps"
     shape = Shape.SINGLE
-    version = 2  # 2: novelty by the share of maps that are near; kinds in words
+    version = 3  # 2: novelty by the share of maps that are near; kinds in words. 3: size by stability; coreset
     remarks: ClassVar = {"maps without a place": "their latents are not finite, so they belong to no cluster"}
 
     def product(self, key: str) -> Path:
         return self.archive.clusters_path(key)
 
+    def beside(self, key: str) -> tuple[Path, ...]:
+        own = () if self.config.cluster.fit else (self.archive.cluster_fit_path(key),)
+        return (*own, self.archive.cluster_summary_path(key))
+
     def digest(self, scans: Sequence[Scan], before: Before) -> str:
+        """Digest of the options, the embedding and the sample log, and of a given fit by its content."""
+        options = self.config.cluster.model_copy(update={"fit": self._fit_digest()})
         embedding = before.of_all("embed", scans)
-        return digest(self.name, self.version, self.config.cluster, embedding, before.sample_log_digest)
+        return digest(self.name, self.version, options, embedding, before.sample_log_digest)
+
+    def _fit_digest(self) -> str | None:
+        path = self.config.cluster.fit
+        if path and not path.is_file():
+            raise ConfigError(f"cluster.fit {path}: no such file; correct the path, or leave it out to cluster anew")
+        return sha256(path) if path else None
 
     def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
-        num_maps = count_maps(self.config, scans)
-        peak = clusters.peak_bytes(num_maps, clusters.neighbours(num_maps, self.config.cluster.num_neighbours))
-        task_digest, load = before.of_all(self.name, scans), Load(num_maps=num_maps)
+        num_maps, config = count_maps(self.config, scans), self.config.cluster
+        num_fitted = 0 if config.fit else min(num_maps, config.coreset)
+        peak = peak_bytes(num_maps, num_fitted, neighbours(num_fitted, config.num_neighbours))
+        task_digest = before.of_all(self.name, scans)
+        load = Load(num_maps=num_fitted, num_placed=num_maps - num_fitted)
         yield Task(self.config.model.name, task_digest, peak, num_maps * 500, num_maps * 300, load=load)
 
     def work(self, task: Task) -> Mapping[str, float]:
-        index = read_table(self.archive.map_index_path)
-        embedding = read_table(self.archive.embedding_path(self.config.model.name))
-        latents = np.stack(embedding["latent"].to_list())
-        table = index.merge(embedding[["map_id", "reconstruction_l1"]], on="map_id", validate="one_to_one")
-        is_placed = clusters.can_be_placed(latents)
-        placed = self._placed(latents[is_placed]).set_axis(table.index[is_placed])
-        table = table.join(placed).fillna({"label": -1, "probability": 0.0}).astype({"label": np.int64})
-        table["kind"] = table["label"].map(kinds_in_words(table)).astype("string")
-        log = read_table(self.archive.sample_log_path)
-        table = pd.concat([table, sample_columns(log, table["time"].to_numpy(), table.columns)], axis=1)
-        write_table(self.product(task.key), table, task.digest)
-        figures = {"maps": len(table), "clusters": table["label"].max() + 1, "noise_share": np.mean(table["label"] < 0)}
-        lost = {"maps without a place": np.sum(~is_placed)} if not is_placed.all() else {}
-        return {name: float(value) for name, value in (figures | lost).items()}
+        config, path = self.config.cluster, self.product(task.key)
+        maps = EmbeddedMaps(self.archive.map_index_path, self.archive.embedding_path(task.key))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent) as spool:
+            labelling = Labelling(maps, config.settings(), spool)
+            if config.fit:
+                found = labelling.with_fit(read_fit(config.fit))
+            else:
+                found = _as_before(labelling.anew(config.coreset), maps, path)
+                self._tell_of(found)
+                write_fit(self.archive.cluster_fit_path(task.key), found.fit, task.digest)
+            return self._write(task, labelling, maps, found)
 
-    def _placed(self, latents: np.ndarray) -> pd.DataFrame:
-        """Where each of these lies, and what it belongs to."""
-        config = self.config.cluster
-        near = clusters.neighbours(len(latents), config.num_neighbours)
-        picture = clusters.reduce(latents, 2, near, config.min_dist, config.seed)
-        points = latents
-        if config.space == "umap":
-            points = clusters.reduce(latents, config.dimensions, near, 0.0, config.seed)
-        smallest = clusters.smallest(len(points), config.min_cluster_size)
-        samples = clusters.samples(smallest, config.min_samples)
-        groups = clusters.group(points, smallest, samples, config.selection)
-        if len(points) < clusters.fewest(smallest, samples):
-            tell(f"{len(points)} maps are fewer than cluster.min_cluster_size or min_samples ask for: no cluster")
-        places = {"x": picture[:, 0], "y": picture[:, 1]}
-        return pd.DataFrame({**places, **groups._asdict(), "novelty": clusters.novelty(latents)})
+    def _tell_of(self, found: Fitted) -> None:
+        partition = found.partition
+        if partition and len(found.rows) < density.fewest(partition.min_cluster_size, partition.min_samples):
+            few = f"{len(found.rows)} maps are fewer than cluster.min_cluster_size or min_samples ask for: no cluster"
+            tell(few)
+
+    def _write(self, task: Task, labelling: Labelling, maps: EmbeddedMaps, found: Fitted) -> Mapping[str, float]:
+        """Publish the table of clusters, then that of maps."""
+        fit, log = found.fit, read_table(self.archive.sample_log_path)
+        labelling.settle(found)
+        if not found.partition and (line := labelling.drift(fit)):
+            tell(line)
+        rows = labelling.speakers(found, self.config.cluster.coreset)
+        speakers = pd.concat([maps.rows(rows), labelling.said_of(rows)], axis=1)
+        kinds, sizes = kinds_in_words(speakers), labelling.sizes()
+        summary = summarise(speakers, maps.latents_of(rows), fit.trust, sizes, kinds)
+        write_table(self.archive.cluster_summary_path(task.key), summary, task.digest)
+        with writing_table(self.product(task.key), task.digest) as append:
+            for block, said in zip(maps.blocks(), labelling.said(), strict=True):
+                table = pd.concat([block.table, pd.DataFrame(said)[list(COLUMNS)]], axis=1)
+                table["stability"] = table["label"].map(fit.trust["stability"]).astype(np.float64)
+                table["kind"] = table["label"].map(kinds).astype("string")
+                sample = sample_columns(log, table["time"].to_numpy(), table.columns)
+                append(pd.concat([table, sample], axis=1))
+        noise, total = sizes["maps"].get(-1, 0), sizes["maps"].sum()
+        figures = {"maps": total, "clusters": len(summary), "noise_share": noise / total}
+        if found.partition and np.isfinite(found.partition.agreement):
+            figures["agreement"] = found.partition.agreement
+        lost = np.sum(~labelling.is_placed)
+        figures |= {"maps without a place": lost} if lost else {}
+        return {name: float(value) for name, value in figures.items()}
+
+
+def _as_before(found: Fitted, maps: EmbeddedMaps, path: Path) -> Fitted:
+    """The same clusters with the numbers that they had in the table of maps that is there, if any."""
+    if not path.exists():
+        return found
+    ids = np.concatenate([found.fit.map_ids, maps.rows(np.sort(found.rare_rows))["map_id"].to_numpy()])
+    known, old = set(ids.tolist()), dict[str, int]()
+    for block in read_blocks(path, ["map_id", "label"]):
+        some = block[block["map_id"].isin(known)]
+        old.update(zip(some["map_id"], some["label"].tolist(), strict=True))
+    same, changes = continued(found, ids, old)
+    for change in changes:
+        tell(change)
+    return same

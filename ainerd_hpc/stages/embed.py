@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from ainerd_hpc.archive.groups import array, reading_group
+from ainerd_hpc.archive.groups import array, columns_of, reading_group
 from ainerd_hpc.archive.journal import note_published
 from ainerd_hpc.archive.layout import recorded_digest
 from ainerd_hpc.archive.tables import read_table, write_table
 from ainerd_hpc.correlation.windows import count_maps
 from ainerd_hpc.digests import digest
+from ainerd_hpc.models.network import Network
 from ainerd_hpc.models.registry import network
 from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import Load, Plan, Scan, Task
@@ -78,26 +80,29 @@ class Embed(Stage):
         from ainerd_hpc.training.trained import trained_model
 
         model = trained_model(self.archive, self.config)
-        maps = [self._read(scan_id, model.network.reads) for scan_id in task.args["scan_ids"]]
-        columns = [
-            np.concatenate([self._read(scan_id, name) for scan_id in task.args["scan_ids"]])
-            for name in model.network.columns
-        ]
-        latents, reconstruction_l1 = embed(model, np.concatenate(maps), columns)
+        network, scan_ids = model.network, task.args["scan_ids"]
+        read = [self._read(scan_id, network) for scan_id in scan_ids]
+        lengths = [len(arrays[0]) for arrays in read]
+        maps, *columns = (np.concatenate(arrays) for arrays in zip(*read, strict=True))
+        found = embed(model, maps, columns[: len(network.columns)])
         table = pd.DataFrame(
             {
-                "scan_id": np.repeat(task.args["scan_ids"], [len(scan_maps) for scan_maps in maps]),
-                "row": np.concatenate([np.arange(len(scan_maps)) for scan_maps in maps]),
-                "latent": list(latents),
-                "reconstruction_l1": reconstruction_l1,
+                "scan_id": np.repeat(scan_ids, lengths),
+                "row": np.concatenate([np.arange(length) for length in lengths]),
+                "latent": list(found.latents),
+                "reconstruction_l1": found.errors,
+                **_corrected(network.corrects, columns[len(network.columns) :], found.factors),
             }
         )
         write_table(self.product(task.key), table, task.digest)
         return {"maps": float(len(table))}
 
-    def _read(self, scan_id: str, name: str) -> np.ndarray:
+    def _read(self, scan_id: str, network: Network) -> list[np.ndarray]:
+        """What the network reads of a scan, the columns that it takes, and those that it corrects."""
         with reading_group(self.archive.maps_path(scan_id)) as group:
-            return np.asarray(array(group, name)[...])
+            columns = columns_of(group)
+            maps = np.asarray(array(group, network.reads)[...])
+        return [maps, *(columns[name].to_numpy() for name in (*network.columns, *network.corrects))]
 
     def finish(self, scans: Sequence[Scan], before: Before) -> None:
         """Put the parts together, a row a map in the order of the map index."""
@@ -110,3 +115,13 @@ class Embed(Stage):
             write_table(self.table_path, table, expected)
             note_published(self.archive.root, self.table_path)
         shutil.rmtree(self.product("any").parent, ignore_errors=True)
+
+
+def _corrected(
+    names: Sequence[str], columns: Sequence[np.ndarray], factors: NDArray[np.float32]
+) -> dict[str, np.ndarray]:
+    """The columns that the network knows better, with their standard errors."""
+    known: dict[str, np.ndarray] = {}
+    for name, column, factor, share in zip(names, columns, factors[:, ::2].T, factors[:, 1::2].T, strict=True):
+        known |= {f"expected_{name}": column * factor, f"expected_{name}_err": column * factor * share}
+    return known

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ainerd_hpc.archive.groups import array, read_columns, reading_group, writing_group
+from ainerd_hpc.archive.groups import array, columns_of, reading_group, writing_group
 from ainerd_hpc.archive.journal import note_published
 from ainerd_hpc.archive.layout import recorded_digest
 from ainerd_hpc.archive.tables import write_table
@@ -43,7 +43,7 @@ class Maps(Stage):
 
     name = "maps"
     requires = ("correlate",)
-    version = 2  # 2: cells and traits
+    version = 3  # 2: cells and traits; 3: bursts of faint maps, columns as one array
     memory_knob = "maps.windows"
     quarantines = True
     remarks: ClassVar = {"windows without correlation": "these give no map"}
@@ -94,8 +94,7 @@ class Maps(Stage):
                 self._check(scan, cut, rows)
                 maps.resize((len(rows), *maps.shape[1:]))
                 group.add("cells", np.stack(cells), ("map", "channel", "lag", "age"))
-                for name, column in pd.DataFrame(rows).items():
-                    group.add(str(name), column.to_numpy(), ("map",))
+                group.add_columns(pd.DataFrame(rows), "map")
         left_out = {"windows without correlation": float(len(cut) - len(rows))} if len(rows) < len(cut) else {}
         return {"maps": float(len(rows))} | left_out
 
@@ -165,11 +164,15 @@ class Maps(Stage):
         index_digest = before.of_all(self.name, scans)
         if recorded_digest(self.archive.map_index_path) == index_digest:
             return
-        tables = [read_columns(self.product(scan.scan_id)).assign(scan_id=scan.scan_id) for scan in scans]
-        index = pd.concat(tables, ignore_index=True)
+        index = pd.concat([self._rows(scan) for scan in scans], ignore_index=True)
         index.insert(0, "map_id", map_ids(index))
         write_table(self.archive.map_index_path, index, index_digest)
         note_published(self.archive.root, self.archive.map_index_path)
+
+    def _rows(self, scan: Scan) -> pd.DataFrame:
+        """The rows of a scan in the index."""
+        with reading_group(self.product(scan.scan_id)) as group:
+            return columns_of(group).assign(scan_id=scan.scan_id)
 
 
 def _damaged(correlation: Any) -> dict[str, int]:

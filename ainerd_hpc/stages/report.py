@@ -14,7 +14,7 @@ from ainerd_hpc import __version__
 from ainerd_hpc.archive.groups import reading_group
 from ainerd_hpc.archive.layout import with_digest
 from ainerd_hpc.archive.map_reader import MapReader
-from ainerd_hpc.archive.tables import read_table, read_vectors
+from ainerd_hpc.archive.tables import read_table, read_vectors, write_table
 from ainerd_hpc.correlation.doubts import doubts
 from ainerd_hpc.correlation.tiles import window_lengths
 from ainerd_hpc.correlation.windows import count_maps, window_g2
@@ -25,6 +25,7 @@ from ainerd_hpc.report.content import Curve, Detail, ReportData
 from ainerd_hpc.report.neighbours import nearest
 from ainerd_hpc.report.page import render
 from ainerd_hpc.report.page import version as page_version
+from ainerd_hpc.report.relations import Tables, relate
 from ainerd_hpc.report.thinning import Shown, choose
 from ainerd_hpc.sources.catalog import SAMPLE_PREFIX, noted
 from ainerd_hpc.stages.contract import Before, Stage
@@ -38,18 +39,24 @@ _MOST_NOTES = 100
 """Lines of the page on what is to be known of scans."""
 _BYTES_PER_MAP = 1400
 """Memory of a row of the table of all maps, with what is made of it (measured: 1300 at 10^6, 45 columns)."""
+_BYTES_PER_WINDOW = 2200
+"""Memory of what is compared of the q-bins of a window together: 1390 measured at 10^6 with 20 clusters, of 100."""
 
 
 class Report(Stage):
-    """Writes report/index.html."""
+    """Writes report/index.html, and what goes with what as tables beside it."""
 
     name = "report"
+    version = 2  # 2: what goes with what
     requires = ("correlate", "maps", "train", "embed", "cluster")
     memory_knob = "report.max_maps"
     shape = Shape.SINGLE
 
     def product(self, key: str) -> Path:
         return self.archive.report_path
+
+    def beside(self, key: str) -> tuple[Path, ...]:
+        return tuple(map(self.archive.relations_path, Tables._fields))
 
     def digest(self, scans: Sequence[Scan], before: Before) -> str:
         problems = [f"{p.scan_id} {p.stage} {p.reason}" for p in before.journal.problems]
@@ -61,9 +68,11 @@ class Report(Stage):
         num_maps = count_maps(self.config, scans)
         shown, detailed = (min(num_maps, most) for most in (self.config.report.max_maps, self.config.report.details))
         longest = max((scan.num_frames for scan in scans), default=0)
-        # The table, thumbnails and rows of their maps, one C2 at a time for the curves, with what its g2 takes, and the
-        # network.
-        peak = 2**27 + _BYTES_PER_MAP * num_maps + 8192 * shown + 40 * longest**2
+        # The table, what is related, thumbnails and rows of their maps, one C2 at a time for the curves, with what its
+        # g2 takes, and the network.
+        num_windows = sum(count_maps(self.config, [scan]) // max(scan.num_q_bins, 1) for scan in scans)
+        whole = _BYTES_PER_MAP * num_maps + _BYTES_PER_WINDOW * num_windows
+        peak = 2**27 + whole + 8192 * shown + 40 * longest**2
         peak += network(self.config.model.variant).embedding_bytes()
         lengths = {length for scan in scans for length in window_lengths(self.config.maps, scan.num_frames)}
         load = Load(num_maps=shown, num_entries=detailed * max(lengths, default=0) ** 2)
@@ -80,6 +89,7 @@ class Report(Stage):
         is_detailed = np.isin(shown.pictured, shown.detailed)
         in_map = set(table["scan_id"])
         scans = [scan for scan in self.archive.read_catalog() if scan.scan_id in in_map]
+        relations = relate(table, scans, read_table(self.archive.sample_log_path), self._sample_columns(table))
         data = ReportData(
             title=self.config.report.title,
             subtitle=f"{table['scan_id'].nunique()} scans, {len(table)} maps, model {self.config.model.name}",
@@ -95,6 +105,7 @@ class Report(Stage):
             notes=[{"scans": names, "note": note} for names, note in noted(scans, _MOST_NOTES)],
             facts=self._facts() | _damaged(table) | _tied(table, self._sample_columns(table)),
             sample_columns=self._sample_columns(table),
+            relations=relations.findings,
             whole=table,
             others=shown.others,
             stands_for=shown.stands_for,
@@ -102,6 +113,8 @@ class Report(Stage):
             neighbours=nearest(latents),
             clusters=self._clusters(),
         )
+        for path, one in zip(self.beside(task.key), relations, strict=True):
+            write_table(path, one, task.digest)
         write_text(self.product(task.key), with_digest(render(data), task.digest))
         return {"points": float(len(shown.pictured) + len(shown.others))}
 

@@ -18,6 +18,7 @@ from ainerd_hpc.config import TrainConfig
 from ainerd_hpc.errors import ArchiveError
 from ainerd_hpc.models.model import Model
 from ainerd_hpc.models.network import Network
+from ainerd_hpc.types import READ_AHEAD
 
 
 class MapSource(Protocol):
@@ -81,9 +82,26 @@ def _uniform(seed: int, scan_id: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}/{scan_id}".encode()).digest()[:6], "big") / 2**48
 
 
-def epoch_order(seed: int, epoch: int, num_maps: int) -> NDArray[np.int64]:
-    """The order in which an epoch (from 0) takes the maps: a permutation (num_maps,)."""
-    return generator(seed, epoch, 0).permutation(num_maps)
+def epoch_order(seed: int, epoch: int, scan: NDArray[np.int64], together: int) -> NDArray[np.int64]:
+    """The order in which an epoch (from 0) takes the maps, a permutation (n,).
+
+    The scans come in an order by chance, each read once; the maps of neighbouring scans, about `together` of them, are
+    shuffled among each other. Where there are no more, all orders are alike.
+
+    Parameters
+    ----------
+    seed, epoch : int
+    scan : (n,) int
+        The scan of each map, numbered from 0.
+    together : int
+    """
+    random = generator(seed, epoch, 0)
+    sizes = np.bincount(scan)
+    places = random.permutation(len(sizes))
+    before = np.cumsum(sizes[places]) - sizes[places]
+    block = np.empty(len(sizes), np.int64)
+    block[places] = before // together
+    return np.lexsort((random.random(len(scan)), block[scan]))
 
 
 def generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
@@ -165,6 +183,9 @@ class Steps:
     ) -> None:
         self._maps, self._augment, self._config, self._rank, self._world = maps, model.augment, train, rank, world
         self._shape = model.network.shape
+        ids = [maps.source.scan_ids[index] for index in train_indices]
+        self._scan = np.unique(ids, return_inverse=True)[1]
+        self._together = max(1, READ_AHEAD // model.network.row_bytes // 2)
         self._train_indices, self._valid_indices = train_indices, valid_indices[rank::world]
         self._epoch, self._step = epoch, step
         self.in_training = training_steps(len(train_indices), train)
@@ -178,7 +199,7 @@ class Steps:
         """Yields what is left, step by step."""
         first = self._step
         for epoch in range(self._epoch, self._config.epochs):
-            order = epoch_order(self._config.seed, epoch, len(self._train_indices))
+            order = epoch_order(self._config.seed, epoch, self._scan, self._together)
             for step in range(first, self.in_epoch):
                 if step < self.in_training:
                     yield self._to_train(epoch, order, step)

@@ -71,7 +71,13 @@ class Job:
     def is_complete(self) -> bool:
         """Whether the checkpoint is that of the last epoch."""
         checkpoint = self.checkpoint()
-        return checkpoint is not None and len(checkpoint["history"]) == self.train.epochs
+        return checkpoint is not None and self.is_over(checkpoint["history"])
+
+    def is_over(self, history: Sequence[Record]) -> bool:
+        """Whether these were all epochs, or enough of them have bettered nothing."""
+        best = min(history, key=lambda record: record["valid_l1"], default=None)
+        in_vain = len(history) - best["epoch"] if best else 0
+        return len(history) >= self.train.epochs or in_vain >= (self.train.patience or self.train.epochs)
 
     def result(self, scan_ids: Sequence[str]) -> FitResult:
         """What the checkpoint of the last epoch says, given the scan of each map."""

@@ -142,7 +142,7 @@ class Trainee(lightning.LightningModule):
         wish = self.interruption.agreed()
         if wish and self.step:
             self._save()
-        self.trainer.should_stop = wish is Wish.STOP
+        self.trainer.should_stop = wish is Wish.STOP or self.job.is_over(self.history)
 
     def _standing(self, seconds_left: float) -> Standing:
         train_l1 = float(self.sums[0] - self.sum_before) / max(1, self.num_maps)

@@ -17,7 +17,7 @@ import xarray as xr
 import zarr
 from zarr.storage import ZipStore
 
-from ainerd_hpc.archive.groups import array, read_columns, reading_group, writing_group
+from ainerd_hpc.archive.groups import array, columns_of, reading_group, writing_group
 from ainerd_hpc.archive.journal import Journal, pace, record
 from ainerd_hpc.archive.layout import Archive, recorded_digest
 from ainerd_hpc.archive.tables import read_table, write_table
@@ -134,9 +134,12 @@ def test_columns_of_a_product(tmp_path: Path) -> None:
     path = tmp_path / "a.zarr.zip"
     with writing_group(path, {}) as group:
         group.add("maps", np.zeros((2, 4, 4), np.float32), ("map", "y", "x"))
-        group.add("tau", np.array([1.0, 2.0]), ("map",))
-        group.add("age_start", np.array([0, 5]), ("map",))
-    assert read_columns(path).to_dict("list") == {"age_start": [0, 5], "tau": [1.0, 2.0]}
+        group.add_columns(pd.DataFrame({"tau": [1.0, np.nan], "age_start": [0, 5]}), "map")
+    with reading_group(path) as group:
+        table = columns_of(group)
+    assert table.dtypes.astype(str).to_dict() == {"tau": "float64", "age_start": "int64"}
+    assert table["age_start"].tolist() == [0, 5]
+    np.testing.assert_array_equal(table["tau"], [1.0, np.nan])
 
 
 def test_catalog_round_trip(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_clusters_far_apart_are_stable() -> None:
     random = np.random.default_rng(0)
     kinds, scans = np.repeat(np.arange(3), 40), np.arange(120)
     points = random.normal(size=(120, 4)) + 100 * np.eye(3, 4)[kinds]
-    labels = scores.clustered(points).label
+    labels = scores.clustered(points, scans)
     assert counted_ari(labels.tolist(), kinds.tolist()) == 1
     assert scores.subsample_stability(points, scans, labels, 0) == {"subsample_ari": 1, "growth_ari": 1}
     assert scores.stability([labels, kinds, kinds]) == 1

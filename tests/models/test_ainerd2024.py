@@ -56,7 +56,7 @@ def test_parameters_and_keys_are_the_published_ones(network):
 @pytest.mark.published
 def test_published_weights_reproduce_the_published_errors(published):
     target = np.load(PUBLISHED / "c2_target.npy")
-    latents, reconstruction_l1 = embed(published, target[None].astype(np.float32))
+    latents, reconstruction_l1, _ = embed(published, target[None].astype(np.float32))
     difference = decode_latents(published, latents)[0] - target
     assert round(float(np.abs(difference).mean()), 4) == 0.0368
     assert round(float((difference**2).mean()), 5) == 0.00237
@@ -82,7 +82,7 @@ def test_published_latents_decode_to_maps_of_the_stated_range(published):
 def test_reencoding_the_decoded_maps_keeps_the_main_coordinate(published):
     """The published network is not idempotent (a latent moves by half of a typical distance), but its axis is kept."""
     latents = np.load(PUBLISHED / "latents.npy")[::15]
-    again, _ = embed(published, decode_latents(published, latents))
+    again, *_ = embed(published, decode_latents(published, latents))
     axis = np.linalg.svd(latents - latents.mean(axis=0), full_matrices=False)[2][0]
     assert np.corrcoef(latents @ axis, again @ axis)[0, 1] > 0.99
 
@@ -163,8 +163,8 @@ def test_a_map_s_result_depends_neither_on_its_batch_nor_on_the_threads(network,
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            latents, reconstruction_l1 = embed(network, maps, batch_size=batch_size)
-            for i, (latent, l1) in enumerate(alone):
+            latents, reconstruction_l1, _ = embed(network, maps, batch_size=batch_size)
+            for i, (latent, l1, _) in enumerate(alone):
                 assert latents[i].tobytes() == latent[0].tobytes()
                 assert reconstruction_l1[i] == l1[0]
     finally:
@@ -181,7 +181,7 @@ def test_embedding_is_in_evaluation_mode_and_leaves_its_input_alone(network, map
 
 
 def test_no_maps_give_no_latents(network):
-    latents, reconstruction_l1 = embed(network, np.empty((0, 256, 256), np.float32))
+    latents, reconstruction_l1, _ = embed(network, np.empty((0, 256, 256), np.float32))
     assert latents.shape == (0, 64)
     assert reconstruction_l1.shape == (0,)
     assert decode_latents(network, latents).shape == (0, 256, 256)

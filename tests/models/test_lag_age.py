@@ -94,7 +94,7 @@ def test_it_is_the_default_and_given_unless_it_is_to_be_trained(tmp_path):
 
 
 def test_latents_have_unit_length_and_do_not_depend_on_other_maps(model, some):
-    latents, errors = embed(model, some)
+    latents, errors, _ = embed(model, some)
     np.testing.assert_allclose(np.linalg.norm(latents, axis=1), 1, atol=1e-6)
     alone = [embed(model, some[i : i + 1]) for i in range(len(some))]
     np.testing.assert_array_equal(latents, np.concatenate([one[0] for one in alone]))
@@ -108,7 +108,7 @@ def test_any_cells_have_finite_latents(seed, share):
     values = random.uniform(-1, 2, (1, *RECORD.shape)).astype(np.float32)
     values[:, 1:] = np.abs(values[:, 1:])
     values *= random.random((1, 1, *RECORD.shape[1:])) < share
-    latents, errors = embed(load_once(), values)
+    latents, errors, _ = embed(load_once(), values)
     assert np.linalg.norm(latents) == pytest.approx(1, abs=1e-5)
     assert np.isfinite(errors).all()
     assert errors >= 0
@@ -126,8 +126,8 @@ def load_once(found=[]):  # noqa: B006  # hypothesis takes no fixture of a modul
 )
 def test_what_is_no_dynamics_moves_a_map_less_than_what_is(model, change):
     """The copy of each kind is nearest to its own kind, and much nearer than the kinds are to each other."""
-    plain, _ = embed(model, cells_of(*(window(kind) for kind in KINDS)))
-    copies, _ = embed(model, cells_of(*(window(kind, **change) for kind in KINDS)))
+    plain, *_ = embed(model, cells_of(*(window(kind) for kind in KINDS)))
+    copies, *_ = embed(model, cells_of(*(window(kind, **change) for kind in KINDS)))
     distances = np.linalg.norm(plain[:, None] - copies, axis=2)
     others = distances[~np.eye(len(KINDS), dtype=bool)]
     assert distances.argmin(axis=1).tolist() == list(range(len(KINDS)))
@@ -151,7 +151,7 @@ def test_errors_count_in_the_noise_of_each_cell(model, some):
 
 
 def test_a_map_without_entries_has_no_error(model):
-    latents, errors = embed(model, np.zeros((1, *RECORD.shape), np.float32))
+    latents, errors, _ = embed(model, np.zeros((1, *RECORD.shape), np.float32))
     assert np.isfinite(latents).all()
     assert errors.tolist() == [0]
 
@@ -215,3 +215,21 @@ def test_a_training_leaves_the_latents_and_betters_the_reconstructions(model, tm
 def test_a_training_begins_with_the_weights_it_comes_with_whatever_the_seed(model):
     first = initial_model("lag_age", 7, iter(())).state_dict()
     assert all(torch.equal(value, first[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("shift", [0, 3])
+def test_half_decays_are_told_nearer_than_the_cells_count_them(model, shift):
+    """Decays of exponent 0.7, of which little is seen after the first lag: ln of the factor is off by half as much."""
+    truths, told, counted = [], [], []
+    for tau in (0.005, 0.01, 0.02, 0.05, 0.1, 0.3):
+        lags = np.abs(np.subtract.outer(np.arange(128), np.arange(128))) / 128
+        random = np.random.default_rng(shift)
+        more = np.triu(random.normal(size=lags.shape), 1)
+        found = cells(1 + 0.2 * np.exp(-2 * (lags / tau) ** 0.7) + 0.01 * (more + more.T))
+        truths.append(128 * tau * (np.log(2) / 2) ** (1 / 0.7))
+        counted.append(found.half_decay)
+        factor, error = embed(model, found.values[None]).factors[0]
+        told.append(found.half_decay * factor)
+        assert 0 < error < 1
+    off, before = (np.abs(np.log(np.divide(values, truths))) for values in (told, counted))
+    assert off.mean() < 0.5 * before.mean(), (off, before)

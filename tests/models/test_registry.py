@@ -105,7 +105,7 @@ def test_a_toy_is_trained_and_embeds_by_the_contract_alone(tmp_path):
     save_weights(tmp_path / "toy.safetensors", result.weights)
     model = load_model(VARIANT, tmp_path / "toy.safetensors")
     maps = np.stack([source[i] for i in range(8)])
-    latents, errors = embed(model, maps, [source.column("seconds_per_pixel")])
+    latents, errors, _ = embed(model, maps, [source.column("seconds_per_pixel")])
     np.testing.assert_allclose(latents, np.stack([gain * mean, target], axis=1), rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(errors, (gain * mean - target) ** 2, rtol=1e-4)
     assert result.history[0]["valid_l1"] == pytest.approx(errors[held_out].mean(), rel=1e-5)
@@ -141,10 +141,10 @@ def test_latents_of_another_network_are_refused_by_one_that_cannot_decode(tmp_pa
 
 
 def test_the_costs_of_a_toy(toy):
-    """By hand: 144 MiB of the libraries, copies of one parameter, of a part of four maps, and three of a batch."""
+    """By hand: 144 MiB of the libraries, 64 read ahead, copies of one parameter, of four maps, and three of a batch."""
     one_map = 256 * 256 * 4
-    assert toy.training_bytes(8, "32-true") == 144 * 2**20 + 40 + 4 * 2**20 + 3 * 8 * one_map
-    assert toy.training_bytes(2, "32-true") == 144 * 2**20 + 40 + 2 * 2**20 + 3 * 2 * one_map
+    assert toy.training_bytes(8, "32-true") == (144 + 64) * 2**20 + 40 + 4 * 2**20 + 3 * 8 * one_map
+    assert toy.training_bytes(2, "32-true") == (144 + 64) * 2**20 + 40 + 2 * 2**20 + 3 * 2 * one_map
     assert toy.embedding_bytes() == 144 * 2**20 + 8 + 2**20 + 3 * one_map
     assert toy.training_seconds(10, 3, "32-true", threads=5) == pytest.approx(3.0)
     assert toy.training_seconds(10, 3, "bf16-mixed", threads=1) == pytest.approx(7.5)
@@ -155,7 +155,7 @@ def test_the_costs_of_a_toy(toy):
 def test_what_a_record_states_is_so(variant):
     record, model = network(variant), build(variant)
     maps = np.random.default_rng(1).random((2, *record.shape), dtype=np.float32)
-    latents, errors = embed(model, maps, [np.ones(2, np.float32) for _ in record.columns])
+    latents, errors, _ = embed(model, maps, [np.ones(2, np.float32) for _ in record.columns])
     assert sum(parameter.numel() for parameter in model.parameters()) == record.num_parameters
     assert latents.shape == (2, record.latent_size)
     assert np.isfinite(errors).all()

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from ainerd_hpc.kernels.cells import SURENESS_UNIT
+from ainerd_hpc.models.lag_age import LagAge
+from ainerd_hpc.models.weights import build
 from ainerd_hpc.pretraining import learning
 from ainerd_hpc.pretraining.samples import KNOWN, VIEWS, Samples
 
@@ -53,7 +55,8 @@ def _made_up(num_each: int = 4, num_compositions: int = 8) -> Samples:
     values = np.stack(
         [expected + 0.05 * random.normal(size=expected.shape), 0.1 * expected, 0.6 + 0 * expected], axis=1
     )
-    return Samples(values.astype(np.float16), expected.astype(np.float16), label.astype(np.int64))
+    half_decay = np.where(label % 5, label / label.max(), np.nan).astype(np.float32)
+    return Samples(values.astype(np.float16), expected.astype(np.float16), half_decay, label.astype(np.int64))
 
 
 @pytest.fixture
@@ -109,3 +112,49 @@ def test_cells_and_what_is_expected_of_them_are_shifted_together(shift: int) -> 
     known = cells[:, 2] > 0
     assert (cells[:, 0] == expected)[known].all()
     assert int((~known).sum()) == 2 * abs(shift) * 16
+
+
+def test_the_loss_of_half_decays_equals_a_plain_loop_and_leaves_unknown_ones_out() -> None:
+    random = np.random.default_rng(0)
+    told, truth = random.normal(size=(40, 2)), random.normal(size=40)
+    truth[::3] = np.nan
+    parts = [b + abs(a - y) / np.exp(b) for (a, b), y in zip(told, truth, strict=True) if np.isfinite(y)]
+    guess = torch.from_numpy(told).requires_grad_()
+    loss = learning.unlikelihood(guess, torch.from_numpy(truth))
+    assert float(loss.detach()) == pytest.approx(np.mean(parts), rel=1e-12)
+    loss.backward()
+    assert guess.grad is not None
+    assert guess.grad.isfinite().all()
+    assert (guess.grad[::3] == 0).all()
+
+
+def test_errors_are_widened_to_hold_what_was_not_learned_from() -> None:
+    """Two thirds of other samples lie within them, whatever the network told before."""
+    samples = _made_up(80, 80)
+    torch.manual_seed(0)
+    model = build("lag_age").eval()
+    assert isinstance(model, LagAge)
+    learned, held_out = learning._split(samples)
+    assert len(learned.label) + len(held_out.label) == len(samples.label)
+    assert not set(learned.label[learned.label >= len(KNOWN)]) & set(held_out.label[held_out.label >= len(KNOWN)])
+    learning._calibrate(model, held_out)
+    within = []
+    for part in (held_out, learned):
+        told = model.look(torch.from_numpy(part.cells.astype(np.float32)))[1].detach().numpy()
+        known = np.isfinite(part.half_decay)
+        within.append(np.mean(np.abs(told[:, 0] - part.half_decay)[known] <= np.exp(told[known, 1])))
+    assert within[0] == pytest.approx(0.68, abs=0.05)
+    assert within[1] == pytest.approx(0.68, abs=0.15)
+
+
+def test_half_decays_are_learned_and_latents_stay_as_they_were() -> None:
+    samples = _made_up(40, 40)
+    torch.manual_seed(0)
+    model = build("lag_age").eval()
+    assert isinstance(model, LagAge)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    losses: list[float] = []
+    learning.learn_half_decay(model, samples, 6, 0, lambda _, loss: losses.append(loss))
+    assert losses[-1] < losses[0] - 0.5
+    changed = {key.split(".")[0] for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {"to_half_decay"}

@@ -19,7 +19,7 @@ def drawn() -> Samples:
 def test_samples_do_not_depend_on_the_workers(drawn: Samples) -> None:
     again, other = make_samples(1, 3, seed=5, workers=2), make_samples(1, 3, seed=6, workers=2)
     for one, same, another in zip(drawn, again, other, strict=True):
-        np.testing.assert_array_equal(one, same)
+        np.testing.assert_array_equal(one, same)  # NaN where NaN is
         assert one.dtype == same.dtype
         assert one.shape == another.shape
     assert (drawn.cells != other.cells).any()
@@ -31,7 +31,7 @@ def test_samples_are_one_of_each_kind_and_the_views_of_each_composition(drawn: S
     assert drawn.cells.shape == (len(drawn.label), 3, 60, 16)
     assert drawn.expected.shape == (len(drawn.label), 60, 16)
     assert not set(KNOWN) & set(UNSEEN)
-    for values in drawn:
+    for values in (drawn.cells, drawn.expected, drawn.label):
         assert np.isfinite(values).all()
 
 
@@ -58,3 +58,17 @@ def test_a_measured_window_has_the_mean_and_the_noise_that_it_was_drawn_with() -
     variance = (1 / 0.5**2 + 2 * 1.5 / 0.5) / 1000 / 4
     found = np.mean([np.var(np.diff(np.diagonal(c2, lag))) / 2 for lag in range(80, 200)])
     assert 0.95 * variance < found < 1.5 * variance, "that of the speckle of 1000 pixels comes on top"
+
+
+def test_the_half_decay_of_a_sample_is_where_its_expected_cells_cross_one_half(drawn: Samples) -> None:
+    """Cell 23.5 is the half decay that the cells count in, and six of them are an octave."""
+    seen = 0
+    known = drawn.cells[:, 2] > 0
+    means = np.sum(drawn.expected * known, axis=2, dtype=np.float64) / known.sum(axis=2).clip(1)
+    for expected, ratio in zip(means, drawn.half_decay, strict=True):
+        below = np.flatnonzero(expected < 0.5)
+        if np.isfinite(ratio) and len(below) and below[0] > 6:
+            crossing = below[0] - (0.5 - expected[below[0]]) / (expected[below[0] - 1] - expected[below[0]])
+            assert ratio == pytest.approx((crossing - 23.5) * np.log(2) / 6, abs=0.35)
+            seen += 1
+    assert seen > len(drawn.label) / 3

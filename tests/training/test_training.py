@@ -134,11 +134,33 @@ def test_shifts_are_spread_over_all_256_and_change_with_epoch_map_and_seed():
 
 
 def test_each_epoch_takes_every_map_once_in_its_own_order():
-    orders = [epoch_order(0, epoch, 100) for epoch in range(3)]
+    scans = np.repeat(np.arange(25), 4)
+    orders = [epoch_order(0, epoch, scans, 1000) for epoch in range(3)]
     for order in orders:
         assert sorted(order) == list(range(100))
     assert (orders[0] != orders[1]).any()
-    np.testing.assert_array_equal(orders[2], epoch_order(0, 2, 100))
+    np.testing.assert_array_equal(orders[2], epoch_order(0, 2, scans, 1000))
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=60), st.integers(1, 40), st.integers(0, 2**31))
+def test_an_epoch_reads_each_scan_once_and_shuffles_across_many(sizes, together, seed):
+    """At no moment more scans are open than those of one pool, which holds `together` maps and a scan more at most."""
+    scans = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    order = epoch_order(seed, 1, scans, together)
+    assert sorted(order) == list(range(len(scans)))
+    taken = scans[order]
+    first = {scan: int(np.argmax(taken == scan)) for scan in range(len(sizes))}
+    last = {scan: len(taken) - 1 - int(np.argmax(taken[::-1] == scan)) for scan in range(len(sizes))}
+    for scan, count in enumerate(sizes):
+        assert last[scan] - first[scan] < together + max(sizes) + count
+
+
+def test_a_pool_mixes_its_scans_as_chance_would():
+    """Neighbours in the order are of one scan as seldom as in a permutation of the pool."""
+    scans = np.repeat(np.arange(400), 10)
+    taken = scans[epoch_order(3, 0, scans, 500)]
+    assert np.mean(taken[1:] == taken[:-1]) == pytest.approx(9 / 499, abs=0.01)
 
 
 def test_the_learning_rate_rises_and_falls_to_zero():
@@ -161,11 +183,28 @@ def test_the_result_belongs_to_the_best_epoch_and_to_unseen_scans(undisturbed):
     model.load_state_dict(undisturbed.weights)
     held_out = [i for i, scan_id in enumerate(source.scan_ids) if scan_id in undisturbed.validation_scans]
     assert 0 < len(held_out) < 7
-    _, errors = embed(model, np.stack([source[i] for i in held_out]))
+    _, errors, _ = embed(model, np.stack([source[i] for i in held_out]))
     best = min(record["valid_l1"] for record in undisturbed.history)
     assert errors.mean() == pytest.approx(best, rel=1e-6)
     assert not undisturbed.validated_on_training
     assert [record["epoch"] for record in undisturbed.history] == [1, 2, 3]
+
+
+def test_with_patience_it_ends_when_nothing_gets_better(tmp_path):
+    """A learning rate far too high for so few maps; the longer training says where it had to end."""
+    options = TRAIN.model_copy(update={"epochs": 12, "learning_rate": 0.02})
+    whole = fit(SimulatedCells(), "lag_age", options, tmp_path / "whole", "maps")
+    losses = [record["valid_l1"] for record in whole.history]
+    in_vain = [epoch - int(np.argmin(losses[:epoch])) - 1 for epoch in range(1, 13)]
+    last = in_vain.index(2) + 1
+    assert last < 12
+    calls = []
+    patient = options.model_copy(update={"patience": 2})
+    short = fit(SimulatedCells(), "lag_age", patient, tmp_path / "short", "maps", progress=lambda *x: calls.append(x))
+    assert [record["valid_l1"] for record in short.history] == losses[:last]
+    again = fit(SimulatedCells(), "lag_age", patient, tmp_path / "short", "maps", progress=lambda *x: calls.append(x))
+    assert bytes_of(again.weights) == bytes_of(short.weights)
+    assert len(calls) == last, "a training that is over is not gone on with"
 
 
 def test_the_same_seed_gives_the_same_weights(undisturbed, tmp_path):
@@ -297,7 +336,7 @@ def test_validation_is_done_in_float32_whatever_training_is_done_in(tmp_path):
     model.load_state_dict(result.weights)
     source = SimulatedMaps()
     held_out = [i for i, scan_id in enumerate(source.scan_ids) if scan_id in result.validation_scans]
-    _, errors = embed(model, np.stack([source[i] for i in held_out]))
+    _, errors, _ = embed(model, np.stack([source[i] for i in held_out]))
     assert errors.mean() == pytest.approx(result.history[0]["valid_l1"], rel=1e-6)
 
 

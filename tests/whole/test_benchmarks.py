@@ -15,6 +15,7 @@ from ainerd_hpc.sources.discovery import discover
 from ainerd_hpc.stages.registry import STAGES
 from benchmarks import (
     archive_form,
+    asking,
     correlation,
     decoding,
     floor,
@@ -146,6 +147,13 @@ def test_throughput_prints_each_way(capsys):
     throughput.main(["--scans", "6", "--frames", "32"])
     rows = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert rows == ["way", "bare", "1 Dask workers", "2 Dask workers"]
+
+
+def test_asking_measures_each_question(capsys):
+    asking.main(["--maps", "600", "--q-bins", "3"])
+    rows = [line.rpartition(": ") for line in capsys.readouterr().out.splitlines()]
+    assert [row[0].partition(":")[0] for row in rows] == ["similar"] * 3 + ["relate"]
+    assert all(0 <= float(row[2].split()[0]) < 60 for row in rows)
 
 
 def test_forms_of_the_archive_are_compared(capsys, monkeypatch):

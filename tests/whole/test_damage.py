@@ -27,6 +27,7 @@ from ainerd_hpc.executors import Workers
 from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import Run
 from ainerd_hpc.publishing import write_json
+from ainerd_hpc.report.relations import Tables
 from tests.conftest import digests
 from tests.support.golden_archive import write_golden
 
@@ -122,7 +123,7 @@ def test_a_run_makes_damaged_products_anew(product: str, way: str, config: RunCo
     assert {report.num_done for report in Run(config).execute()} == {0}
 
 
-FILES = [*READ_BY, "report/index.html"]
+FILES = [*READ_BY, "report/index.html", *(f"report/{name}.parquet" for name in Tables._fields)]
 
 
 def swap(path: Path) -> None:
@@ -144,7 +145,7 @@ def test_verify_names_every_damaged_product(way: str, config: RunConfig, capsys:
         assert [fault.path for fault in verify(config)] == [path], product
         copy.rename(path)
     assert verify(config) == []
-    assert "\n18 products, 0 of them damaged" in capsys.readouterr().out
+    assert "\n21 products, 0 of them damaged" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("way", [*WAYS, "swap"])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ainerd_hpc.config import SimulateConfig
-from ainerd_hpc.kernels.clusters import peak_bytes
+from ainerd_hpc.kernels.clustering.fitting import peak_bytes
 from ainerd_hpc.loading import load
 from ainerd_hpc.pipeline import Run
 from ainerd_hpc.simulate import write_scan, write_shared_files
@@ -261,14 +261,14 @@ COMPILING = 200e6
 
 def test_projected_peak_of_clusters_bounds_the_measured_one() -> None:
     script = PROCESS + (
-        "import numpy as np\nfrom ainerd_hpc.kernels import clusters\n"
+        "import numpy as np\nfrom ainerd_hpc.kernels.clustering import density, reduction\n"
         "base, latents = status('VmRSS'), np.random.default_rng(0).normal(size=(2500, 64)).astype(np.float32)\n"
-        "clusters.group(clusters.reduce(latents, 2, 15, 0.1, 0), 10, 5)\n"
+        "density.group(reduction.reduce(latents, 2, 15, 0.1, 0), 10, 5)\n"
         "print(base, status('VmHWM'))"
     )
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     base, peak = map(int, result.stdout.split())
-    planned = peak_bytes(2500, 15)
+    planned = peak_bytes(2500, 2500, 15)
     print(*(f"{size / 1e6:.0f} MB" for size in (base, peak, PROCESS_BYTES, planned)))
     assert peak < PROCESS_BYTES + planned
     assert planned - COMPILING < 2 * (peak - base)

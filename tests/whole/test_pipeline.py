@@ -81,6 +81,8 @@ def test_a_whole_run_leaves_the_stated_archive(undisturbed: Path) -> None:
     assert clusters["map_id"].is_unique
     assert clusters["novelty"].between(0, 1).all()
     assert clusters["probability"].between(0, 1).all()
+    assert set(read_table(undisturbed / "report" / "transitions.parquet")["q_bin"]) == {0, 1}
+    assert set(read_table(undisturbed / "report" / "relations.parquet")["column"]) <= {"temperature", "stress"}
 
 
 def test_sample_columns_are_the_log_at_the_time_of_the_map(undisturbed: Path, simulated_source: Path) -> None:

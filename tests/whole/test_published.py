@@ -79,3 +79,31 @@ def test_the_maps_under_shear_lie_apart(table: pd.DataFrame) -> None:
     others = table[table["time"] > 500][["x", "y"]].to_numpy()
     gap = np.linalg.norm(island[:, None] - others, axis=2).min()
     assert gap > np.linalg.norm(island - island.mean(axis=0), axis=1).max()
+
+
+def test_the_change_from_shear_to_rest_is_found(archive: Archive, table: pd.DataFrame) -> None:
+    """Clusters differ in shear rate, and where the shear stops the half decay changes more than anywhere else."""
+    relations = read_table(archive.relations_path("relations"))
+    rate = relations[(relations["column"] == "shear_rate") & (relations["measure"] == "epsilon squared")].iloc[0]
+    assert rate["p_value"] <= 0.05
+    assert rate["p_shifted"] <= 0.05
+    steps = read_table(archive.relations_path("events"))
+    (stop,) = steps[(steps["column"] == "shear_rate") & (steps["size"] < 0)].itertuples()
+    assert 199 <= stop.time <= 209
+    assert stop.p_speed == pytest.approx(1 / 49)
+    assert stop.p_speed_corrected <= 0.05
+    maps = table[table["scan_id"] != "c2_target"]
+    decay = np.log(maps["half_decay"]).groupby(maps["time"]).median().to_numpy()
+    assert stop.speed == pytest.approx(np.exp(abs(decay[4:7].mean() - decay[1:4].mean())), rel=1e-6)
+
+
+def test_stress_drops_at_rest_are_found_and_go_with_nothing_that_chance_would_not_give(archive: Archive) -> None:
+    steps = read_table(archive.relations_path("events"))
+    stress = steps[(steps["column"] == "shear_stress") & (steps["time"] > 210)]
+    rheology = pd.read_csv(FOLDER / "rheology.csv")
+    np.testing.assert_allclose(stress["time"], [784, 994, 1674])
+    assert (stress["size"] < 0).all()
+    after, before = (np.interp(stress["time"] + by, rheology["time"], rheology["shear_stress"]) for by in (20, -20))
+    assert (after < before - 1.5).all()
+    assert (stress["p_lag_corrected"] > 0.05).all()
+    assert (stress["p_speed_corrected"] > 0.4).all()
