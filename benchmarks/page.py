@@ -52,6 +52,10 @@ class Opened(NamedTuple):
     """Megabytes of JavaScript's heap; arrays come on top."""
     frame: float
     """Milliseconds between pictures while the map is moved, median."""
+    cpu: float
+    """Seconds of the processor, of the thread that draws, until the page is complete."""
+    frame_cpu: float
+    """Milliseconds of the processor for a picture while the map is moved."""
 
 
 def synthetic(num: int, seed: int = 0) -> ReportData:
@@ -114,12 +118,21 @@ def _thumbnails(rng: np.random.Generator, edge: int = 32) -> np.ndarray:
 
 def measure(driver: Any, path: Path) -> Opened:
     """Open a page and move its map."""
+    driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
     start = time.perf_counter()
     show(driver, path)
-    complete = time.perf_counter() - start
+    complete, cpu = time.perf_counter() - start, _cpu(driver)
     heap = driver.execute_script("return performance.memory.usedJSHeapSize / 1e6")
     frames = driver.execute_async_script(_FRAMES)
-    return Opened(path.stat().st_size / 1e6, state(driver)["firstMs"] / 1e3, complete, heap, median(frames))
+    frame_cpu = 1e3 * (_cpu(driver) - cpu) / len(frames)
+    size, first = path.stat().st_size / 1e6, state(driver)["firstMs"] / 1e3
+    return Opened(size, first, complete, heap, median(frames), cpu, frame_cpu)
+
+
+def _cpu(driver: Any) -> float:
+    """Seconds that the thread of the page has worked since it was loaded."""
+    metrics = driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    return next(one["value"] for one in metrics if one["name"] == "TaskDuration")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -127,8 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--maps", nargs="+", type=int, default=[10_000, 100_000, 1_000_000])
     options = parser.parse_args(arguments)
-    print("| maps | MB | first picture s | complete s | heap MB | frame ms |")
-    print("|---|---|---|---|---|---|")
+    print("| maps | MB | first picture s | complete s | heap MB | frame ms | CPU s | CPU ms a frame |")
+    print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder, browser() as driver:
         for num in options.maps:
             path = Path(folder) / "index.html"

@@ -297,8 +297,8 @@ def test_a_million_maps(driver: Any, tmp_path: Path) -> None:
     found = measure(driver, path)
     print(f"a million maps: {found}")
     assert found.megabytes < 14
-    assert found.first_picture < 10  # the figures that are printed are what counts: other tests run beside
-    assert found.frame < 400
+    assert found.cpu < 8  # seconds of the processor: other tests run beside; the figures that are printed count
+    assert found.frame_cpu < 150
     assert state(driver)["drawn"] == MILLION
     whole = data.whole
     change(driver, colour="temperature")

@@ -51,7 +51,9 @@ def show(driver: Any, path: Path, hash_: str = "") -> Any:
 
     driver.get("about:blank")
     driver.get(path.as_uri() + hash_)
-    WebDriverWait(driver, 60, poll_frequency=0.02).until(lambda driver: driver.execute_script("return !!window.ainerd"))
+    WebDriverWait(driver, 120, poll_frequency=0.02).until(
+        lambda driver: driver.execute_script("return !!window.ainerd")
+    )
     return settled(driver)
 
 
