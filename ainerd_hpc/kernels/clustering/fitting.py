@@ -19,7 +19,7 @@ _MOST_RESAMPLED = 5000
 _FAR_OUT = 7.0
 """Half interquartile ranges from the median to Tukey's outer fence, three ranges above the upper quartile."""
 
-_BLOCKS = 600 * 2**20
+_BLOCKS = 300 * 2**20
 """Memory that a block of an archive takes as a table, and maps in sparse places, with their distances."""
 
 
@@ -159,7 +159,7 @@ def peak_bytes(num_points: int, num_fitted: int, num_neighbours: int) -> int:
 
     UMAP takes some 200 MB where it is compiled first, since nothing is kept of that yet. Beside them it is 1.4 to 1.7
     times what 5,000 to 50,000 latents of 16 or 64 numbers took. All pairs are compared up to 4096 points. Points that
-    are placed come in blocks, and take 40 bytes each beside these.
+    are placed come in blocks, and take 170 bytes each beside these.
     """
-    placed = _BLOCKS + 40 * (num_points - num_fitted) if num_points > num_fitted else 0
+    placed = _BLOCKS + 180 * (num_points - num_fitted) if num_points > num_fitted else 0
     return 2**28 + 8 * min(num_fitted, 4096) ** 2 + (5000 + 100 * num_neighbours) * num_fitted + placed
