@@ -40,6 +40,7 @@ _CODECS: dict[str, tuple[Any, Any]] = {
 
 _COLUMNS, _DTYPES = "columns", "dtypes"
 """Name of the array that holds a table, and of its attribute with the columns' names and dtypes."""
+_GAP = "a member is missing before {}"
 _PATIENCE = 60.0
 """Seconds."""
 _SHUFFLES = {"bitshuffle": numcodecs.Blosc.BITSHUFFLE}
@@ -259,20 +260,29 @@ def check_group(path: Path) -> str:
     """
     damaged = "the product is damaged: {}"
     with reading_product(path, damaged), path.open("rb") as raw, zipfile.ZipFile(raw) as file:
-        for entry in file.infolist():
+        end = 0
+        for entry in sorted(file.infolist(), key=lambda entry: entry.header_offset):
             read_through(file, entry.filename)
-            _check_header(raw, entry)
+            end = _end_of(raw, entry, end)
+        if end != file.start_dir:
+            raise zipfile.BadZipFile(_GAP.format("the list of members"))
         attributes = json.loads(file.read("zarr.json"))["attributes"]
     check_owner(path, attributes)
     return str(attributes.get("digest", ""))
 
 
-def _check_header(file: BinaryIO, entry: zipfile.ZipInfo) -> None:
-    """Compare what stands before a member with the list at the end, which alone is believed when it is read."""
+def _end_of(file: BinaryIO, entry: zipfile.ZipInfo, begin: int) -> int:
+    """Where a member ends that has to begin there: one that the list at the end hides leaves a gap.
+
+    That list alone is believed when a member is read: what stands before it is compared with it.
+    """
     expected = entry.FileHeader()
     file.seek(entry.header_offset)
     if file.read(len(expected)) != expected:
         raise zipfile.BadZipFile(f"two accounts of {entry.filename!r}")
+    if entry.header_offset != begin:
+        raise zipfile.BadZipFile(_GAP.format(repr(entry.filename)))
+    return begin + len(expected) + entry.compress_size
 
 
 def limit_threads(threads: int) -> None:

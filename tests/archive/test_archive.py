@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,11 +18,11 @@ import xarray as xr
 import zarr
 from zarr.storage import ZipStore
 
-from ainerd_hpc.archive.groups import array, columns_of, reading_group, writing_group
+from ainerd_hpc.archive.groups import array, check_group, columns_of, reading_group, writing_group
 from ainerd_hpc.archive.journal import Journal, pace, record
 from ainerd_hpc.archive.layout import Archive, recorded_digest
 from ainerd_hpc.archive.tables import read_table, write_table
-from ainerd_hpc.errors import ArchiveError
+from ainerd_hpc.errors import ArchiveError, ProductError
 from ainerd_hpc.publishing import write_json
 from ainerd_hpc.sources.catalog import catalog_table
 from ainerd_hpc.types import Content, Problem, Scan, Task
@@ -335,3 +336,23 @@ def test_rates_do_not_depend_on_the_clocks_of_hosts(tmp_path: Path) -> None:
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         os.utime(path, (now, now))
     assert pace(tmp_path, "maps", now - 600) == pytest.approx(0.3)
+
+
+def test_members_that_a_flipped_bit_hides_are_missed(tmp_path: Path) -> None:
+    """256 more bytes of comment swallow four entries of 64, whose members nobody would look for."""
+    path = tmp_path / "a.zarr.zip"
+    with writing_group(path, {"digest": "d"}) as group:
+        for number in range(20):
+            group.add(f"array_{number:08}", np.arange(3), ("x",))
+    whole = path.read_bytes()
+    assert check_group(path) == "d"
+    entries = [match.start() for match in re.finditer(re.escape(b"PK\x01\x02"), whole)]
+    assert np.diff(entries[:20]).tolist() == [64] * 19
+    for place in entries[:16]:
+        flipped = bytearray(whole)
+        flipped[place + 33] ^= 1
+        path.write_bytes(flipped)
+        with zipfile.ZipFile(path) as file:
+            assert len(file.namelist()) == len(entries) - 4
+        with pytest.raises(ProductError, match="a member is missing"):
+            check_group(path)
