@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from ainerd_hpc.archive.cluster_fit import read_fit, write_fit
+from ainerd_hpc.archive.cluster_fit import Fit, read_fit, write_fit
 from ainerd_hpc.archive.cluster_summary import summarise
 from ainerd_hpc.archive.embedded_maps import EmbeddedMaps
 from ainerd_hpc.archive.labelling import COLUMNS, Fitted, Labelling, continued
@@ -75,7 +75,7 @@ class Cluster(Stage):
         with tempfile.TemporaryFile(dir=path.parent) as spool:
             labelling = Labelling(maps, config.settings(), spool)
             if config.fit:
-                found = labelling.with_fit(read_fit(config.fit))
+                found = labelling.with_fit(_fitting(read_fit(config.fit), maps, config.fit))
             else:
                 found = _as_before(labelling.anew(config.coreset), maps, path)
                 self._tell_of(found)
@@ -113,6 +113,16 @@ class Cluster(Stage):
         lost = np.sum(~labelling.is_placed)
         figures |= {"maps without a place": lost} if lost else {}
         return {name: float(value) for name, value in figures.items()}
+
+
+def _fitting(fit: Fit, maps: EmbeddedMaps, path: Path) -> Fit:
+    """A given fit, which has to be of latents such as these."""
+    own, given = next(maps.latents()).shape[1], fit.main.latents.shape[1]
+    if own != given:
+        raise ConfigError(
+            f"cluster.fit {path}: expected latents of {own} numbers, found {given}; give one of this model"
+        )
+    return fit
 
 
 def _as_before(found: Fitted, maps: EmbeddedMaps, path: Path) -> Fitted:

@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from ainerd_hpc.archive import tables
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.tables import read_table, write_table
+from ainerd_hpc.errors import ConfigError
 from ainerd_hpc.loading import load
 from ainerd_hpc.stages.cluster import Cluster
 from ainerd_hpc.types import Task
@@ -118,6 +119,13 @@ def test_new_maps_join_a_given_fit(
     assert "new maps drift from cluster.fit" in said
     assert figures["clusters"] == KINDS
     assert not Archive(grown).cluster_fit_path("default").exists()
+
+
+def test_a_fit_of_another_model_is_refused(made: tuple[Path, np.ndarray, pd.DataFrame], tmp_path: Path) -> None:
+    fit = read_table(Archive(made[0]).cluster_fit_path("default"))
+    write_table(tmp_path / "fit.parquet", fit.assign(latent=[one[:3] for one in fit["latent"]]))
+    with pytest.raises(ConfigError, match="expected latents of 8 numbers, found 3; give one of this model"):
+        cluster(copied(made, tmp_path), f"fit={tmp_path / 'fit.parquet'}")
 
 
 def test_clusters_keep_their_numbers_when_they_are_made_anew(
