@@ -36,7 +36,8 @@ def test_one_command_makes_the_table(tmp_path: Path, capsys: pytest.CaptureFixtu
     found = json.loads(results.read_text(encoding="utf-8"))["archives"]
     assert list(found) == names
     lines = {key.removeprefix("numbers_") for name in names for key in found[name][0]}
-    assert lines == set(dynamics.LINES) - {"retrieval", "friedel_offset", "friedel_ratio", "shear_purity", "tau_factor"}
+    measured_alone = {"retrieval", "retrieval_scales", "friedel_offset", "friedel_ratio", "shear_purity", "tau_factor"}
+    assert lines == set(dynamics.LINES) - measured_alone
 
 
 def test_a_good_embedding_is_told_from_a_poor_one() -> None:
