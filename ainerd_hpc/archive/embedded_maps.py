@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ainerd_hpc.archive.tables import read_blocks, read_rows
+from ainerd_hpc.archive.tables import read_blocks, read_codes, read_rows
 from ainerd_hpc.errors import ProductError
 
 
@@ -60,14 +59,17 @@ class EmbeddedMaps:
         """Latents of some maps, given in order."""
         return _stacked(read_rows(self._embedding, rows, ["latent"]))
 
+    def ids_of(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Ids of some maps, given in order."""
+        return read_rows(self._index, rows, ["map_id"])["map_id"].to_numpy()
+
     def rows(self, rows: NDArray[np.int64]) -> pd.DataFrame:
         """Rows of the index of some maps, given in order, with what the network says of each."""
         return _joined(read_rows(self._index, rows), read_rows(self._embedding, rows))
 
     def scans(self) -> NDArray[np.int32]:
         """Number of the scan of each map, 4 bytes a map."""
-        column = pq.read_table(self._index, columns=["scan_id"], read_dictionary=["scan_id"])["scan_id"]
-        return np.asarray(column.unify_dictionaries().combine_chunks().indices.to_numpy(), dtype=np.int32)
+        return read_codes(self._index, "scan_id")
 
 
 def _joined(index: pd.DataFrame, embedding: pd.DataFrame) -> pd.DataFrame:

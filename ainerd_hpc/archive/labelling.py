@@ -69,7 +69,7 @@ class Labelling:
         main = clustered(latents, self._settings, found)
         words = separation(latents, found.groups.label, scans)
         trust = pd.DataFrame(dict(zip(TRUST, (found.stability, found.groups.persistence, words), strict=True)))
-        whole = Fitted(Fit(main, None, self._maps.rows(rows)["map_id"].to_numpy(), trust), found, rows, rows[:0])
+        whole = Fitted(Fit(main, None, self._maps.ids_of(rows), trust), found, rows, rows[:0])
         if len(rows) == len(candidates):
             self._place(whole)
             return whole

@@ -122,6 +122,20 @@ def read_vectors(path: Path, column: str, rows: NDArray[np.int64] | None = None)
     return np.concatenate(parts[1:] or parts).astype(np.float32, copy=False)
 
 
+def read_codes(path: Path, column: str) -> NDArray[np.int32]:
+    """A column of texts as numbers from 0, one for each text, (n,): 4 bytes a row, whatever the texts are.
+
+    Raises
+    ------
+    ProductError
+        The table is missing or damaged.
+    """
+    with reading_product(path, _UNREADABLE):
+        options: dict[str, Any] = {"read_dictionary": [column], "page_checksum_verification": True}
+        found = pq.read_table(path, columns=[column], **options)[column]
+    return np.asarray(found.unify_dictionaries().combine_chunks().indices.to_numpy(), dtype=np.int32)
+
+
 def check_table(path: Path) -> None:
     """Read a Parquet table of the archive through, and compare its checksums.
 

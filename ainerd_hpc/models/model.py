@@ -46,7 +46,8 @@ class Model(nn.Module, ABC):
         """Latents (n, d) of maps (n, channel, y, x), and of the network's columns (n,) of the map index."""
 
     def look(self, maps: Tensor, *columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents, and for each column that the network corrects ln of the factor and of its standard error."""
+        """Latents (n, d); and for k columns that the network corrects, side by side, ln of the factor and ln of its
+        standard error as a share, (n, 2 k)."""
         return self.encode(maps, *columns), maps.new_zeros((len(maps), 0))
 
     @abstractmethod

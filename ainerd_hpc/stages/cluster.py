@@ -129,7 +129,7 @@ def _as_before(found: Fitted, maps: EmbeddedMaps, path: Path) -> Fitted:
     """The same clusters with the numbers that they had in the table of maps that is there, if any."""
     if not path.exists():
         return found
-    ids = np.concatenate([found.fit.map_ids, maps.rows(np.sort(found.rare_rows))["map_id"].to_numpy()])
+    ids = np.concatenate([found.fit.map_ids, maps.ids_of(np.sort(found.rare_rows))])
     known, old = set(ids.tolist()), dict[str, int]()
     for block in read_blocks(path, ["map_id", "label"]):
         some = block[block["map_id"].isin(known)]

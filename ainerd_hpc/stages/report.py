@@ -123,7 +123,7 @@ class Report(Stage):
 
     def _clusters(self) -> pd.DataFrame | None:
         """What is known of each cluster as a whole; archives of earlier versions do not tell."""
-        path = self.archive.clusters_path(f"{self.config.model.name}.summary")
+        path = self.archive.cluster_summary_path(self.config.model.name)
         return read_table(path) if path.exists() else None
 
     def _typical(self, table: pd.DataFrame) -> dict[int, list[int]]:

@@ -21,7 +21,7 @@ from zarr.storage import ZipStore
 from ainerd_hpc.archive.groups import array, check_group, columns_of, reading_group, writing_group
 from ainerd_hpc.archive.journal import Journal, pace, record
 from ainerd_hpc.archive.layout import Archive, recorded_digest
-from ainerd_hpc.archive.tables import read_table, write_table
+from ainerd_hpc.archive.tables import read_codes, read_table, write_table
 from ainerd_hpc.errors import ArchiveError, ProductError
 from ainerd_hpc.publishing import write_json
 from ainerd_hpc.sources.catalog import catalog_table
@@ -356,3 +356,19 @@ def test_members_that_a_flipped_bit_hides_are_missed(tmp_path: Path) -> None:
             assert len(file.namelist()) == len(entries) - 4
         with pytest.raises(ProductError, match="a member is missing"):
             check_group(path)
+
+
+def test_texts_of_a_table_as_numbers_and_what_is_cut_off(tmp_path: Path) -> None:
+    """Beyond a row group, too; a table that was cut off is damaged, as for every other reader."""
+    path, names = tmp_path / "t.parquet", np.array([f"scan{i}" for i in range(90_000)])
+    random = np.random.default_rng(0)
+    texts = names[random.integers(0, len(names), 150_000)]
+    write_table(path, pd.DataFrame({"scan_id": texts}))
+    codes = read_codes(path, "scan_id")
+    assert codes.dtype == np.int32
+    _, first, same = np.unique(codes, return_index=True, return_inverse=True)
+    np.testing.assert_array_equal(texts[first][same], texts)
+    assert len(first) == len(set(texts.tolist()))
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(ProductError, match="cannot read the table"):
+        read_codes(path, "scan_id")
