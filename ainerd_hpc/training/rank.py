@@ -20,7 +20,7 @@ from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.site.allocation import place_by_srun
 from ainerd_hpc.training.interruption import Interruption
 from ainerd_hpc.training.job import Job
-from ainerd_hpc.training.ranks import END, EPOCH, SAID, STOP, STOPPED
+from ainerd_hpc.training.ranks import ALL, END, EPOCH, RANKS, SAID, STOP, STOPPED
 from ainerd_hpc.training.trainer import train_here
 
 _TO_CONNECT = timedelta(seconds=60)
@@ -65,7 +65,7 @@ def rank(job_path: Path, address: str) -> None:
     store = _connect(address)
     place = find_place(job.train)
     check_place(place, job.train)
-    arrive(store, "ranks", job.ranks)
+    arrive(store, RANKS, job.ranks)
     _settle(place, job.train, address)
     with Interruption(job.train.checkpoint_every) as interruption:
         threading.Thread(target=_watch, args=(store, interruption), daemon=True).start()
@@ -155,10 +155,10 @@ def arrive(store: TCPStore, who: str, expected: int, patience: timedelta = _TO_A
         There are more, or after `patience` fewer.
     """
     if (found := store.add(who, 1)) == expected:
-        store.set(f"all {who}", "")
+        store.set(ALL.format(who), "")
     try:
         if found <= expected:
-            store.wait([f"all {who}"], patience)
+            store.wait([ALL.format(who)], patience)
             return
     except DistError:
         found = store.add(who, 0)

@@ -12,6 +12,7 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -26,6 +27,8 @@ from ainerd_hpc.training.job import Job, Progress
 
 STOP, END = "stop", "end"
 """Keys of the store: stop after the step at work, with a checkpoint; end at once."""
+RANKS, ALL = "ranks", "all {}"
+"""Keys of the store: how many have come; that all have."""
 EPOCH, STOPPED = "epoch", "stopped"
 """First words of what rank 0 prints."""
 SAID = "ainerd-hpc: "
@@ -33,21 +36,37 @@ SAID = "ainerd-hpc: "
 _ERROR = r"[Ee]rror: |\b[Kk]illed\b|SIGKILL|KILLED BY SIGNAL"
 _CONSEQUENCE = r"closed by peer|reset by peer|ChildFailedError|SignalException"
 _SECONDS_TO_END = 20.0
+_STARTS = 3
 
 
 def train_in_ranks(
     job: Job, recipe: SourceRecipe | None, progress: Progress | None, interruption: Interruption
 ) -> None:
-    """Start the ranks and wait for them. Success is a complete checkpoint, whatever the exit status."""
+    """Start the ranks and wait for them. Success is a complete checkpoint, whatever the exit status.
+
+    A launcher that ends before all ranks have met has met with what passes, on a busy network or node: it is started
+    again, unless a rank has said what is wrong.
+    """
     if recipe is None:
         raise AinerdError(f"train: {job.ranks} ranks need a recipe for the maps; set train.devices to 1")
-    job_path, log_path = job.folder.absolute() / "job.json", job.folder / "ranks.log"
-    job.write(job_path, recipe)
+    log_path = job.folder / "ranks.log"
+    job.write(_job_path(job), recipe)
+    log_path.write_bytes(b"")
+    for _ in range(_STARTS):
+        have_met = _start(job, log_path, progress, interruption)
+        if have_met or interruption.is_asked or _said(_lines(log_path)):
+            break
+    if not (interruption.is_asked or job.is_complete()):
+        raise AinerdError(f"{_why(log_path)}; see {log_path}")
+
+
+def _start(job: Job, log_path: Path, progress: Progress | None, interruption: Interruption) -> bool:
+    """Whether all ranks have met, after the launcher has ended."""
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     role = "agent" if job.train.launcher == "torchrun" else "rank"
-    words = ["-m", "ainerd_hpc.training", role, str(job_path), f"{_this_host(job.train)}:{store.port}"]
+    words = ["-m", "ainerd_hpc.training", role, str(_job_path(job)), f"{_this_host(job.train)}:{store.port}"]
     with (
-        log_path.open("wb") as log,
+        log_path.open("ab") as log,
         subprocess.Popen(
             [*_spread(job.train), sys.executable, *words],
             stdin=subprocess.DEVNULL,
@@ -65,8 +84,11 @@ def train_in_ranks(
             for key in (STOP, END):
                 store.set(key, "")
             _end(launcher)
-    if not (interruption.is_asked or job.is_complete()):
-        raise AinerdError(f"{_why(log_path)}; see {log_path}")
+    return store.check([ALL.format(RANKS)])
+
+
+def _job_path(job: Job) -> Path:
+    return job.folder.absolute() / "job.json"
 
 
 def _spread(train: TrainConfig) -> list[str]:
@@ -116,10 +138,17 @@ def _end(launcher: subprocess.Popen[str]) -> None:
 
 def _why(log_path: Path) -> str:
     """What the ranks said themselves; else the first error of a library that is not a mere consequence of another."""
-    lines = [line.strip() for line in log_path.read_text(errors="replace").splitlines() if line.strip()]
-    said = [line.removeprefix(SAID) for line in lines if line.startswith(SAID)]
-    if said:
+    lines = _lines(log_path)
+    if said := _said(lines):
         return said[0]
     errors = [line for line in lines if re.search(_ERROR, line) and not re.search(_CONSEQUENCE, line)]
     reason = (errors or lines[-1:] or ["no message"])[0]
     return f"train: the ranks ended before the training did: {reason}; the same command goes on"
+
+
+def _lines(log_path: Path) -> list[str]:
+    return [line.strip() for line in log_path.read_text(errors="replace").splitlines() if line.strip()]
+
+
+def _said(lines: Sequence[str]) -> list[str]:
+    return [line.removeprefix(SAID) for line in lines if line.startswith(SAID)]

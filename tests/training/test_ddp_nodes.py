@@ -249,7 +249,8 @@ def test_the_script_for_pbs_trains_on_two_nodes(maps: Path, expected: dict[str, 
     command = ["qsub", "-l", asked, "-j", "oe", "-o", "log", "-v", f"AINERD_CONFIG={path}", "jobs/ddp.pbs"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     wait_for(lambda: not queued(), "the job does not end")
-    said = (tmp_path / "log").read_text()
+    of_ranks = (tmp_path / "archive").glob("models/*/checkpoints/ranks.log")
+    said = "\n".join(path.read_text() for path in [tmp_path / "log", *of_ranks])
     assert digests(tmp_path / "archive" / "models") == expected, said
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import psutil
 import pytest
@@ -75,6 +76,28 @@ def test_a_rank_that_fails_is_reported_in_one_line(tmp_path):
     with pytest.raises(AinerdError, match="no_such_function") as error:
         fit(SimulatedMaps(), "ainerd2024", train, tmp_path, "maps", recipe=recipe)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tests_importable")
+def test_a_launcher_that_fails_before_the_ranks_have_met_is_started_again(tmp_path):
+    """Once it fails, then it starts both ranks; with a launcher that always fails it is tried three times."""
+    pytest.importorskip("mpi4py")
+    mpiexec = Path(sys.executable).parent / "mpiexec"
+    once = f'echo x >> {tmp_path}/starts; [ -e {tmp_path}/failed ] && exec {mpiexec} -n 2 "$@"; touch {tmp_path}/failed'
+    told = {"devices": 2, "launcher": "mpiexec", "epochs": 1}
+    spread = ("bash", "-c", f'{once}; echo "no route to host" >&2; exit 1', "start")
+    train = TRAIN.model_copy(update={**told, "spread": spread})
+    result = fit(SimulatedMaps(), "ainerd2024", train, tmp_path / "whole", "maps", recipe=RECIPE)
+    assert len(result.history) == 1
+    assert (tmp_path / "starts").read_text().split() == ["x", "x"]
+    assert (tmp_path / "whole" / "ranks.log").read_text().startswith("no route to host")
+
+    never = ("bash", "-c", f'echo x >> {tmp_path}/never; echo "no route to host" >&2; exit 1', "start")
+    train = TRAIN.model_copy(update={**told, "spread": never})
+    with pytest.raises(AinerdError, match="no route to host; the same command goes on"):
+        fit(SimulatedMaps(), "ainerd2024", train, tmp_path / "parts", "maps", recipe=RECIPE)
+    assert (tmp_path / "never").read_text().split() == ["x", "x", "x"]
 
 
 @pytest.mark.slow
