@@ -372,6 +372,9 @@ class ClusterConfig(Section):
     """How close points may lie in the picture (UMAP)."""
     seed: Seed = 42
     """The seed of UMAP, and of what is drawn by chance."""
+    same_kind: Annotated[float, Field(ge=0)] | None = None
+    """Distance of latents within which clusters are of one kind, and one. Default: what the network says of itself; 0
+    keeps every group that HDBSCAN finds."""
     resamples: Annotated[int, Field(ge=0)] = 5
     """Times that 80 % of the scans are clustered anew, to tell how stable clusters are; 0: not at all."""
     coreset: PositiveInt = 20_000
@@ -381,11 +384,12 @@ class ClusterConfig(Section):
     """The fit (clusters/NAME.fit.parquet) of an earlier run, to which new maps are added: nothing is clustered anew, so
     that what is in no cluster of it is noise."""
 
-    def settings(self) -> Settings:
-        """What the kernels ask for."""
+    def settings(self, same_kind: float) -> Settings:
+        """What the kernels ask for, of latents of a network that has a distance of its own."""
         from ainerd_hpc.kernels.clustering.fitting import Settings
 
-        return Settings(**self.model_dump(include=set(Settings._fields)))
+        found = Settings(**self.model_dump(include=set(Settings._fields)))
+        return found if self.same_kind is not None else found._replace(same_kind=same_kind)
 
 
 class ReportConfig(Section):

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def make_archive(root: Path, number: int, seed: int = 0) -> np.ndarray:
     """Write the tables that the cluster stage reads; give the kind of each map, -1 for background."""
-    archive, kinds = Archive(root), []
+    archive, kinds, chance = Archive(root), [], np.random.default_rng([seed, 1])
     write_table(archive.sample_log_path, pd.DataFrame({"time": pd.Series(dtype=np.float64)}))
     with (
         writing_table(archive.map_index_path, "i") as index,
@@ -79,7 +79,8 @@ def make_archive(root: Path, number: int, seed: int = 0) -> np.ndarray:
             rows = np.arange(start, start + len(block))
             ids = [f"map_{row}" for row in rows]
             scans = [f"scan_{row // _MAPS_OF_SCAN:07d}" for row in rows]
-            index(pd.DataFrame({"map_id": ids, "scan_id": scans, "time": rows * 1.0, "tau": np.exp(block / 5)}))
+            table = pd.DataFrame({"map_id": ids, "scan_id": scans, "time": rows * 1.0, "tau": np.exp(block / 5)})
+            index(table.assign(age_start=0, age_stop=100, signal_to_noise=chance.lognormal(3.0, 1.0, len(rows))))
             embedding(pd.DataFrame({"map_id": ids, "latent": list(latents), "reconstruction_l1": 0.1}))
             kinds.append(block)
     return np.concatenate(kinds)

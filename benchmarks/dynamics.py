@@ -23,7 +23,7 @@ import numpy as np
 from ainerd_hpc.evaluation import scores
 from ainerd_hpc.evaluation.archives import LEAST_SIGNAL_TO_NOISE, KnownArchive, draw_archive
 from benchmarks import measured
-from benchmarks.embeddings import Make, embeddings
+from benchmarks.embeddings import Make, embeddings, signal_to_noise
 
 Scores = dict[str, float]
 LINES = {
@@ -33,6 +33,7 @@ LINES = {
     "noise_share": "share of noise",
     "clusters_per_kind": "clusters a kind",
     "purity": "nearest map of another scan is of the same kind",
+    "leaning_purity": "the same, faint maps lean on their siblings",
     "retrained_ari": "ARI of two trainings",
     "subsample_ari": "ARI of two samples of 80 % of the scans",
     "growth_ari": "ARI before and after 20 % of the scans came",
@@ -116,10 +117,18 @@ def on_archive(make: Make, archive: KnownArchive, seed: int) -> Scores:
     began = time.process_time()
     embedded = embed(archive.c2)
     cpu_ms = (time.process_time() - began) / len(archive.c2) * 1000
+    clear, same_kind = signal_to_noise(archive.c2), embedded.same_kind
     found, labels = scores.score(
-        embedded.latents, archive.truth, numbers=embedded.numbers, novelty=embedded.novelty, seed=seed
+        embedded.latents,
+        archive.truth,
+        numbers=embedded.numbers,
+        novelty=embedded.novelty,
+        signal_to_noise=clear,
+        same_kind=same_kind,
+        seed=seed,
     )
-    again = scores.clustered(make(maps, scans, seed + 1000)(maps).latents, np.asarray(scans), seed=seed)
+    other = scores.leaning(make(maps, scans, seed + 1000)(maps).latents, np.asarray(scans), clear[places])
+    again = scores.clustered(other, np.asarray(scans), seed=seed, same_kind=same_kind)
     return found | {"retrained_ari": scores.stability([labels, again]), "cpu_ms": cpu_ms}
 
 

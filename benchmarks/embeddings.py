@@ -42,6 +42,8 @@ class Embedded(NamedTuple):
     """n rows: log_tau, of tau in windows, and what else there is; NaN where it does not know."""
     novelty: NDArray[np.float64] | None = None
     """(n,); None: that of the cluster stage is as good."""
+    same_kind: float = 0.0
+    """Distance of latents within which clusters are of one kind; 0: nobody knows."""
 
 
 Embed = Callable[[Maps], Embedded]
@@ -124,7 +126,7 @@ def _through(model: Any, c2: Maps) -> Embedded:
     found = embed(model, rows)
     factors = dict(zip(model.network.corrects, found.factors[:, ::2].T, strict=True))
     better = {f"log_{name}": numbers[f"log_{name}"] + np.log(factor) for name, factor in factors.items()}
-    return Embedded(found.latents, numbers.assign(**better))
+    return Embedded(found.latents, numbers.assign(**better), same_kind=model.network.same_kind)
 
 
 def whole_maps(c2: Maps) -> tuple[NDArray[np.float32], pd.DataFrame]:
@@ -141,6 +143,11 @@ def network_cells(c2: Maps) -> tuple[NDArray[np.float32], pd.DataFrame]:
         "log_contrast": np.log([one.contrast for one in found]),
     }
     return np.stack([one.values for one in found]), pd.DataFrame(numbers)
+
+
+def signal_to_noise(c2: Maps) -> NDArray[np.float64]:
+    """Of each map, as the maps stage tells it, (n,)."""
+    return np.array([product_cells(one).signal_to_noise for one in c2])
 
 
 READS: Mapping[str, Callable[[Maps], tuple[NDArray[np.float32], pd.DataFrame]]] = {

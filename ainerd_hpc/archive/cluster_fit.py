@@ -28,6 +28,8 @@ class Fit(NamedTuple):
     """Ids of the maps of `main`."""
     trust: pd.DataFrame
     """`TRUST` by label."""
+    parity: float
+    """Signal to noise of maps that lean on their siblings by half."""
 
 
 def write_fit(path: Path, fit: Fit, digest: str) -> None:
@@ -35,7 +37,7 @@ def write_fit(path: Path, fit: Fit, digest: str) -> None:
     parts = [_rows(fit.main, fit.trust).assign(map_id=fit.map_ids, is_rare=False)]
     if fit.rare is not None:
         parts.append(_rows(fit.rare, fit.trust).assign(map_id="", is_rare=True))
-    write_table(path, pd.concat(parts, ignore_index=True), digest)
+    write_table(path, pd.concat(parts, ignore_index=True).assign(parity=fit.parity), digest)
 
 
 def _rows(fit: Clustered, trust: pd.DataFrame) -> pd.DataFrame:
@@ -60,7 +62,13 @@ def read_fit(path: Path) -> Fit:
         is_rare = table["is_rare"].to_numpy(dtype=bool)
         rare = _clustered(table[is_rare]) if is_rare.any() else None
         trust = table[table["label"] >= 0].groupby("label")[list(TRUST)].first()
-        return Fit(_clustered(table[~is_rare]), rare, table.loc[~is_rare, "map_id"].to_numpy(), trust)
+        return Fit(
+            _clustered(table[~is_rare]),
+            rare,
+            table.loc[~is_rare, "map_id"].to_numpy(),
+            trust,
+            float(table["parity"].iloc[0]),
+        )
     except (KeyError, ValueError):
         raise ProductError(path, f"expected a fit of clusters, found a table of {list(table)[:3]}") from None
 

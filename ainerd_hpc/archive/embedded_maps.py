@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +10,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ainerd_hpc.archive import tables
 from ainerd_hpc.archive.tables import read_blocks, read_codes, read_rows
 from ainerd_hpc.errors import ProductError
+from ainerd_hpc.kernels.clustering import siblings
+
+_MOMENT = ["scan_id", "age_start", "age_stop"]
+"""What maps of one moment have in common."""
+_NOISE = "signal_to_noise"
+_ASKED = 50_000
+"""Maps, of whole scans, that are asked how far siblings are apart."""
 
 
 class Block(NamedTuple):
@@ -26,10 +34,31 @@ class Block(NamedTuple):
 
 
 class EmbeddedMaps:
-    """All maps of an archive."""
+    """All maps of an archive.
 
-    def __init__(self, index: Path, embedding: Path) -> None:
-        self._index, self._embedding = index, embedding
+    Parameters
+    ----------
+    index, embedding : Path
+        Their tables.
+    equal_at : float
+        Signal to noise of maps whose latents lean on those of their siblings by half; 0: none does.
+    """
+
+    def __init__(self, index: Path, embedding: Path, equal_at: float = 0.0) -> None:
+        self._index, self._embedding, self._equal_at = index, embedding, equal_at
+
+    def leaning(self, equal_at: float) -> EmbeddedMaps:
+        """The same maps, of which the faint ones lean on their siblings."""
+        return EmbeddedMaps(self._index, self._embedding, equal_at)
+
+    def parity(self, seed: int) -> float:
+        """Signal to noise at which noise moves a latent as far as siblings are apart, told from some of the scans."""
+        scans = self.scans()
+        names, sizes = np.unique(scans, return_counts=True)
+        order = np.random.default_rng(seed).permutation(len(names))
+        rows = np.flatnonzero(np.isin(scans, names[order][np.cumsum(sizes[order]) <= _ASKED]))
+        told = read_rows(self._index, rows, [*_MOMENT, _NOISE])
+        return siblings.parity(self.latents_of(rows), _moments(told), told[_NOISE].to_numpy(), seed)
 
     def blocks(self) -> Iterator[Block]:
         """Every map once, in the order of the index.
@@ -49,7 +78,8 @@ class EmbeddedMaps:
 
     def latents(self) -> Iterator[NDArray[np.float32]]:
         """The latents alone, a block at a time."""
-        return (_stacked(block) for block in read_blocks(self._embedding, ["latent"]))
+        blocks = (_stacked(block) for block in read_blocks(self._embedding, ["latent"]))
+        return self._lean(blocks) if self._equal_at else blocks
 
     def ids(self) -> Iterator[pd.Series]:
         """The ids of the maps alone, a block at a time."""
@@ -57,7 +87,14 @@ class EmbeddedMaps:
 
     def latents_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Latents of some maps, given in order."""
-        return _stacked(read_rows(self._embedding, rows, ["latent"]))
+        if not self._equal_at:
+            return _stacked(read_rows(self._embedding, rows, ["latent"]))
+        found, start = [], 0
+        for block in self.latents():
+            inside = slice(*np.searchsorted(rows, (start, start + len(block))))
+            found.append(block[rows[inside] - start])
+            start += len(block)
+        return np.concatenate(found)
 
     def ids_of(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Ids of some maps, given in order."""
@@ -70,6 +107,44 @@ class EmbeddedMaps:
     def scans(self) -> NDArray[np.int32]:
         """Number of the scan of each map, 4 bytes a map."""
         return read_codes(self._index, "scan_id")
+
+    def _lean(self, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """Latents that lean on their siblings; these may stand in the next block."""
+        told = read_blocks(self._index, [*_MOMENT, _NOISE])
+        return _in_blocks(
+            siblings.lean(latents, _moments(of_maps), of_maps[_NOISE].to_numpy(), self._equal_at)
+            for of_maps, latents in _whole_scans(zip(told, blocks, strict=True))
+        )
+
+
+def _moments(told: pd.DataFrame) -> NDArray[np.int64]:
+    """Number of the moment of each map."""
+    return np.asarray(told.groupby(_MOMENT, sort=False).ngroup(), dtype=np.int64)
+
+
+def _whole_scans(
+    blocks: Iterable[tuple[pd.DataFrame, NDArray[np.float32]]],
+) -> Iterator[tuple[pd.DataFrame, NDArray[np.float32]]]:
+    """Blocks of maps, of which none ends within a scan."""
+    held: list[tuple[pd.DataFrame, NDArray[np.float32]]] = []
+    for block in blocks:
+        tables, latents = zip(*held, block, strict=True)
+        table, stacked = pd.concat(tables, ignore_index=True), np.concatenate(latents)
+        last = int((table["scan_id"] != table["scan_id"].iloc[-1]).sum()) if len(table) else 0
+        held = [(table.iloc[last:], stacked[last:])]
+        yield table.iloc[:last], stacked[:last]
+    yield from held
+
+
+def _in_blocks(parts: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """The same rows in blocks of `ROWS` each but the last."""
+    left: list[NDArray[np.float32]] = []
+    for part in parts:
+        whole = np.concatenate([*left, part])
+        full = len(whole) // tables.ROWS * tables.ROWS
+        yield from np.split(whole[:full], range(tables.ROWS, full, tables.ROWS)) if full else ()
+        left = [whole[full:]]
+    yield from (part for part in left if len(part) or not full)
 
 
 def _joined(index: pd.DataFrame, embedding: pd.DataFrame) -> pd.DataFrame:

@@ -52,24 +52,31 @@ class Labelling:
     settings : Settings
     spool : file
         A temporary one that holds what was found of each map until it is wanted, 57 bytes a map.
+
+    Attributes
+    ----------
+    maps : EmbeddedMaps
+        As they are clustered: faint ones lean on their siblings.
     """
 
     def __init__(self, maps: EmbeddedMaps, settings: Settings, spool: IO[bytes]) -> None:
-        self._maps, self._settings, self._spool = maps, settings, spool
+        self.maps, self._settings, self._spool = maps, settings, spool
         self.scans = maps.scans()
         placed = [can_be_placed(latents) for latents in maps.latents()]
         self.is_placed, self._num_blocks = np.concatenate(placed), len(placed)
 
     def anew(self, size: int) -> Fitted:
         """Cluster a coreset of at most `size` maps, place all others, and look for rare kinds among them."""
+        parity = self.maps.parity(self._settings.seed)
+        self.maps = self.maps.leaning(parity)
         candidates = np.flatnonzero(self.is_placed)
         rows = candidates[coreset(self.scans[candidates], size, self._settings.seed)]
-        latents, scans = self._maps.latents_of(rows), self.scans[rows]
+        latents, scans = self.maps.latents_of(rows), self.scans[rows]
         found = partition(latents, scans, self._settings, len(rows) / max(len(candidates), 1))
         main = clustered(latents, self._settings, found)
         words = separation(latents, found.groups.label, scans)
         trust = pd.DataFrame(dict(zip(TRUST, (found.stability, found.groups.persistence, words), strict=True)))
-        whole = Fitted(Fit(main, None, self._maps.ids_of(rows), trust), found, rows, rows[:0])
+        whole = Fitted(Fit(main, None, self.maps.ids_of(rows), trust, parity), found, rows, rows[:0])
         if len(rows) == len(candidates):
             self._place(whole)
             return whole
@@ -77,6 +84,7 @@ class Labelling:
 
     def with_fit(self, fit: Fit) -> Fitted:
         """Place all maps among those of a given fit."""
+        self.maps = self.maps.leaning(fit.parity)
         nothing = np.zeros(0, dtype=np.int64)
         given = Fitted(fit, None, nothing, nothing)
         self._place(given)
@@ -86,7 +94,7 @@ class Labelling:
         sparse, placing = self._place(found)
         chance = np.random.default_rng(self._settings.seed).permutation(sparse)
         seen = np.sort(chance[:MOST])
-        latents = self._maps.latents_of(seen)
+        latents = self.maps.latents_of(seen)
         least = smallest(int(self.is_placed.sum()), len(seen) / max(len(sparse), 1))
         more = rare(latents, least, placing) if placing else None
         if more is None:
@@ -103,7 +111,7 @@ class Labelling:
         placing = Placing(main) if len(rows) < self.is_placed.sum() else None
         known = _of_fitted(main) if len(rows) else _nothing(0)
         sparse, start = [rows[:0]], 0
-        for latents in self._maps.latents():
+        for latents in self.maps.latents():
             block, stop = _nothing(len(latents)), start + len(latents)
             inside = slice(*np.searchsorted(rows, (start, stop)))
             block[rows[inside] - start] = known[inside]
@@ -122,7 +130,7 @@ class Labelling:
             return
         placing = Placing(kinds) if kinds is not None else None
         self._spool.seek(0)
-        for latents in self._maps.latents():
+        for latents in self.maps.latents():
             place = self._spool.tell()
             said = np.load(self._spool)
             if name is not None:
@@ -141,7 +149,7 @@ class Labelling:
     def drift(self, fit: Fit) -> str:
         """A line where more of the new maps than chance explains are in no cluster, or novel; else nothing."""
         known, labels, novelty = set(fit.map_ids.tolist()), [], []
-        for block, said in zip(self._maps.ids(), self.said(), strict=True):
+        for block, said in zip(self.maps.ids(), self.said(), strict=True):
             is_new = ~block.isin(known).to_numpy() & np.isfinite(said["x"])
             labels.append(said["label"][is_new])
             novelty.append(said["novelty"][is_new])

@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ainerd_hpc.config import ClusterConfig
 from ainerd_hpc.evaluation.archives import WHOLE
+from ainerd_hpc.kernels.clustering import siblings
 from ainerd_hpc.kernels.clustering.fitting import partition
 from ainerd_hpc.kernels.clustering.novelty import novelty as novelty_of
 from ainerd_hpc.kernels.clustering.reduction import Points
@@ -48,9 +49,15 @@ class Neighbours(NamedTuple):
 # ---- clusters
 
 
-def clustered(latents: Points, scans: Labels, seed: int = ClusterConfig().seed) -> Labels:
+def clustered(latents: Points, scans: Labels, seed: int = ClusterConfig().seed, same_kind: float = 0.0) -> Labels:
     """Labels (n,) that the cluster stage with its defaults gives to latents (n, d) of scans (n,)."""
-    return partition(latents, scans, ClusterConfig(seed=seed).settings()).groups.label
+    return partition(latents, scans, ClusterConfig(seed=seed).settings(same_kind)).groups.label
+
+
+def leaning(latents: Points, scans: Labels, signal_to_noise: Vector) -> Points:
+    """Latents (n, d) as the cluster stage sees them, where all maps of a scan are of one moment."""
+    moments, seed = np.unique(scans, return_inverse=True)[1], ClusterConfig().seed
+    return siblings.lean(latents, moments, signal_to_noise, siblings.parity(latents, moments, signal_to_noise, seed))
 
 
 def agreement(labels: Labels, kinds: Labels) -> dict[str, float]:
@@ -64,7 +71,9 @@ def agreement(labels: Labels, kinds: Labels) -> dict[str, float]:
     }
 
 
-def subsample_stability(latents: Points, scans: Labels, labels: Labels, seed: int) -> dict[str, float]:
+def subsample_stability(
+    latents: Points, scans: Labels, labels: Labels, seed: int, same_kind: float = 0.0
+) -> dict[str, float]:
     """How far clusters stay the same, as ARI over the maps in question, when scans are left out.
 
     Parameters
@@ -76,6 +85,8 @@ def subsample_stability(latents: Points, scans: Labels, labels: Labels, seed: in
         Clusters of all maps.
     seed : int
         Of the two halves of the scans from which one fifth each is left out.
+    same_kind : float
+        Distance of latents within which clusters are one.
 
     Returns
     -------
@@ -87,7 +98,9 @@ def subsample_stability(latents: Points, scans: Labels, labels: Labels, seed: in
     fifth = max(1, len(names) // 5)
     first, second = (~np.isin(scans, left_out) for left_out in (names[:fifth], names[-fifth:]))
     of_first, of_second = (np.full(len(latents), -1), np.full(len(latents), -1))
-    of_first[first], of_second[second] = (clustered(latents[some], scans[some]) for some in (first, second))
+    of_first[first], of_second[second] = (
+        clustered(latents[some], scans[some], same_kind=same_kind) for some in (first, second)
+    )
     both = first & second
     return {
         "subsample_ari": float(adjusted_rand_score(of_first[both], of_second[both])),
@@ -229,6 +242,8 @@ def score(
     *,
     numbers: pd.DataFrame | None = None,
     novelty: Vector | None = None,
+    signal_to_noise: Vector | None = None,
+    same_kind: float = 0.0,
     seed: int = 0,
 ) -> tuple[dict[str, float], Labels]:
     """All scores of one embedding of an archive, and the labels of its maps.
@@ -243,6 +258,10 @@ def score(
         What the embedding says beside the latents; NaN where it says nothing.
     novelty : (n,), optional
         Default: that of the cluster stage.
+    signal_to_noise : (n,), optional
+        Of each map, as the maps stage tells it; without it no map leans on its siblings.
+    same_kind : float
+        Distance of latents within which clusters are one.
     seed : int
         Of what is left out for the stability.
 
@@ -253,20 +272,22 @@ def score(
     is_map = (truth["view"] == WHOLE).to_numpy()
     points, maps = np.asarray(latents)[is_map], truth[is_map]
     scans, kinds = maps["scan"].to_numpy(), maps["kind"].to_numpy(dtype=str)
-    labels = clustered(points, scans)
-    unusual = novelty_of(points) if novelty is None else novelty[is_map]
+    seen = points if signal_to_noise is None else leaning(points, scans, signal_to_noise[is_map])
+    labels = clustered(seen, scans, same_kind=same_kind)
+    unusual = novelty_of(seen) if novelty is None else novelty[is_map]
     wanted = targets(maps)
     found = agreement(labels, kinds)
     is_clear = maps["signal_to_noise"].to_numpy() >= CLEAR
     found["clear_ari"] = float(adjusted_rand_score(kinds[is_clear], labels[is_clear]))
     found["purity"] = purity(nearest_neighbours(points, scans), kinds)
+    found["leaning_purity"] = purity(nearest_neighbours(seen, scans), kinds)
     found |= rare_recall(unusual, maps["is_rare"].to_numpy())
     found |= linear_r2(points, wanted, scans)
     if numbers is not None:
         told = linear_r2(as_features(numbers[is_map]), wanted, scans)
         found |= {f"numbers_{name}": value for name, value in told.items()}
     found |= movements(latents, truth)
-    found |= subsample_stability(points, scans, labels, seed)
+    found |= subsample_stability(seen, scans, labels, seed, same_kind)
     return found, labels
 
 

@@ -57,6 +57,8 @@ class Network:
     comes_with: str = ""
     """File of weights beside this module that it comes with; empty where it has to be trained."""
 
+    same_kind: float = 0.0
+    """Distance of latents within which clusters are of one kind; 0 where nobody can know."""
     known_error: float | None = None
     """Error of a map that 99 % of maps like those of its training stay below; None where nobody can know."""
 

@@ -20,8 +20,9 @@ from ainerd_hpc.correlation.windows import count_maps
 from ainerd_hpc.digests import digest, sha256
 from ainerd_hpc.errors import ConfigError
 from ainerd_hpc.kernels.clustering import density
-from ainerd_hpc.kernels.clustering.fitting import peak_bytes
+from ainerd_hpc.kernels.clustering.fitting import Settings, peak_bytes
 from ainerd_hpc.kernels.clustering.reduction import neighbours
+from ainerd_hpc.models.registry import network
 from ainerd_hpc.report.words import kinds_in_words
 from ainerd_hpc.sources.catalog import sample_columns
 from ainerd_hpc.stages.contract import Before, Stage
@@ -38,7 +39,9 @@ class Cluster(Stage):
     requires = ("maps", "embed")
     memory_knob = "cluster.coreset, or source.select, maps.windows and maps.overlap: fewer maps"
     shape = Shape.SINGLE
-    version = 3  # 2: novelty by the share of maps that are near; kinds in words. 3: size by stability; coreset
+    version = (
+        4  # 2: novelty by nearness; kinds in words. 3: size by stability; coreset. 4: siblings; one kind, one cluster
+    )
     remarks: ClassVar = {"maps without a place": "their latents are not finite, so they belong to no cluster"}
 
     def product(self, key: str) -> Path:
@@ -73,14 +76,17 @@ class Cluster(Stage):
         maps = EmbeddedMaps(self.archive.map_index_path, self.archive.embedding_path(task.key))
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent) as spool:
-            labelling = Labelling(maps, config.settings(), spool)
+            labelling = Labelling(maps, self._settings(), spool)
             if config.fit:
                 found = labelling.with_fit(_fitting(read_fit(config.fit), maps, config.fit))
             else:
                 found = _as_before(labelling.anew(config.coreset), maps, path)
                 self._tell_of(found)
                 write_fit(self.archive.cluster_fit_path(task.key), found.fit, task.digest)
-            return self._write(task, labelling, maps, found)
+            return self._write(task, labelling, found)
+
+    def _settings(self) -> Settings:
+        return self.config.cluster.settings(network(self.config.model.variant).same_kind)
 
     def _tell_of(self, found: Fitted) -> None:
         partition = found.partition
@@ -88,9 +94,9 @@ class Cluster(Stage):
             few = f"{len(found.rows)} maps are fewer than cluster.min_cluster_size or min_samples ask for: no cluster"
             tell(few)
 
-    def _write(self, task: Task, labelling: Labelling, maps: EmbeddedMaps, found: Fitted) -> Mapping[str, float]:
+    def _write(self, task: Task, labelling: Labelling, found: Fitted) -> Mapping[str, float]:
         """Publish the table of clusters, then that of maps."""
-        fit, log = found.fit, read_table(self.archive.sample_log_path)
+        fit, maps, log = found.fit, labelling.maps, read_table(self.archive.sample_log_path)
         labelling.settle(found)
         if not found.partition and (line := labelling.drift(fit)):
             tell(line)

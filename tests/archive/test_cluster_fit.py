@@ -28,7 +28,7 @@ def test_a_fit_that_is_read_says_the_same(tmp_path: Path) -> None:
     """The main clusters by coordinates of UMAP, float64; rare kinds by latents, float32."""
     main, kinds = fitted(False), renumbered(fitted(True), np.array([5, 3]))
     trust = pd.DataFrame({"stability": [1.0, 0.5, np.nan, np.nan], "persistence": 0.1, "separation": "class"})
-    fit = Fit(main, kinds, np.array([f"map_{row}" for row in range(80)]), trust.set_axis([0, 1, 3, 5]))
+    fit = Fit(main, kinds, np.array([f"map_{row}" for row in range(80)]), trust.set_axis([0, 1, 3, 5]), 12.5)
     write_fit(tmp_path / "fit.parquet", fit, "digest")
     found = read_fit(tmp_path / "fit.parquet")
     assert found.map_ids.tolist() == fit.map_ids.tolist()

@@ -32,6 +32,7 @@ def write_maps(root: Path, num_maps: int, num_strange: int = 0) -> np.ndarray:
     tau = 10.0**kinds * random.uniform(0.9, 1.1, num_maps)
     archive = Archive(root)
     index = pd.DataFrame({"map_id": ids, "scan_id": scans, "time": np.arange(num_maps) * 1.0, "tau": tau})
+    index = index.assign(age_start=0, age_stop=100, signal_to_noise=random.lognormal(3.0, 1.0, num_maps))
     write_table(archive.map_index_path, index, "i")
     embedding = {"map_id": ids, "latent": list(latents.astype(np.float32)), "reconstruction_l1": 0.1}
     write_table(archive.embedding_path("default"), pd.DataFrame(embedding), "e")

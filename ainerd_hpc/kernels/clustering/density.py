@@ -65,7 +65,7 @@ def group(points: Points, min_cluster_size: int, min_samples: int, selection: Li
     _, place = distinct(points)
     label = _of_equals(fitted.labels_, place)
     probability = _of_equals(fitted.probabilities_, place)
-    order = _by_size(label)
+    order = largest_first(label)
     reach, densest = _distances(fitted)
     kept = [values[order] for values in (reach, densest, np.asarray(fitted.cluster_persistence_))]
     return Groups(by_size(label), probability.astype(np.float64), *kept)
@@ -90,13 +90,13 @@ def _of_equals(values: NDArray[Any], place: NDArray[np.int64]) -> NDArray[Any]:
 
 def by_size(labels: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     """The same clusters, numbered from the largest to the smallest; -1 stays -1."""
-    order = _by_size(labels)
+    order = largest_first(labels)
     rank = np.full(order.max(initial=-1) + 2, -1, dtype=np.int64)  # the last one is that of noise
     rank[order] = np.arange(len(order))
     return np.asarray(rank[labels])
 
 
-def _by_size(labels: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+def largest_first(labels: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     """Labels from that of the largest cluster to that of the smallest, without noise."""
     names, sizes = np.unique(labels[labels >= 0], return_counts=True)
     return np.asarray(names[np.argsort(-sizes, kind="stable")], dtype=np.int64)

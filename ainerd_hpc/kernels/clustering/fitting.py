@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ainerd_hpc.kernels.clustering import density, stability
+from ainerd_hpc.kernels.clustering.merging import merge
 from ainerd_hpc.kernels.clustering.novelty import ordinary_radius, references
 from ainerd_hpc.kernels.clustering.placing import Belonging, Clustered, near_others, next_clusters
 from ainerd_hpc.kernels.clustering.reduction import Points, neighbours, reduce
@@ -35,6 +36,8 @@ class Settings(NamedTuple):
     min_dist: float
     seed: int
     resamples: int
+    same_kind: float
+    """Distance of latents within which clusters are one."""
 
 
 class Partition(NamedTuple):
@@ -101,7 +104,8 @@ def _clusters(
     found = {}
     for size in sizes:
         own = max(min(size, density.FEWEST), round(share * size))
-        found[size] = density.group(points, own, density.samples(own, settings.min_samples), settings.selection)
+        groups = density.group(points, own, density.samples(own, settings.min_samples), settings.selection)
+        found[size] = merge(groups, latents, settings.same_kind)
     return points, found
 
 

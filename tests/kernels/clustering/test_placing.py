@@ -14,7 +14,7 @@ from ainerd_hpc.kernels.clustering.novelty import novelty, ordinary_radius, quic
 from ainerd_hpc.kernels.clustering.placing import Clustered, Placing, renumbered
 from ainerd_hpc.kernels.clustering.rare import rare, smallest
 
-SETTINGS = Settings("umap", 5, None, None, "eom", None, 0.1, 42, 0)
+SETTINGS = Settings("umap", 5, None, None, "eom", None, 0.1, 42, 0, 0.0)
 
 
 def three_kinds(seed: int, num: int = 200, width: float = 0.5) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from ainerd_hpc.kernels.clustering.fitting import Settings, clustered, partition
 from ainerd_hpc.kernels.clustering.overlap import identify, jaccard
 from ainerd_hpc.kernels.clustering.separation import CLASS, SLICE, UNKNOWN, separation
 
-LATENT = Settings("latent", 5, None, None, "eom", None, 0.1, 42, 5)
+LATENT = Settings("latent", 5, None, None, "eom", None, 0.1, 42, 5, 0.0)
 
 
 def test_resamplings_leave_out_whole_scans() -> None:
