@@ -21,7 +21,7 @@ NETWORKS: Mapping[str, Network] = {
         maps_at_a_time=32,
         corrects=("half_decay",),
         comes_with="lag_age.safetensors",
-        same_kind=0.66,
+        same_kind=0.77,
         known_error=3.8,
     ),
     "ainerd2024": Network(
