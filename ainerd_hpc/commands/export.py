@@ -15,17 +15,16 @@ import numpy as np
 from ainerd_hpc.archive.groups import array, reading_group
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.commands.options import add_archive, add_debug, archive_of
-from ainerd_hpc.config import CorrelateConfig
 from ainerd_hpc.console import console, progress, tell
-from ainerd_hpc.correlation.product import C2_SUMS, StoredC2
-from ainerd_hpc.correlation.selection import Selection, selection
+from ainerd_hpc.correlation.product import C2_SUMS, StoredC2, described
+from ainerd_hpc.correlation.selection import recorded_selection
 from ainerd_hpc.errors import AinerdError, ConfigError, ScanError
 from ainerd_hpc.formats.results.aps import write_aps_result
 from ainerd_hpc.formats.results.nxxpcs import write_nxxpcs
 from ainerd_hpc.formats.results.tables import write_fits, write_g2, write_intensity
 from ainerd_hpc.formats.results.writing import Result, unknown
 from ainerd_hpc.publishing import publishing
-from ainerd_hpc.types import Content, Scan
+from ainerd_hpc.types import Scan
 
 _ROWS = 1024
 """Rows of C2 that are read at a time."""
@@ -135,8 +134,9 @@ def _result(archive: Archive, scan: Scan) -> Iterator[Result]:
     if not path.exists():
         raise ScanError(str(path), "expected a correlation, found none", "run `ainerd-hpc run --until correlate`")
     with reading_group(path) as group:
-        attributes, c2 = dict(group.attrs), StoredC2(group)
-        frames = _frames(scan, attributes)
+        attributes: dict[str, Any] = dict(group.attrs)
+        c2 = StoredC2(group)
+        frames = recorded_selection(scan, attributes["options"])
 
         def rows(q_bin: int) -> Iterator[tuple[int, np.ndarray]]:
             for start in range(0, c2.shape[1], _ROWS):
@@ -148,24 +148,12 @@ def _result(archive: Archive, scan: Scan) -> Iterator[Result]:
             stride_frames=frames.stride,
             average_frames=frames.average,
             attributes=attributes,
-            arrays={name: _described(group, name) for name in sorted(set(group.array_keys()) - {C2_SUMS})},
+            arrays={name: described(group, name) for name in sorted(set(group.array_keys()) - {C2_SUMS})},
             partition=_partition(archive, str(attributes["partition"])),
             num_q_bins=c2.shape[0],
             num_frames=c2.shape[1],
             rows=rows,
         )
-
-
-def _frames(scan: Scan, attributes: dict[str, Any]) -> Selection:
-    """The frames that were correlated."""
-    if scan.content is not Content.FRAMES:
-        return Selection(0, scan.num_frames)
-    return selection(CorrelateConfig.model_validate(attributes["options"]), scan.num_frames)
-
-
-def _described(group: Any, name: str) -> tuple[np.ndarray, tuple[str, ...], dict[str, Any]]:
-    found = array(group, name)
-    return found[...], tuple(found.metadata.dimension_names), dict(found.attrs)
 
 
 def _partition(archive: Archive, digest: str) -> dict[str, np.ndarray]:
