@@ -72,7 +72,7 @@ def make_config(tmp_path: Path) -> Callable[..., RunConfig]:
     return make
 
 
-def small_config(source: Path, archive: Path, **sections: object) -> RunConfig:
+def small_config(source: Path, archive: Path, /, **sections: object) -> RunConfig:
     """The config of a small run."""
     data: dict[str, object] = {
         "archive": archive,
