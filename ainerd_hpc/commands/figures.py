@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ainerd_hpc.figures.drawn import Drawn
 
 OF_SCANS, OF_ARCHIVES = ("c2", "g2", "tau_q"), ("map", "exemplars", "physics", "transitions", "timeline")
-MANIFEST = "figures.json"
-"""What each figure of a folder was made of."""
+
+
 _SCANS = 3
 """Scans that are drawn where none is named: those that stand for the largest clusters."""
 
@@ -95,6 +95,7 @@ def _note(archive: Archive, output: Path, written: dict[str, Sequence[Path]]) ->
     """Publish what each file was made of, beside those of earlier calls: paths as seen from there, with digests."""
     from ainerd_hpc.archive.layout import recorded_digest
     from ainerd_hpc.publishing import write_json
+    from ainerd_hpc.tracing.chain import MANIFEST
 
     path = output / MANIFEST
     known = json.loads(path.read_text(encoding="utf-8"))["figures"] if path.exists() else {}
