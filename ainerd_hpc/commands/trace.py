@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the file, and what is told or written of it."""
     parser.add_argument("file", type=Path, metavar="FILE", help="a product, a figure or a page of an archive")
     parser.add_argument("--all", action="store_true", help=f"every source file, not those of the first {_MOST} scans")
-    parser.add_argument("--sha256", action="store_true", help="read the sources through for their checksums")
+    parser.add_argument("--checksums", action="store_true", help="read the sources through for their checksums")
     crate = "write it as RO-Crate metadata: a .json file, or ro-crate-metadata.json in this folder"
     parser.add_argument("--ro-crate", type=Path, metavar="DIR|FILE", help=crate)
     license = "address of the licence of the data, for --ro-crate (none is asserted)"
@@ -38,9 +38,9 @@ def run(options: argparse.Namespace) -> None:
 
     found = trace(options.file.expanduser())
     if options.ro_crate is not None:
-        tell(f"written: {write_crate(found, options.ro_crate.expanduser(), options.license, options.sha256)}")
+        tell(f"written: {write_crate(found, options.ro_crate.expanduser(), options.license, options.checksums)}")
         return
-    for line in _lines(found, None if options.all else _MOST, options.sha256):
+    for line in _lines(found, None if options.all else _MOST, options.checksums):
         tell(line)
 
 

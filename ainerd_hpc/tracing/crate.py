@@ -94,7 +94,7 @@ class _Crate:
             "hasPart": [{"@id": key} for key, one in self.entities.items() if one["@type"] in ("File", "Dataset")],
             "mentions": self._actions,
             "mainEntity": self._main,
-            "author": [{"@id": key} for key, one in self.entities.items() if one["@type"] == "Person"],
+            "author": _single([{"@id": key} for key, one in self.entities.items() if one["@type"] == "Person"]),
         }
         yield {"@id": license, "@type": "CreativeWork", "name": license, "description": "licence of the data"}
         yield {"@id": _PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"}

@@ -35,7 +35,7 @@ def figure(whole_archive: Path, tmp_path: Path) -> Path:
 
 def test_a_product_of_a_scan_goes_back_to_the_files_of_that_scan(whole_archive: Path, capsys: Said) -> None:
     product = Archive(whole_archive).maps_path(SCAN)
-    assert main(["trace", str(product), "--sha256"]) == 0
+    assert main(["trace", str(product), "--checksums"]) == 0
     said = capsys.readouterr().out
     source = whole_archive.parent / "source"
     for name in (f"{SCAN}.h5", f"{SCAN}_metadata.hdf", "simulated_qmap.hdf"):
@@ -115,7 +115,7 @@ def test_a_crate_is_opened_by_the_reader_of_the_format(whole_archive: Path, tmp_
 
 def test_every_id_in_a_crate_is_described_and_files_outside_have_their_place(figure: Path) -> None:
     crate = figure.parent / "crate" / "g2-ro-crate-metadata.json"
-    assert main(["trace", str(figure), "--ro-crate", str(crate), "--sha256"]) == 0
+    assert main(["trace", str(figure), "--ro-crate", str(crate), "--checksums"]) == 0
     graph = graph_of(crate)
     links = {
         one["@id"] for entity in graph.values() for value in entity.values() for one in many(value) if "@id" in one
