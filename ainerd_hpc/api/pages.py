@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def scan_page(archive: Tables, scan_id: str, maps: pd.DataFrame) -> str:
     """Where a scan comes from, and a row a q-bin with its longest map."""
     record = archive.scans.loc[scan_id]
     facts = [f"{record['num_frames']} frames of {record['frame_time']:.4g} s", f"{record['num_q_bins']} q-bins"]
-    facts += [str(record["state"]), str(record["source"])]
+    facts += [str(record["state"]), f"from {Path(str(record['source'])).name}"]
     length = maps["age_stop"] - maps["age_start"]
     longest = maps.loc[length.groupby(maps["q_bin"]).idxmax()]
     names = [name for name in ("tau", "contrast", "kww_exponent", "label", "kind", "novelty") if name in maps]
