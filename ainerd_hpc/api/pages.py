@@ -49,6 +49,8 @@ def scan_page(archive: Tables, scan_id: str, maps: pd.DataFrame) -> str:
     record = archive.scans.loc[scan_id]
     facts = [f"{record['num_frames']} frames of {record['frame_time']:.4g} s", f"{record['num_q_bins']} q-bins"]
     facts += [str(record["state"]), f"from {Path(str(record['source'])).name}"]
+    if maps.empty:
+        return _page(f"Scan {scan_id}", [*facts, "no maps"])
     length = maps["age_stop"] - maps["age_start"]
     longest = maps.loc[length.groupby(maps["q_bin"]).idxmax()]
     names = [name for name in ("tau", "contrast", "kww_exponent", "label", "kind", "novelty") if name in maps]

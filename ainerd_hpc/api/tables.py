@@ -64,13 +64,12 @@ class Tables:
     def maps(self) -> pd.DataFrame:
         """A row for every map: where it was cut, how it moves, and, once the archive is clustered, what it is alike.
 
-        Raises
-        ------
-        ProductError
-            There are no maps yet.
+        There is no row before there are maps.
         """
-        clustered = self.layout.clusters_path(self.model)
-        return read_table(clustered if clustered.exists() else self.layout.map_index_path)
+        for path in (self.layout.clusters_path(self.model), self.layout.map_index_path):
+            if path.exists():
+                return read_table(path)
+        return pd.DataFrame({"map_id": [], "scan_id": []}, dtype=str)
 
     @cached_property
     def clusters(self) -> pd.DataFrame:

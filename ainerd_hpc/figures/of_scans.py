@@ -71,7 +71,8 @@ def g2_with_fits(archive: Archive, scan_id: str) -> Drawn | None:
     rows = []
     for place, q_bin in enumerate(shown):
         one = found.sel(q_bin=q_bin)
-        known = np.isfinite(one.g2.to_numpy()) & (one.g2_err.to_numpy() > 0)
+        is_sure = one.g2_err.to_numpy() > 0  # a lag of one pair of frames has no error, nor have maps without noise
+        known = np.isfinite(one.g2.to_numpy()) & (is_sure | ~is_sure.any())
         delay, g2, error = (values.to_numpy()[known] for values in (one.delay, one.g2, one.g2_err))
         line = np.full(len(delay), np.nan)
         if "tau" in fits:

@@ -117,7 +117,7 @@ def _root_of(path: Path) -> Path:
 
 def _scan_of(root: Path, products: tuple[Path, ...]) -> str | None:
     """The scan that all of these are about; None where they are about more."""
-    is_of_scan = [one.relative_to(root).parts[0] in contents.OF_SCANS for one in products]
+    is_of_scan = [one.parent.name in contents.OF_SCANS and one.suffix == ".zip" for one in products]
     keys = {contents.key_of(root, one) for one in products}
     return keys.pop() if all(is_of_scan) and len(keys) == 1 else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,21 @@ def test_pages_show_what_there_is(archive: Archive) -> None:
     assert pages[1].count("<img") == 2
     assert pages[2].count("<img") == len(archive.cluster(0).exemplars)
     assert archive.cluster(0).exemplars.shape[1:] == (256, 256)
+
+
+def test_archives_that_are_not_finished_show_what_they_have(whole_archive: Path, tmp_path: Path) -> None:
+    """After ingest there is a catalog; with an index of maps there are maps without clusters."""
+    for name in ("catalog.parquet", "runs"):
+        copy = shutil.copytree if (whole_archive / name).is_dir() else shutil.copy
+        copy(whole_archive / name, tmp_path / name)
+    found = ainerd_hpc.open(tmp_path)
+    assert repr(found) == "<archive of 6 scans, 0 maps>"
+    assert "not clustered yet" in found._repr_html_()
+    assert "no maps" in found.scan(SCAN)._repr_html_()
+    shutil.copytree(whole_archive / "maps", tmp_path / "maps")
+    found = ainerd_hpc.open(tmp_path)
+    assert "36 maps · not clustered yet" in found._repr_html_()
+    assert found.scan(SCAN)._repr_html_().count("<img") == 2
 
 
 def test_what_is_not_there_is_told_with_what_is_near(archive: Archive, tmp_path: Path) -> None:

@@ -66,6 +66,11 @@ def test_the_page_goes_back_to_all_scans_and_the_model(whole_archive: Path) -> N
     assert found.model["weights_sha256"] == sum_of(Archive(whole_archive).weights_path("default"))
 
 
+def test_the_index_of_maps_goes_back_to_all_scans(whole_archive: Path) -> None:
+    found = trace(Archive(whole_archive).map_index_path)
+    assert (len(found.scans), [step.stage for step in found.steps]) == (6, LINE[:3])
+
+
 def test_a_figure_goes_back_to_its_product_and_says_when_that_has_changed(
     whole_archive: Path, figure: Path, capsys: Said
 ) -> None:
