@@ -31,6 +31,8 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "calibrate": ("calibrate", "measure this machine once, so that the fastest way is chosen"),
     "catalog": ("catalog", "look at source folders, keep what is there as one table, ask it"),
     "qmap": ("qmap", "make a partition (q map) from a geometry and masks, or look at one"),
+    "figures": ("figures", "figures for papers as PDF and PNG, with their numbers as CSV"),
+    "trace": ("trace", "where a product, a figure or a page comes from: sources, runs, versions, config, model"),
     "export": ("export", "write correlations as files that other programs open"),
     "schema": ("schema", "write the JSON schema of the config, for editors"),
 }

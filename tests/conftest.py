@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from ainerd_hpc.config import RunConfig, SimulateConfig
+from ainerd_hpc.pipeline import Run
 from ainerd_hpc.simulate import write_scan, write_shared_files
 from ainerd_hpc.sources.walk import looking
 
@@ -41,6 +43,19 @@ def simulated_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def whole_archive(simulated_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of the simulated source after a whole run; made once for all processes of the tests. Read-only."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "whole_archive"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "archive" / "report" / "index.html").exists():
+            source = shutil.copytree(simulated_source, shared / "source")
+            Run(small_config(source, shared / "archive")).execute()
+    return shared / "archive"
+
+
 @pytest.fixture
 def source(simulated_source: Path, tmp_path: Path) -> Path:
     """A copy of the simulated source that a test may damage."""
@@ -52,16 +67,21 @@ def make_config(tmp_path: Path) -> Callable[..., RunConfig]:
     """A config for small runs; sections are given as keyword arguments."""
 
     def make(folder: Path, **sections: object) -> RunConfig:
-        data: dict[str, object] = {
-            "archive": tmp_path / "archive",
-            "source": {"path": folder},
-            "maps": {"windows": ["full", 32]},
-            "cluster": {"min_cluster_size": 3, "min_samples": 2},
-            "executor": {"kind": "inline", "memory": "4 GB"},
-        }
-        return RunConfig.model_validate({**data, **sections})
+        return small_config(folder, tmp_path / "archive", **sections)
 
     return make
+
+
+def small_config(source: Path, archive: Path, /, **sections: object) -> RunConfig:
+    """The config of a small run."""
+    data: dict[str, object] = {
+        "archive": archive,
+        "source": {"path": source},
+        "maps": {"windows": ["full", 32]},
+        "cluster": {"min_cluster_size": 3, "min_samples": 2},
+        "executor": {"kind": "inline", "memory": "4 GB"},
+    }
+    return RunConfig.model_validate({**data, **sections})
 
 
 def digests(root: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ import contextlib
 import io
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -16,9 +16,7 @@ import yaml
 
 from ainerd_hpc import __version__, errors
 from ainerd_hpc.cli import main
-from ainerd_hpc.config import RunConfig
 from ainerd_hpc.loading import load
-from ainerd_hpc.pipeline import Run
 from tests.support.config_reference import reference
 from tests.support.generated_docs import PARTS, with_current_part
 from tests.support.places import ROOT
@@ -197,11 +195,9 @@ def test_every_message_that_ends_a_run_is_listed() -> None:
 
 
 @pytest.mark.slow
-def test_the_snippets_of_the_readme_run(source: Path, make_config: Callable[..., RunConfig]) -> None:
-    config = make_config(source)
-    Run(config).execute()
+def test_the_snippets_of_the_readme_run(whole_archive: Path) -> None:
     (tables, correlations) = re.findall(r"```python\n(.*?)```", PAGES["README.md"], re.DOTALL)
-    code = (tables + correlations).replace("DIR", str(config.archive)).replace("SCAN_ID", "sim_0000")
+    code = (tables + correlations).replace("DIR", str(whole_archive)).replace("SCAN_ID", "sim_0000")
     names: dict = {}
     exec(code, names)
     assert set(names["maps"]["scan_id"]) == {f"sim_{number:04}" for number in range(6)}

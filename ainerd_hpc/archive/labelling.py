@@ -226,6 +226,15 @@ def _of_placed(placing: Placing, latents: NDArray[np.float32]) -> NDArray[Any]:
     return said
 
 
+def placed(fit: Fit, latents: NDArray[np.float32]) -> pd.DataFrame:
+    """What is said of maps that are not of the archive of a fit, by their latents, (n, d): `COLUMNS`, a row a map."""
+    said, is_placed = _nothing(len(latents)), can_be_placed(latents)
+    said[is_placed] = _of_placed(Placing(fit.main), latents[is_placed])
+    if fit.rare is not None:
+        _claim(Placing(fit.rare), said, latents)
+    return pd.DataFrame(said)[list(COLUMNS)]
+
+
 def continued(found: Fitted, map_ids: NDArray[Any], old: Mapping[str, int]) -> tuple[Fitted, tuple[str, ...]]:
     """The same clusters with the numbers of the old ones that they continue, and what has split and merged.
 

@@ -101,6 +101,20 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     return table
 
 
+def read_of(path: Path, column: str, value: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The rows of a table with this text in a column; of one that is sorted by it, little else is read.
+
+    Raises
+    ------
+    ProductError
+        The table is missing or damaged.
+    """
+    with reading_product(path, _UNREADABLE):
+        options: dict[str, Any] = {"filters": [(column, "==", value)], "page_checksum_verification": True}
+        table: pd.DataFrame = pq.read_table(path, columns=columns, **options).to_pandas()
+    return table
+
+
 def read_vectors(path: Path, column: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
     """A column of vectors of one length, (n, d): all of them, or those of these ascending rows; no others are kept.
 

@@ -11,21 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ainerd_hpc.archive.groups import array, reading_group
 from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.archive.tables import read_of
 from ainerd_hpc.commands.options import add_archive, add_debug, archive_of
-from ainerd_hpc.config import CorrelateConfig
 from ainerd_hpc.console import console, progress, tell
-from ainerd_hpc.correlation.product import C2_SUMS, StoredC2
-from ainerd_hpc.correlation.selection import Selection, selection
+from ainerd_hpc.correlation.product import C2_SUMS, StoredC2, described
+from ainerd_hpc.correlation.selection import recorded_selection
 from ainerd_hpc.errors import AinerdError, ConfigError, ScanError
 from ainerd_hpc.formats.results.aps import write_aps_result
 from ainerd_hpc.formats.results.nxxpcs import write_nxxpcs
-from ainerd_hpc.formats.results.tables import write_fits, write_g2, write_intensity
+from ainerd_hpc.formats.results.tables import write_fits, write_g2, write_intensity, write_maps
 from ainerd_hpc.formats.results.writing import Result, unknown
+from ainerd_hpc.loading import load
 from ainerd_hpc.publishing import publishing
-from ainerd_hpc.types import Content, Scan
+from ainerd_hpc.types import Scan
 
 _ROWS = 1024
 """Rows of C2 that are read at a time."""
@@ -38,6 +40,12 @@ FORMATS: Mapping[str, Writers] = {
     "csv": {"_fits.csv": write_fits, "_g2.csv": write_g2, "_intensity.csv": write_intensity},
 }
 """name -> how the names of its files end, and what writes them."""
+_CLUSTERED: Mapping[str, Writers] = {"csv": {"_maps.csv": write_maps}}
+"""The same, for archives that are clustered."""
+_OF_MAPS = (
+    *("map_id", "q_bin", "q", "age_start", "age_stop", "half_decay", "tau"),
+    *("label", "kind", "probability", "novelty", "next_label", "x", "y"),
+)
 
 
 class ExportError(AinerdError):
@@ -86,11 +94,14 @@ def export(archive: Archive, name: str, output: Path, scan_ids: Collection[str] 
         Some scans could not be exported.
     """
     scans = _chosen(archive, scan_ids)
+    model = _clustered_by(archive)
+    writers = {**FORMATS[name], **(_CLUSTERED.get(name, {}) if model else {})}
     num_failed, missing = 0, Counter[str]()
     with progress("export", len(scans)) as advance:
         for scan in scans:
             try:
-                _export(archive, scan, FORMATS[name], output, overwrite)
+                with _result(archive, scan, model) as result:
+                    _export(result, writers, output, overwrite)
                 missing.update(unknown(scan) if name != "csv" else ())
             except (AinerdError, OSError) as error:
                 num_failed += 1
@@ -117,26 +128,41 @@ def _chosen(archive: Archive, scan_ids: Collection[str]) -> Sequence[Scan]:
     return [scan for scan in catalog.values() if scan.state != "quarantined"]
 
 
-def _export(archive: Archive, scan: Scan, writers: Writers, output: Path, overwrite: bool) -> None:
-    paths = {output / f"{scan.scan_id}{suffix}": write for suffix, write in writers.items()}
+def _clustered_by(archive: Archive) -> str:
+    """Name of the model by which the archive is clustered; empty where it is not, or keeps no config."""
+    if not archive.config_path.exists():
+        return ""
+    name = load(archive.config_path).model.name
+    return name if archive.clusters_path(name).exists() else ""
+
+
+def _maps(archive: Archive, scan_id: str, model: str) -> pd.DataFrame:
+    """What is said of the maps of a scan, with their latents."""
+    maps = read_of(archive.clusters_path(model), "scan_id", scan_id, [*_OF_MAPS])
+    latents = read_of(archive.embedding_path(model), "scan_id", scan_id, ["map_id", "latent"])
+    return maps.merge(latents, on="map_id", validate="one_to_one")
+
+
+def _export(result: Result, writers: Writers, output: Path, overwrite: bool) -> None:
+    paths = {output / f"{result.scan.scan_id}{suffix}": write for suffix, write in writers.items()}
     there = [str(path) for path in paths if path.exists()]
     if there and not overwrite:
         raise ScanError(there[0], "expected no file of this name, found one", "give --overwrite or another --output")
-    with _result(archive, scan) as result:
-        for path, write in paths.items():
-            with publishing(path) as temporary:
-                write(temporary, result)
+    for path, write in paths.items():
+        with publishing(path) as temporary:
+            write(temporary, result)
 
 
 @contextmanager
-def _result(archive: Archive, scan: Scan) -> Iterator[Result]:
+def _result(archive: Archive, scan: Scan, model: str) -> Iterator[Result]:
     """What the archive holds of a scan, C2 to be read while the block lasts."""
     path = archive.correlation_path(scan.scan_id)
     if not path.exists():
         raise ScanError(str(path), "expected a correlation, found none", "run `ainerd-hpc run --until correlate`")
     with reading_group(path) as group:
-        attributes, c2 = dict(group.attrs), StoredC2(group)
-        frames = _frames(scan, attributes)
+        attributes: dict[str, Any] = dict(group.attrs)
+        c2 = StoredC2(group)
+        frames = recorded_selection(scan, attributes["options"])
 
         def rows(q_bin: int) -> Iterator[tuple[int, np.ndarray]]:
             for start in range(0, c2.shape[1], _ROWS):
@@ -148,24 +174,13 @@ def _result(archive: Archive, scan: Scan) -> Iterator[Result]:
             stride_frames=frames.stride,
             average_frames=frames.average,
             attributes=attributes,
-            arrays={name: _described(group, name) for name in sorted(set(group.array_keys()) - {C2_SUMS})},
+            arrays={name: described(group, name) for name in sorted(set(group.array_keys()) - {C2_SUMS})},
             partition=_partition(archive, str(attributes["partition"])),
             num_q_bins=c2.shape[0],
             num_frames=c2.shape[1],
             rows=rows,
+            maps=_maps(archive, scan.scan_id, model) if model else None,
         )
-
-
-def _frames(scan: Scan, attributes: dict[str, Any]) -> Selection:
-    """The frames that were correlated."""
-    if scan.content is not Content.FRAMES:
-        return Selection(0, scan.num_frames)
-    return selection(CorrelateConfig.model_validate(attributes["options"]), scan.num_frames)
-
-
-def _described(group: Any, name: str) -> tuple[np.ndarray, tuple[str, ...], dict[str, Any]]:
-    found = array(group, name)
-    return found[...], tuple(found.metadata.dimension_names), dict(found.attrs)
 
 
 def _partition(archive: Archive, digest: str) -> dict[str, np.ndarray]:

@@ -53,16 +53,35 @@ def run(options: argparse.Namespace) -> None:
     """Print the nearest maps, one a row."""
     from ainerd_hpc.console import tell
 
-    config = config_of(options)
+    found = look_for(options.what, config_of(options), options.num, options.scales)
+    tell(found.to_string(index=False, float_format="{:.4g}".format))
+
+
+def look_for(what: str, config: RunConfig, num: int, by_scales: bool = False) -> pd.DataFrame:
+    """The maps of an archive that are nearest to a scan or a map of it, or to a file, nearest first.
+
+    Parameters
+    ----------
+    what : str
+        scan_id, map_id or path.
+    num : int
+        Rows, at most.
+    by_scales : bool
+        Whether half decay and contrast count, too.
+
+    Raises
+    ------
+    AinerdError
+        There is no such thing, or the archive has no clusters.
+    """
     known = _maps(Archive(config.archive), config.model.name)
-    is_asked = _places(known.table, options.what)
-    asked = known.only(is_asked) if is_asked.any() else embedded(_file(known.table, options.what), config)
+    is_asked = _places(known.table, what)
+    asked = known.only(is_asked) if is_asked.any() else embedded(_file(known.table, what), config)
     asked = asked.only(np.asarray(np.isfinite(asked.latents).all(axis=1)))
     if asked.table.empty:
-        raise ConfigError(f"{options.what}: expected latents that are finite, found none; ask for another scan")
-    scales = Scales.of(known.latents, _numbers(known.table)) if options.scales else None
-    found = similar(known.only(~is_asked), asked, options.num, scales, a_scan_once=len(asked.table) > 1)
-    tell(found[_SHOWN].to_string(index=False, float_format="{:.4g}".format))
+        raise ConfigError(f"{what}: expected latents that are finite, found none; ask for another scan")
+    scales = Scales.of(known.latents, _numbers(known.table)) if by_scales else None
+    return similar(known.only(~is_asked), asked, num, scales, a_scan_once=len(asked.table) > 1)[_SHOWN]
 
 
 def similar(

@@ -34,7 +34,8 @@ _C2_ATTRIBUTES: dict[str, Any] = {
 }
 METHODS = ("int8", "float64", "pairs")
 """How products are made: of q-bins, a bit each in the product."""
-_PARAMETERS = ("tau", "contrast", "kww_exponent", "baseline")
+PARAMETERS = ("tau", "contrast", "kww_exponent", "baseline")
+"""What a KWW fit of g2 tells, each with its error."""
 Arrays = dict[str, tuple[np.ndarray, tuple[str, ...], dict[str, Any]]]
 """name -> (values, dimensions, attributes)"""
 
@@ -184,10 +185,10 @@ def fits(arrays: Arrays, frame_time: float) -> Arrays:
     lag, g2, g2_err = kww.log_bin(np.arange(1, num_lags + 1), g2.reshape(rows), g2_err.reshape(rows))
     aged = _fits(lag * frame_time, g2, g2_err)
     law = power_law.fit(q, whole.tau, whole.tau_err)
-    found: Arrays = {"covariance": (whole.covariance, ("q_bin", "parameter", "parameter_2"), {"of": list(_PARAMETERS)})}
+    found: Arrays = {"covariance": (whole.covariance, ("q_bin", "parameter", "parameter_2"), {"of": list(PARAMETERS)})}
     figures_of_law = np.array([float(figure) for figure in law])
     found["power_law"] = (figures_of_law, ("law",), {"law": "tau = prefactor q^(-exponent)", "of": list(law._fields)})
-    for name in (*_PARAMETERS, *(f"{name}_err" for name in _PARAMETERS), "reduced_chi2", "chi2_probability"):
+    for name in (*PARAMETERS, *(f"{name}_err" for name in PARAMETERS), "reduced_chi2", "chi2_probability"):
         units = {"units": "s" if name.startswith("tau") else "1"}
         found[name] = (getattr(whole, name), ("q_bin",), units)
         in_windows = getattr(aged, name).reshape(num_q_bins, num_windows)
@@ -210,18 +211,23 @@ def write_figures(group: GroupWriter, arrays: Arrays) -> None:
         group.add(name, values, dims, **attributes)
 
 
+def described(group: Any, name: str) -> tuple[np.ndarray, tuple[str, ...], dict[str, Any]]:
+    """An array of a product, with its dimensions and attributes."""
+    found = array(group, name)
+    return found[...], tuple(found.metadata.dimension_names), dict(found.attrs)
+
+
 def join(paths: Sequence[Path]) -> Arrays:
     """The figures of a whole scan from those of its parts: q-bins side by side, pixels each from where they are."""
     joined: Arrays = {}
     for path in paths:
         with reading_group(path) as group:
             for name in sorted(set(group.array_keys()) - {C2_SUMS}):
-                stored = array(group, name)
-                values, dims = stored[...], tuple(stored.metadata.dimension_names)
+                values, dims, attributes = described(group, name)
                 known = joined.get(name)
                 if known is not None and dims[0] == "q_bin":
                     values = np.concatenate([known[0], values])
                 elif known is not None and values.dtype.kind == "f":
                     values = np.where(np.isnan(known[0]), values, known[0])
-                joined[name] = values, dims, dict(stored.attrs)
+                joined[name] = values, dims, attributes
     return joined

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ainerd_hpc.config import CorrelateConfig
 from ainerd_hpc.types import Content, Scan
@@ -61,6 +61,13 @@ def selection(config: CorrelateConfig, num_frames: int, missing: Sequence[int] =
     chosen = Selection(first, num, config.stride_frames, config.average_frames)
     lost = chosen.places(missing)
     return chosen._replace(bad=tuple(sorted({*chosen.places(config.bad_frames), *lost})), missing=lost)
+
+
+def recorded_selection(scan: Scan, options: Mapping[str, Any]) -> Selection:
+    """The frames that were correlated, by the options that the correlation of a scan records."""
+    if scan.content is not Content.FRAMES:
+        return Selection(0, scan.num_frames)
+    return selection(CorrelateConfig.model_validate(options), scan.num_frames)
 
 
 def as_correlated(config: CorrelateConfig, scan: Scan) -> Scan:

@@ -75,6 +75,20 @@ def correlate_q_bins(config: RunConfig, archive: Archive, task: Task, tiles: Til
         return _at_once(reading, layout, seen, group, c2)
 
 
+def correlate_counts(
+    config: RunConfig, scan: Scan, tiles: Tiles, source: KnownFrames, layout: Layout, group: GroupWriter, c2: Any
+) -> Arrays:
+    """Correlate all q-bins of counts that are at hand: C2 goes where `c2` is, all else is returned.
+
+    Raises
+    ------
+    ScanError
+        The counts are not those of the partition.
+    """
+    inputs = _inputs(config, scan, tiles, source, layout)
+    return _at_once(_reading(inputs, 0, len(layout.bounds) - 1), inputs.layout, None, group, c2)
+
+
 class _Inputs(NamedTuple):
     """What the correlation of a scan begins with."""
 

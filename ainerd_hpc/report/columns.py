@@ -132,6 +132,12 @@ def _scale(name: str) -> str:
     return _COLUMNS[name][2] if name in _COLUMNS else "linear"
 
 
+def heading(name: str) -> str:
+    """What a column is called, with its unit, as on an axis or over a table."""
+    told = _describe(name, False)
+    return f"{told['text']} ({told['unit']})" if told["unit"] else str(told["text"])
+
+
 def _describe(name: str, is_sample: bool) -> dict[str, Any]:
     """Name, text, unit, scale and group of a column."""
     if name in _COLUMNS:

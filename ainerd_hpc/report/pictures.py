@@ -44,6 +44,18 @@ def _page(tiles: np.ndarray) -> str:
     return _webp(lines.reshape(rows * size, TILES_PER_ROW * size), quality=60)
 
 
+def picture(map_: np.ndarray, edge: int) -> np.ndarray:
+    """A map (256, 256) as (edge, edge) uint8: block means, 0..1 to 0..255."""
+    block = len(map_) // edge
+    return as_bytes(map_.reshape(edge, block, edge, block).mean(axis=(1, 3)))
+
+
+def as_bytes(values: np.ndarray) -> np.ndarray:
+    """0..1 as 0..255; 0 where it is no number."""
+    found: np.ndarray = np.round(255 * np.clip(np.nan_to_num(values), 0, 1)).astype(np.uint8)
+    return found
+
+
 def image(picture: np.ndarray) -> str:
     """One picture, its first row at the bottom."""
     return _webp(np.asarray(picture, np.uint8)[::-1], quality=85)

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,9 @@ from ainerd_hpc.errors import ScanError
 from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import CELLS, MAP_SIZE, Load, Scan, Task
 
+if TYPE_CHECKING:
+    from ainerd_hpc.kernels.maps import Scaling
+
 
 class Cut(NamedTuple):
     """What is kept of one window."""
@@ -35,7 +38,7 @@ class Cut(NamedTuple):
     cells: np.ndarray
     """(3, 60, 16) float32."""
     row: dict[str, float]
-    """Its row of the index of maps."""
+    """What the index of maps says of how it moves."""
 
 
 class Maps(Stage):
@@ -85,11 +88,12 @@ class Maps(Stage):
                 cells: list[np.ndarray] = []
                 for window in cut:
                     inside = slice(window.age_start, window.age_stop)
-                    if one := self._one(c2[window.q_bin, inside, inside], window, scan):
+                    if one := cut_map(c2[window.q_bin, inside, inside], self.config.maps.scaling, scan.frame_time):
                         maps[len(rows)] = one.map
                         cells.append(one.cells.astype(np.float16))
                         doubt = {} if beyond is None else {BEYOND_SPECKLE: float(beyond[window.q_bin])}
-                        rows.append({**one.row, "row": len(rows), "q": float(q[window.q_bin]), **doubt, **lost})
+                        placed = {**_placed(window, scan), **one.row, "row": len(rows)}
+                        rows.append({**placed, "q": float(q[window.q_bin]), **doubt, **lost})
                         group.flush()
                 self._check(scan, cut, rows)
                 maps.resize((len(rows), *maps.shape[1:]))
@@ -123,42 +127,6 @@ class Maps(Stage):
             "time_units": "s",
         }
 
-    def _one(self, c2: np.ndarray, window: Window, scan: Scan) -> Cut | None:
-        """What is kept of one window; None where no two of its frames have counts."""
-        from ainerd_hpc.kernels.cells import cells
-        from ainerd_hpc.kernels.maps import make_map
-        from ainerd_hpc.kernels.traits import TIMES, traits
-
-        scaled = make_map(c2, self.config.maps.scaling, MAP_SIZE)
-        if not np.isfinite(scaled.map).all():
-            return None
-        fit, found = fit_window(c2, scan.frame_time), cells(c2)
-        moves = traits(c2, found)._asdict()
-        middle = (window.age_start + window.age_stop) / 2
-        row = {
-            "q_bin": window.q_bin,
-            "age_start": window.age_start,
-            "age_stop": window.age_stop,
-            "time": scan.start_time + middle * scan.frame_time,
-            "frame_time": scan.frame_time,
-            "seconds_per_pixel": window.length * scan.frame_time / MAP_SIZE,
-            "scale_low": scaled.low,
-            "scale_high": scaled.high,
-            "half_decay": found.half_decay * scan.frame_time,
-            "half_decay_err": found.half_decay_err * scan.frame_time,
-            "signal_to_noise": found.signal_to_noise,
-            "tau": fit.tau,
-            "tau_err": fit.tau_err,
-            "contrast": fit.contrast,
-            "contrast_err": fit.contrast_err,
-            "kww_exponent": fit.kww_exponent,
-            "kww_exponent_err": fit.kww_exponent_err,
-            "baseline": fit.baseline,
-            "reduced_chi2": fit.reduced_chi2,
-            **{name: value * scan.frame_time if name in TIMES else value for name, value in moves.items()},
-        }
-        return Cut(scaled.map, found.values, row)
-
     def finish(self, scans: Sequence[Scan], before: Before) -> None:
         """Publish the index of all maps."""
         index_digest = before.of_all(self.name, scans)
@@ -173,6 +141,57 @@ class Maps(Stage):
         """The rows of a scan in the index."""
         with reading_group(self.product(scan.scan_id)) as group:
             return columns_of(group).assign(scan_id=scan.scan_id)
+
+
+def cut_map(c2: np.ndarray, scaling: Scaling, frame_time: float) -> Cut | None:
+    """What is kept of one window of C2, (t, t); None where no two of its frames have counts.
+
+    Parameters
+    ----------
+    scaling : {"robust", "minmax", "none"}
+        As `maps.scaling` of the config.
+    frame_time : float
+        s.
+    """
+    from ainerd_hpc.kernels.cells import cells
+    from ainerd_hpc.kernels.maps import make_map
+    from ainerd_hpc.kernels.traits import TIMES, traits
+
+    scaled = make_map(c2, scaling, MAP_SIZE)
+    if not np.isfinite(scaled.map).all():
+        return None
+    fit, found = fit_window(c2, frame_time), cells(c2)
+    moves = traits(c2, found)._asdict()
+    row = {
+        "seconds_per_pixel": len(c2) * frame_time / MAP_SIZE,
+        "scale_low": scaled.low,
+        "scale_high": scaled.high,
+        "half_decay": found.half_decay * frame_time,
+        "half_decay_err": found.half_decay_err * frame_time,
+        "signal_to_noise": found.signal_to_noise,
+        "tau": fit.tau,
+        "tau_err": fit.tau_err,
+        "contrast": fit.contrast,
+        "contrast_err": fit.contrast_err,
+        "kww_exponent": fit.kww_exponent,
+        "kww_exponent_err": fit.kww_exponent_err,
+        "baseline": fit.baseline,
+        "reduced_chi2": fit.reduced_chi2,
+        **{name: value * frame_time if name in TIMES else value for name, value in moves.items()},
+    }
+    return Cut(scaled.map, found.values, row)
+
+
+def _placed(window: Window, scan: Scan) -> dict[str, float]:
+    """Where a window was cut; the time is that of its middle."""
+    middle = (window.age_start + window.age_stop) / 2
+    return {
+        "q_bin": window.q_bin,
+        "age_start": window.age_start,
+        "age_stop": window.age_stop,
+        "time": scan.start_time + middle * scan.frame_time,
+        "frame_time": scan.frame_time,
+    }
 
 
 def _damaged(correlation: Any) -> dict[str, int]:

@@ -25,6 +25,7 @@ from ainerd_hpc.report.content import Curve, Detail, ReportData
 from ainerd_hpc.report.neighbours import nearest
 from ainerd_hpc.report.page import render
 from ainerd_hpc.report.page import version as page_version
+from ainerd_hpc.report.pictures import as_bytes, picture
 from ainerd_hpc.report.relations import Tables, relate
 from ainerd_hpc.report.thinning import Shown, choose
 from ainerd_hpc.sources.catalog import SAMPLE_PREFIX, noted
@@ -149,10 +150,10 @@ class Report(Stage):
         if reads == "cells":
             for (_, cells), expected in zip(MapReader(self.archive, table, reads).each(rows), made, strict=True):
                 known = cells[2] > 0
-                yield _as_bytes(cells[0] * known), None if expected is None else _as_bytes(expected * known)
+                yield as_bytes(cells[0] * known), None if expected is None else as_bytes(expected * known)
         else:
             for expected in made:
-                yield None, _picture(expected, _FULL) if reads == "maps" and expected is not None else None
+                yield None, picture(expected, _FULL) if reads == "maps" and expected is not None else None
 
     def _reconstructions(self, latents: np.ndarray) -> Iterator[np.ndarray | None]:
         """What the network makes of each latent; None where it can make nothing."""
@@ -227,19 +228,7 @@ def _pictures(reader: MapReader, shown: Shown) -> tuple[np.ndarray, list[np.ndar
     thumbnails = np.empty((len(shown.pictured), _THUMBNAIL, _THUMBNAIL), np.uint8)
     detailed, full = set(shown.detailed.tolist()), []
     for place, (row, map_) in enumerate(reader.each(shown.pictured)):
-        thumbnails[place] = _picture(map_, _THUMBNAIL)
+        thumbnails[place] = picture(map_, _THUMBNAIL)
         if row in detailed:
-            full.append(_picture(map_, _FULL))
+            full.append(picture(map_, _FULL))
     return thumbnails, full
-
-
-def _picture(map_: np.ndarray, edge: int) -> np.ndarray:
-    """A map (256, 256) as (edge, edge) uint8: block means, 0..1 to 0..255."""
-    block = len(map_) // edge
-    return _as_bytes(map_.reshape(edge, block, edge, block).mean(axis=(1, 3)))
-
-
-def _as_bytes(values: np.ndarray) -> np.ndarray:
-    """0..1 as 0..255; 0 where it is no number."""
-    picture: np.ndarray = np.round(255 * np.clip(np.nan_to_num(values), 0, 1)).astype(np.uint8)
-    return picture

@@ -12,16 +12,19 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from ainerd_hpc.archive.groups import reading_group, writing_group
 from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.archive.tables import read_table
 from ainerd_hpc.cli import main
 from ainerd_hpc.commands.export import FORMATS
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.formats.partitions.partition import read_partition
 from ainerd_hpc.formats.results.aps import ApsResult
 from ainerd_hpc.formats.results.nxxpcs import NxXpcs
+from ainerd_hpc.formats.results.writing import of_q_bins
 from ainerd_hpc.formats.source_file import SourceFile
 from ainerd_hpc.pipeline import Run
 from ainerd_hpc.types import Scan
@@ -568,3 +571,42 @@ def test_an_archive_of_what_another_one_exported(plain: Exported, tmp_path: Path
     assert run(*command) == 0
     np.testing.assert_array_equal(NxXpcs.read_c2(tmp_path / "out" / "again_nxxpcs.h5"), plain.c2)
     np.testing.assert_array_equal(NxXpcs.read_q(tmp_path / "out" / "again_nxxpcs.h5"), arrays["dynamic_q_list"])
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_maps_are_alike_lies_beside_them(whole_archive: Path, tmp_path: Path, name: str) -> None:
+    """Every map in one group, the longest of each q-bin in another; C2 is read as before."""
+    archive = Archive(whole_archive)
+    assert run("export", whole_archive, "--format", name, "--output", tmp_path, "--scan", SCAN) == 0
+    maps = read_table(archive.clusters_path("default"))
+    latents = read_table(archive.embedding_path("default")).set_index("map_id")["latent"]
+    maps = maps[maps["scan_id"] == SCAN]
+    path = tmp_path / f"{SCAN}{ENDS[name]}"
+    with h5py.File(path) as file:
+        found, of_q_bins = file["ainerd_hpc/maps"], file["ainerd_hpc/q_bins"]
+        assert list(found["map_id"].asstr()) == maps["map_id"].tolist()
+        assert list(found["kind"].asstr()) == maps["kind"].fillna("").tolist()
+        np.testing.assert_array_equal(found["label"], maps["label"])
+        np.testing.assert_array_equal(found["novelty"], maps["novelty"])
+        np.testing.assert_array_equal(found["latent"], np.stack(latents.loc[maps["map_id"]].to_list()))
+        whole = maps[maps["age_stop"] - maps["age_start"] == 64].set_index("q_bin").sort_index()
+        np.testing.assert_array_equal(of_q_bins["label"], whole["label"])
+        np.testing.assert_array_equal(of_q_bins["latent"], np.stack(latents.loc[whole["map_id"]].to_list()))
+        assert (found["q"].attrs["units"], found["age_start"].attrs["units"]) == ("1/angstrom", "frames")
+    np.testing.assert_array_equal(READERS[name].read_c2(path), read_arrays(whole_archive, SCAN)["c2"])
+
+
+def test_maps_are_a_table_of_csv_with_times_in_s(whole_archive: Path, tmp_path: Path) -> None:
+    assert run("export", whole_archive, "--format", "csv", "--output", tmp_path, "--scan", SCAN) == 0
+    table = pd.read_csv(tmp_path / f"{SCAN}_maps.csv")
+    maps = read_table(Archive(whole_archive).clusters_path("default")).query("scan_id == @SCAN")
+    assert table["label"].tolist() == maps["label"].tolist()
+    np.testing.assert_allclose(table["age_stop_s"], maps["age_stop"] * 0.01)
+    assert sum(name.startswith("latent_") for name in table) == 32
+
+
+def test_a_q_bin_without_a_map_is_of_no_cluster() -> None:
+    maps = {"map_id": ["a"], "q_bin": [1], "age_start": [0], "age_stop": [8], "label": [3], "latent": [np.ones(2)]}
+    found = of_q_bins(pd.DataFrame(maps), 3)
+    assert found["label"].tolist() == [-1, 3, -1]
+    assert np.isnan(np.stack(found["latent"].to_list())).sum(axis=1).tolist() == [2, 0, 2]

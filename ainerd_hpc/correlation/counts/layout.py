@@ -63,13 +63,17 @@ class Layout:
 def read_layout(archive: Archive, scan: Scan) -> Layout:
     """The layout of a scan's partition."""
     with reading_group(archive.partition_path(scan.partition)) as group:
-        dynamic = array(group, "dynamic_roi_map")[...].ravel()
-        static = array(group, "static_roi_map")[...].ravel()
-        q_lists = array(group, "dynamic_q_list")[...], array(group, "static_q_list")[...]
+        names = ("dynamic_roi_map", "static_roi_map", "dynamic_q_list", "static_q_list")
+        return layout_of(*(array(group, name)[...] for name in names))
+
+
+def layout_of(dynamic: np.ndarray, static: np.ndarray, dynamic_q_list: np.ndarray, static_q_list: np.ndarray) -> Layout:
+    """The layout of labels (y, x) from 1, 0 unused; of each static bin all pixels lie in one dynamic bin."""
+    dynamic, static = dynamic.ravel(), static.ravel()
     valid = np.flatnonzero(dynamic)
     order = valid[np.argsort(dynamic[valid] * (static.max(initial=0) + 1) + static[valid], kind="stable")]
-    bounds = np.searchsorted(dynamic[order], np.arange(1, len(q_lists[0]) + 2))
-    return Layout(order.astype(np.int32), bounds.astype(np.int64), static[order], *q_lists)
+    bounds = np.searchsorted(dynamic[order], np.arange(1, len(dynamic_q_list) + 2))
+    return Layout(order.astype(np.int32), bounds.astype(np.int64), static[order], dynamic_q_list, static_q_list)
 
 
 def spans(layout: Layout) -> list[tuple[int, int]]:

@@ -1,8 +1,8 @@
-"""Correlations as CSV tables, one observation a row: g2 against delay, the fits, and how bright the q-bins are. Empty
-where nothing is known.
+"""Correlations as CSV tables, one observation a row: g2 against delay, the fits, how bright the q-bins are, and
+what the maps are alike. Empty where nothing is known.
 
-Columns of the first two: scan_id, method (multitau; c2: mean along the diagonals of C2; c2_window: the same in a window
-of age), q_bin, q_per_angstrom, and of which ages, age_start_s to age_stop_s, s after the first frame.
+Columns of g2 and the fits: scan_id, method (multitau; c2: mean along the diagonals of C2; c2_window: the same in a
+window of age), q_bin, q_per_angstrom, and of which ages, age_start_s to age_stop_s, s after the first frame.
 """
 
 from __future__ import annotations
@@ -76,6 +76,19 @@ def write_intensity(path: Path, result: Result) -> None:
     beyond = result["beyond_speckle"] if "beyond_speckle" in result.arrays else np.nan
     counts = {"num_pixels": result["num_pixels"], "num_frames": frames.notna().sum().to_numpy()}
     _write(path, bins.assign(**counts).join(figures).assign(beyond_speckle=beyond))
+
+
+def write_maps(path: Path, result: Result) -> None:
+    """Every map of a scan, a row each: where it was cut, its cluster, kind and novelty, and its latent."""
+    assert result.maps is not None
+    latents = result.maps["latent"].to_list()
+    components = np.stack(latents) if latents else np.zeros((0, 0), np.float32)
+    columns = pd.DataFrame(components).add_prefix("latent_")
+    maps = result.maps.drop(columns="latent").reset_index(drop=True)
+    for name in ("age_start", "age_stop"):
+        maps[name] *= result.frame_time
+    told = {"q": "q_per_angstrom", **{name: f"{name}_s" for name in ("age_start", "age_stop", "half_decay", "tau")}}
+    _write(path, pd.concat([maps.rename(columns=told), columns], axis=1))
 
 
 def _bins(result: Result, method: str, window: int | None) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from math import isnan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -16,10 +16,20 @@ import numpy as np
 from ainerd_hpc.errors import ScanError
 from ainerd_hpc.types import Scan
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _SMALL = 8192
 """Values in an array that is not worth compressing."""
 _COMPRESSED: Mapping[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 """Every HDF5 library can read it."""
+UNITS: Mapping[str, str] = {
+    **dict.fromkeys(("q_bin", "label", "next_label", "probability", "novelty", "x", "y"), "1"),
+    **dict.fromkeys(("age_start", "age_stop"), "frames"),
+    **dict.fromkeys(("half_decay", "tau"), "s"),
+    "q": "1/angstrom",
+}
+"""Units of what is said of maps."""
 _EDGE = 512
 """Frames along a chunk of C2."""
 NUM_SEGMENTS = 5
@@ -49,6 +59,8 @@ class Result:
     """That were correlated."""
     rows: Callable[[int], Iterator[tuple[int, np.ndarray]]]
     """C2 of a q-bin in blocks of rows: (first row, (rows, t) float32)."""
+    maps: pd.DataFrame | None = None
+    """A row a map of the scan: where it was cut, its cluster and its latent; None before the archive is clustered."""
 
     def __getitem__(self, name: str) -> np.ndarray:
         """An array of the correlation product.
@@ -180,6 +192,31 @@ def write_extra(file: h5py.File, result: Result, placed: Collection[str]) -> Non
     for name, values in sorted(result.partition.items()):
         if name not in placed:
             stored(file, f"{EXTRA}/partition/{name}", values)
+    if result.maps is not None and len(result.maps):
+        _write_maps(file.create_group(f"{EXTRA}/maps"), result.maps)
+        _write_maps(file.create_group(f"{EXTRA}/q_bins"), of_q_bins(result.maps, result.num_q_bins))
+
+
+def of_q_bins(maps: pd.DataFrame, num_q_bins: int) -> pd.DataFrame:
+    """The longest of these maps of each q-bin, a row a q-bin; label -1 and NaN where there is none."""
+    length = maps["age_stop"] - maps["age_start"]
+    longest = maps.loc[length.groupby(maps["q_bin"]).idxmax()].set_index("q_bin").reindex(range(num_q_bins))
+    nothing = np.full_like(maps["latent"].iloc[0], np.nan)
+    latents: Any = [one if isinstance(one, np.ndarray) else nothing for one in longest["latent"]]
+    whole = {name: longest[name].fillna(-1).astype(np.int64) for name in ("label", "age_start", "age_stop")}
+    return longest.assign(**whole, latent=latents).reset_index()
+
+
+def _write_maps(group: h5py.Group, maps: pd.DataFrame) -> None:
+    """The columns of maps as arrays (map), the latents as one (map, component)."""
+    for name in maps:
+        column = maps[name]
+        if name == "latent":
+            stored(group, name, np.stack(column.to_list()))
+        elif column.dtype.kind in "if":
+            stored(group, str(name), column.to_numpy(), units=UNITS[str(name)])
+        else:
+            stored(group, str(name), column.fillna("").astype(str).to_list())
 
 
 def unknown(scan: Scan) -> list[str]:
