@@ -6,7 +6,7 @@ import contextlib
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from rich.console import Console
@@ -147,6 +147,28 @@ def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
 def tell(line: str) -> None:
     """One line of a worker about a long task, beside the progress of the whole."""
     console.print(line, markup=False)
+
+
+_EVERY = 60.0
+"""Seconds between the lines that stand for a live one where there is no terminal."""
+
+
+@contextlib.contextmanager
+def live_line() -> Iterator[Callable[[str], None]]:
+    """A line that is always current, for work without an end: on a terminal the last line, elsewhere one a minute."""
+    if console.is_terminal:
+        with console.status("") as status:
+            yield lambda text: status.update(escape(text))
+        return
+    told = -_EVERY
+
+    def show(text: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _EVERY:
+            told = time.monotonic()
+            console.print(text, markup=False)
+
+    yield show
 
 
 class Advance(Protocol):
