@@ -31,8 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Watch until it is ended."""
     end_in_order()  # before what takes seconds to import
+    from ainerd_hpc.archive.layout import Archive
     from ainerd_hpc.watching.watch import Options, watch
 
+    if not Archive(Path(options.archive).expanduser()).config_path.exists():
+        problem = "expected an archive with clusters, to tell what is new, found none"
+        raise ConfigError(f"--archive {options.archive}: {problem}; make one with `ainerd-hpc run` first")
     config = with_folder(config_of(options), options.folder)
     watch(config, Options(options.every, _words(options.on_new), options.until_idle))
 
@@ -45,7 +49,8 @@ def with_folder(config: RunConfig, folder: Path) -> RunConfig:
     if any(folder.is_relative_to(root) for root in roots):
         return config
     path = (*(root for root in roots if not root.is_relative_to(folder)), folder)
-    return config.model_copy(update={"source": config.source.model_copy(update={"path": path})})
+    more = {"source": config.source.model_copy(update={"path": path}), "simulate": None}  # it has one folder alone
+    return config.model_copy(update=more)
 
 
 def _words(command: str) -> list[str]:

@@ -18,8 +18,6 @@ from ainerd_hpc.types import Problem, Scan
 QUIET = 1.0
 """Seconds for which the files of a scan have to stay as they are. Two looks of ours: the clock of a file server may be
 off."""
-ABANDONED = 600.0
-"""The same for files that say that they are open: their program may have died."""
 
 
 class Source:
@@ -68,7 +66,7 @@ class Source:
         """Those of some scans whose files have been as they are for some time, the one that was written first first."""
         for scan in sorted(scans, key=self.last_write):
             quiet = time.monotonic() - self._since[scan.scan_id][1]
-            if quiet >= QUIET and (quiet >= ABANDONED or not any(map(is_being_written, self._files(scan)))):
+            if quiet >= QUIET and not any(map(is_being_written, self._files(scan))):
                 yield scan
 
     def last_write(self, scan: Scan) -> float:

@@ -229,8 +229,8 @@ def _known(value: Any) -> float | None:
 def _words(line: Line, placed: Placed) -> str:
     """One line for a person."""
     near = ", ".join(f"{name} ({distance:.3g})" for name, distance in placed.nearest.items()) or "none"
-    cluster = f" cluster {line['label']}" if line["label"] >= 0 else ""
-    head = f"{line['scan_id']}: {line['verdict'].upper() if line['verdict'] != Kind.KNOWN else 'known'}{cluster}"
+    cluster = f"cluster {line['label']}" if line["label"] >= 0 else "in no cluster"
+    head = f"{line['scan_id']}: {line['verdict'].upper() if line['verdict'] != Kind.KNOWN else 'known'}, {cluster}"
     novelty = "unknown" if line["novelty"] is None else f"{line['novelty']:.2f}"
     after = time_text(line["seconds"]["total"])
     return f"{head}, {line['kind']}, novelty {novelty}; nearest {near}; {after} after its last byte"
