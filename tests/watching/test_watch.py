@@ -126,17 +126,17 @@ def test_a_new_kind_is_announced_and_faults_stop_nothing(
     assert len(line["nearest"]) == 3
     assert f"{line['scan_id']}: NEW" in said
     assert json.loads((tmp_path / "new").read_text()) == line
-    assert "incoming--dead is not taken up:" in said
+    assert "--dead is not taken up:" in said
     page = (archive.root / "report" / "watch.html").read_text()
     assert 'http-equiv="refresh"' in page
     assert "<script" not in page
     assert page.count("<img") == 1
-    assert "incoming--broken" in page
-    assert "incoming--dead" in page
+    assert "--broken" in page
+    assert "--dead" in page
     assert _watch(incoming, archive) == [line]  # nothing is told again
     assert main(["run", str(archive.root), "--until", "maps"]) == 3  # it sets aside what was not taken up
-    reasons = {entry["scan_id"]: entry["stage"] for entry in json_lines(archive.root / "quarantine.jsonl")}
-    assert reasons.keys() == {"incoming--broken", "incoming--dead"}
+    aside = {entry["scan_id"].rpartition("--")[2] for entry in json_lines(archive.root / "quarantine.jsonl")}
+    assert aside == {"broken", "dead"}
 
 
 def test_a_folder_that_is_gone_may_come_back(archive: Archive, incoming: Path, simulated_source: Path) -> None:
