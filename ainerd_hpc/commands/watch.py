@@ -35,8 +35,10 @@ def run(options: argparse.Namespace) -> None:
     from ainerd_hpc.watching.watch import Options, watch
 
     if not Archive(Path(options.archive).expanduser()).config_path.exists():
-        problem = "expected an archive with clusters, to tell what is new, found none"
-        raise ConfigError(f"--archive {options.archive}: {problem}; make one with `ainerd-hpc run` first")
+        raise ConfigError(
+            f"--archive {options.archive}: expected an archive with clusters, to tell what is new, found none; "
+            "make one with `ainerd-hpc run` first"
+        )
     config = with_folder(config_of(options), options.folder)
     watch(config, Options(options.every, _words(options.on_new), options.until_idle))
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
@@ -202,7 +201,7 @@ def _line(scan: Scan, placed: Placed, seconds: dict[str, float], total: float) -
     """What is said of a scan, as `watch.jsonl` has it; None stands for what is not known."""
     maps, found = placed.maps, placed.verdict
     waited = max(0.0, total - sum(seconds.values()))
-    place = maps[["x", "y"]].median() if np.isfinite(maps["x"]).any() else (None, None)
+    place = maps.loc[maps["label"] == found.label, ["x", "y"]].median()
     return {
         "time": time.time(),
         "scan_id": scan.scan_id,
@@ -222,8 +221,8 @@ def _line(scan: Scan, placed: Placed, seconds: dict[str, float], total: float) -
     }
 
 
-def _known(value: Any) -> float | None:
-    return float(value) if value is not None and np.isfinite(value) else None
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _words(line: Line, placed: Placed) -> str:
