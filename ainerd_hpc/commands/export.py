@@ -16,7 +16,7 @@ from ainerd_hpc.archive.groups import array, reading_group
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.commands.options import add_archive, add_debug, archive_of
 from ainerd_hpc.config import CorrelateConfig
-from ainerd_hpc.console import console, progress, tell
+from ainerd_hpc.console import Pace, console, progress, tell
 from ainerd_hpc.correlation.product import C2_SUMS, StoredC2
 from ainerd_hpc.correlation.selection import Selection, selection
 from ainerd_hpc.errors import AinerdError, ConfigError, ScanError
@@ -87,7 +87,7 @@ def export(archive: Archive, name: str, output: Path, scan_ids: Collection[str] 
     """
     scans = _chosen(archive, scan_ids)
     num_failed, missing = 0, Counter[str]()
-    with progress("export", len(scans)) as advance:
+    with progress("export", Pace(len(scans))) as advance:
         for scan in scans:
             try:
                 _export(archive, scan, FORMATS[name], output, overwrite)
