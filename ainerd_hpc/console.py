@@ -218,6 +218,8 @@ class Pace:
         """So many steps are done."""
         self.done += by
         if step:
+            if self.done == by:  # workers may have taken a while to be there
+                self._began = max(self._began, time.monotonic() - step.seconds)
             self._sum += step.seconds
             self._slowest = max(self._slowest, step, key=lambda one: one.seconds)
         self._share += step.predicted / self._predicted if step and self._predicted else by / max(1, self.total)

@@ -26,11 +26,11 @@ def test_nothing_is_said_of_what_has_not_begun() -> None:
 
 
 def test_time_left_counts_long_tasks_as_long(clock: list[float]) -> None:
-    """Two of four tasks in 10 s, which are a tenth of all work: 90 s are left, not 10."""
+    """Two of four tasks in 10 s, which are a tenth of all work: 90 s are left, not 10; workers took 30 s to begin."""
     pace = Pace(4, predicted=20.0, workers=2)
-    clock[0] += 10
+    clock[0] += 40
     for key in ("a", "b"):
-        pace.add(1, Step(key, 5.0, 1.0))
+        pace.add(1, Step(key, 10.0, 1.0))
     assert str(pace) == "12/min, 90 s left, 2 workers"
 
 

@@ -41,8 +41,13 @@ class Source:
         self._since: dict[str, tuple[str, float]] = {}
         self.look()
 
-    def look(self) -> None:
+    def look(self) -> bool:
         """Look at what is there now.
+
+        Returns
+        -------
+        bool
+            Whether any file has changed since the last look.
 
         Raises
         ------
@@ -50,8 +55,9 @@ class Source:
             As `discover`.
         """
         stamps = {path: stamp for path, stamp, *_ in Folders(self._config.source.roots).entries()}
-        if stamps == self._stamps and not self.found.problems:
-            return
+        has_changed = stamps != self._stamps
+        if not has_changed and not self.found.problems:
+            return False
         self.found: Discovery = discover(self._config.source, self._known, self._config.correct, self._given)
         self._stamps, self._given = stamps, self.found.given_ids
         self._known = {record.path: record for record in self.found.records}
@@ -61,6 +67,7 @@ class Source:
             for scan in self.found.scans
             for state in (version(scan),)
         }
+        return has_changed
 
     def finished(self, scans: Sequence[Scan]) -> Iterator[Scan]:
         """Those of some scans whose files have been as they are for some time, the one that was written first first."""

@@ -124,7 +124,8 @@ class _Loop:
     def _look(self) -> None:
         """Look at the source; a folder that is gone may come back."""
         try:
-            self._source.look()
+            if self._source.look():
+                self._last = time.monotonic()
             self._trouble = ""
         except (ConfigError, OSError) as error:
             if not self._trouble:

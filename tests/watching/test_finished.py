@@ -69,4 +69,4 @@ def test_nothing_is_looked_at_twice(
 ) -> None:
     watched = Source(make_config(source))
     monkeypatch.setattr(finished, "discover", lambda *_: pytest.fail("nothing has changed"))
-    watched.look()
+    assert watched.look() is False
