@@ -19,6 +19,7 @@ _DENSE, _SPARSE = 3.0, 0.3
 
 def warm(workers: Workers, number: int) -> None:
     """Start the workers, and have each of them take two small simulated scans to their maps."""
+    console.print(f"{number} workers are made ready")
     list(workers.map(_trial, [Task(f"trial {place}", "", 0, 0, 0) for place in range(number)]))
 
 
