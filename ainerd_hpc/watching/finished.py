@@ -19,6 +19,9 @@ QUIET = 1.0
 """Seconds for which the files of a scan have to stay as they are. Two looks of ours: the clock of a file server may be
 off."""
 
+AGAIN = 5.0
+"""Seconds after which what could not be read is tried again, although no file has changed."""
+
 
 class Source:
     """The source folders of an archive, looked at again and again; files that have not changed are not opened.
@@ -38,6 +41,7 @@ class Source:
         self._known = read_records(archive, config.source.folder, config.source.dataset)
         self._given: Sequence[GivenId] = read_ids(archive)
         self._stamps: Mapping[Path, Stamp] = {}
+        self._looked = 0.0
         self._since: dict[str, tuple[str, float]] = {}
         self.look()
 
@@ -56,8 +60,10 @@ class Source:
         """
         stamps = {path: stamp for path, stamp, *_ in Folders(self._config.source.roots).entries()}
         has_changed = stamps != self._stamps
-        if not has_changed and not self.found.problems:
+        is_due = time.monotonic() - self._looked >= AGAIN
+        if not has_changed and not (self.found.problems and is_due):
             return False
+        self._looked = time.monotonic()
         self.found: Discovery = discover(self._config.source, self._known, self._config.correct, self._given)
         self._stamps, self._given = stamps, self.found.given_ids
         self._known = {record.path: record for record in self.found.records}

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ainerd_hpc.watching.verdict import Kind, Rules, change_shares, rules, verdict
@@ -45,6 +45,7 @@ def test_a_scan_without_any_place_is_new() -> None:
     assert np.isnan(found.novelty)
 
 
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.integers(-1, 2), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_changes_are_those_of_neighbouring_windows(scans: list[list[int]]) -> None:
     tables = [maps(labels, scan_id=f"s{number}") for number, labels in enumerate(scans)]
