@@ -20,6 +20,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     **{stage: ("stage", text) for stage, (_, text) in STAGES.items()},
     "plan": ("plan", "what is left to do: tasks, bytes, memory, time"),
     "status": ("status", "where the archive stands, and the jobs of its stages"),
+    "watch": ("watch", "take scans up as they appear, and say at once which are of a new or rare kind"),
     "similar": ("similar", "the maps that are nearest to a scan, a map, or a file that is not in the archive"),
     "relate": ("relate", "what goes with the clusters: sample log, metadata, sudden steps"),
     "models": ("models", "the models of an archive: what they make of its maps, whether they know such maps"),

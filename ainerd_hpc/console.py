@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -149,50 +150,154 @@ def tell(line: str) -> None:
     console.print(line, markup=False)
 
 
-class Advance(Protocol):
-    """Tells that a step is done, with a note; with `by` 0 only the note, where the last one is old."""
-
-    def __call__(self, note: str, by: int = 1) -> None: ...
-
-
-_SOON, _OFTEN = 30.0, 0.05
-"""Notes between steps are told so many seconds after the last line, or this share of the time so far."""
+_EVERY = 60.0
+"""Seconds between the lines that stand for a live one where there is no terminal."""
 
 
 @contextlib.contextmanager
-def progress(title: str, total: int) -> Iterator[Advance]:
-    """A progress bar on a terminal, a line for every tenth part elsewhere; call the result once a step."""
-    if not console.is_terminal:
-        yield _line_progress(title, total)
+def live_line() -> Iterator[Callable[[str], None]]:
+    """A line that is always current, for work without an end: on a terminal the last line, elsewhere one a minute."""
+    if console.is_terminal:
+        with console.status("") as status:
+            yield lambda text: status.update(escape(text))
         return
-    columns = (
-        TextColumn("{task.description:10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(title, total=total, note="")
+    told = -_EVERY
 
-        def advance(note: str, by: int = 1) -> None:
-            bar.update(task, advance=by, note=note)
+    def show(text: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _EVERY:
+            told = time.monotonic()
+            console.print(text, markup=False)
 
+    yield show
+
+
+def rate_text(per_second: float) -> str:
+    """`2.5/s`, `12/min`, `3/h`."""
+    unit, seconds = ("s", 1) if per_second >= 1 else ("min", 60) if per_second >= 1 / 60 else ("h", 3600)
+    return f"{per_second * seconds:.2g}/{unit}"
+
+
+class Step(NamedTuple):
+    """A task that is done."""
+
+    key: str
+    seconds: float
+    predicted: float
+    """Seconds that were expected of it; 0 where nothing was."""
+
+
+class Advance(Protocol):
+    """Tells that a step is done, with a note; with `by` 0 only the note."""
+
+    def __call__(self, note: str, by: int = 1, step: Step | None = None) -> None: ...
+
+
+_SLOW, _LEAST = 3.0, 1.0
+"""A task is slow that takes so many times the mean, and so many seconds."""
+
+
+class Pace:
+    """How fast steps are done, what that leaves, and which of them was slow.
+
+    Parameters
+    ----------
+    total : int
+        Steps.
+    predicted : float
+        Seconds that are expected of all steps together; with them a long step counts as more than a short one.
+    workers : int
+        Processes that do them; 0 where that is not known.
+    """
+
+    def __init__(self, total: int, predicted: float = 0.0, workers: int = 0) -> None:
+        self.total, self.done, self._predicted, self._workers = total, 0, predicted, workers
+        self._began, self._share, self._sum, self._slowest = time.monotonic(), 0.0, 0.0, Step("", 0.0, 0.0)
+
+    def add(self, by: int, step: Step | None) -> None:
+        """So many steps are done."""
+        self.done += by
+        if step:
+            if self.done == by:  # workers may have taken a while to be there
+                self._began = max(self._began, time.monotonic() - step.seconds)
+            self._sum += step.seconds
+            self._slowest = max(self._slowest, step, key=lambda one: one.seconds)
+        self._share += step.predicted / self._predicted if step and self._predicted else by / max(1, self.total)
+
+    def __str__(self) -> str:
+        """Empty as long as nothing is done."""
+        if not self.done:
+            return ""
+        passed, share = max(time.monotonic() - self._began, 1e-3), min(max(self._share, 1e-9), 1.0)
+        words = [rate_text(self.done / passed)]
+        if self.done < self.total:
+            words.append(f"{time_text(passed * (1 - share) / share)} left")
+            words += [f"{self._workers} workers"] * (self._workers > 1)
+        mean = self._sum / self.done
+        if self._slowest.seconds > max(_LEAST, _SLOW * mean):
+            slow = f"{self._slowest.key} {time_text(self._slowest.seconds)}, mean {time_text(mean)}"
+            words.append(f"slowest {slow}")
+        return ", ".join(words)
+
+
+@contextlib.contextmanager
+def progress(title: str, pace: Pace, is_paced: bool = True) -> Iterator[Advance]:
+    """One live line on a terminal, elsewhere a line a minute and one at the end; call the result once a step.
+
+    Parameters
+    ----------
+    title : str
+    pace : Pace
+    is_paced : bool
+        Whether it is told; else notes alone tell how fast it goes.
+    """
+    last = ""
+
+    def words() -> str:
+        return "; ".join(filter(None, (str(pace) if is_paced else "", last)))
+
+    def advance(note: str, by: int = 1, step: Step | None = None) -> None:
+        nonlocal last
+        last = note or last
+        pace.add(by, step)
+
+    with (_live if console.is_terminal else _lines)(title, pace, words):
         yield advance
 
 
-def _line_progress(title: str, total: int) -> Advance:
-    done, began = 0, time.monotonic()
-    step, told = max(1, total // 10), began - _SOON
+@contextlib.contextmanager
+def _live(title: str, pace: Pace, words: Callable[[], str]) -> Iterator[None]:
+    text = TextColumn("{task.fields[note]}", markup=False)
+    columns = TextColumn("{task.description:10}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), text
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(title, total=pace.total, note="")
+        with _every(0.25, lambda: bar.update(task, completed=pace.done, note=words())):
+            yield
 
-    def advance(note: str, by: int = 1) -> None:
-        nonlocal done, told
-        done, now = done + by, time.monotonic()
-        is_due = now - told >= max(_SOON, _OFTEN * (now - began))
-        if (done % step == 0 or done == total) if by else is_due:
-            told = now
-            console.print(f"{title}: {done} of {total} {note}".rstrip(), markup=False)
 
-    return advance
+@contextlib.contextmanager
+def _lines(title: str, pace: Pace, words: Callable[[], str]) -> Iterator[None]:
+    def tell_all() -> None:
+        tell(f"{title}: {', '.join(filter(None, (f'{pace.done} of {pace.total}', words())))}")
+
+    with _every(_EVERY, tell_all):
+        yield
+
+
+@contextlib.contextmanager
+def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Act so often while the block lasts, whatever it waits for, and at its end."""
+    is_over = threading.Event()
+
+    def loop() -> None:
+        while not is_over.wait(seconds):
+            act()
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+        act()

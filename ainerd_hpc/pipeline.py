@@ -15,7 +15,7 @@ from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.lock import Lock
 from ainerd_hpc.archive.run_record import RunRecord
 from ainerd_hpc.config import RunConfig
-from ainerd_hpc.console import console, print_summary, progress
+from ainerd_hpc.console import Pace, Step, console, print_summary, progress
 from ainerd_hpc.errors import AinerdError, ConfigError, PlanError, ProductError, QuarantinedError
 from ainerd_hpc.executors import Workers
 from ainerd_hpc.planning import (
@@ -275,10 +275,13 @@ class Run:
         if planned.shape is not Shape.ARRAY:
             yield stage.run_task(planned.tasks[0].as_queued())
             return
-        with progress(stage.name, len(planned.tasks)) as advance, _ended_in_order(work.journal, planned):
+        predicted, executor = {task.key: task.seconds for task in planned.tasks}, self.config.executor
+        pace = Pace(len(predicted), planned.seconds, executor.num_workers if executor.is_here else 0)
+        with progress(stage.name, pace) as advance, _ended_in_order(work.journal, planned):
             for result in work.workers.map(stage.run_task, planned.tasks):
                 work.lock.check()
-                advance(f"{result.key}: {result.reason}" if result.reason else "")
+                step = Step(result.key, result.seconds, predicted[result.key])
+                advance(f"{result.key}: {result.reason}" if result.reason else "", step=step)
                 if result.trace and self.debug:
                     console.print(result.trace, markup=False)
                 if result.worker_died:

@@ -153,12 +153,10 @@ class Labelling:
             is_new = ~block.isin(known).to_numpy() & np.isfinite(said["x"])
             labels.append(said["label"][is_new])
             novelty.append(said["novelty"][is_new])
-        main, radius = fit.main, float(np.median(fit.main.radius))
-        threshold = float(np.quantile(against(main.radius, radius), NOVEL))
         return drifted(
             np.concatenate(labels) < 0,
-            np.concatenate(novelty) > threshold,
-            float(np.mean(main.belonging.label < 0)),
+            np.concatenate(novelty) > novel_beyond(fit.main),
+            float(np.mean(fit.main.belonging.label < 0)),
             len(np.unique(self.scans)),
         )
 
@@ -187,6 +185,34 @@ class Labelling:
             start += len(block)
         scans = pd.concat(pairs).drop_duplicates()["label"].value_counts()
         return pd.DataFrame({"maps": counts, "scans": scans}).astype(np.int64)
+
+
+class Placer:
+    """What is said of maps that come one scan after the other, by a fit that stays in memory: as `Labelling` says it.
+
+    Parameters
+    ----------
+    fit : Fit
+    """
+
+    def __init__(self, fit: Fit) -> None:
+        self._main = Placing(fit.main)
+        self._rare = None if fit.rare is None else Placing(fit.rare)
+
+    def said_of(self, latents: NDArray[np.float32]) -> pd.DataFrame:
+        """`COLUMNS` of each of these maps, (n, d); those whose latents are not finite have no place."""
+        said, rows = _nothing(len(latents)), np.flatnonzero(can_be_placed(latents))
+        if len(rows):
+            placed = _of_placed(self._main, latents[rows])
+            if self._rare:
+                _claim(self._rare, placed, latents[rows])
+            said[rows] = placed
+        return pd.DataFrame(said)[list(COLUMNS)]
+
+
+def novel_beyond(main: Clustered) -> float:
+    """The novelty that 95 % of the maps of a fit do not exceed."""
+    return float(np.quantile(against(main.radius, float(np.median(main.radius))), NOVEL))
 
 
 def _claim(placing: Placing, said: NDArray[Any], latents: NDArray[np.float32]) -> None:

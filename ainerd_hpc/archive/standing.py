@@ -28,11 +28,14 @@ class Standing(NamedTuple):
     valid_l1: float | None
     """Mean error of unseen maps after the epoch before."""
     seconds_left: float
+    maps_per_second: float = 0.0
+    """Maps that go through the network, in training and in validation, by all ranks together."""
 
     def __str__(self) -> str:
         unseen = f", unseen {self.valid_l1:.4f}" if self.valid_l1 is not None else ""
         place = f"epoch {self.epoch}, step {self.step} of {self.steps}"
-        return f"{place}, L1 {self.train_l1:.4f}{unseen}, {time_text(self.seconds_left)} left"
+        rate = f", {self.maps_per_second:.3g} maps/s" if self.maps_per_second else ""
+        return f"{place}, L1 {self.train_l1:.4f}{unseen}{rate}, {time_text(self.seconds_left)} left"
 
 
 def write_standing(folder: Path, standing: Standing) -> None:

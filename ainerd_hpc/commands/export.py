@@ -17,7 +17,7 @@ from ainerd_hpc.archive.groups import array, reading_group
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.tables import read_of
 from ainerd_hpc.commands.options import add_archive, add_debug, archive_of
-from ainerd_hpc.console import console, progress, tell
+from ainerd_hpc.console import Pace, console, progress, tell
 from ainerd_hpc.correlation.product import C2_SUMS, StoredC2, described
 from ainerd_hpc.correlation.selection import recorded_selection
 from ainerd_hpc.errors import AinerdError, ConfigError, ScanError
@@ -97,7 +97,7 @@ def export(archive: Archive, name: str, output: Path, scan_ids: Collection[str] 
     model = _clustered_by(archive)
     writers = {**FORMATS[name], **(_CLUSTERED.get(name, {}) if model else {})}
     num_failed, missing = 0, Counter[str]()
-    with progress("export", len(scans)) as advance:
+    with progress("export", Pace(len(scans))) as advance:
         for scan in scans:
             try:
                 with _result(archive, scan, model) as result:

@@ -21,6 +21,11 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     """The config of a run, and what overrides it: for `config_of`."""
     _add_place(parser)
     parser.add_argument("--source", metavar="FOLDER", help="folder of scans (source.path)")
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """What overrides keys of a config, and where its tasks run."""
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.epochs=5"
     )

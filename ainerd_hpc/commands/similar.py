@@ -74,7 +74,7 @@ def look_for(what: str, config: RunConfig, num: int, by_scales: bool = False) ->
     AinerdError
         There is no such thing, or the archive has no clusters.
     """
-    known = _maps(Archive(config.archive), config.model.name)
+    known = known_maps(Archive(config.archive), config.model.name)
     is_asked = _places(known.table, what)
     asked = known.only(is_asked) if is_asked.any() else embedded(_file(known.table, what), config)
     asked = asked.only(np.asarray(np.isfinite(asked.latents).all(axis=1)))
@@ -143,8 +143,14 @@ def embedded(path: Path, config: RunConfig) -> Maps:
         return _with_latents(read_table(archive.map_index_path, _READ), archive, config.model.name)
 
 
-def _maps(archive: Archive, name: str) -> Maps:
-    """The maps of an archive as its cluster stage left them."""
+def known_maps(archive: Archive, name: str) -> Maps:
+    """The maps of an archive as its cluster stage left them.
+
+    Raises
+    ------
+    ConfigError
+        It has left none yet.
+    """
     path = archive.clusters_path(name)
     if not path.exists():
         raise ConfigError(

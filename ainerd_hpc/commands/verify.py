@@ -64,13 +64,13 @@ def verify(config: RunConfig, again: bool = False, number: int = 1, num_shares: 
     from ainerd_hpc.archive.journal import DAMAGED_LINES
     from ainerd_hpc.archive.layout import Archive
     from ainerd_hpc.archive.verification import Verification
-    from ainerd_hpc.console import console, progress
+    from ainerd_hpc.console import Pace, console, progress
 
     archive = Archive(config.archive)
     if not (paths := list(products(archive.root))):
         raise ConfigError(f"archive {archive.root}: expected products, found none; check the path")
     paths = paths[number - 1 :: num_shares]
-    with progress("verify", len(paths)) as advance:
+    with progress("verify", Pace(len(paths))) as advance:
         damaged = Verification(archive, again).faults(paths, advance)
     fresh = Verification(archive)  # a run may have replaced some meanwhile
     faults = fresh.faults([fault.path for fault in damaged])

@@ -76,16 +76,22 @@ class Embed(Stage):
             yield group, num_maps
 
     def work(self, task: Task) -> Mapping[str, float]:
+        table = self.embedded(task.args["scan_ids"])
+        write_table(self.product(task.key), table, task.digest)
+        return {"maps": float(len(table))}
+
+    def embedded(self, scan_ids: Sequence[str]) -> pd.DataFrame:
+        """The maps of these scans, a row each, with their latents and what the network says of them."""
         from ainerd_hpc.models.embedding import embed
         from ainerd_hpc.training.trained import trained_model
 
         model = trained_model(self.archive, self.config)
-        network, scan_ids = model.network, task.args["scan_ids"]
+        network = model.network
         read = [self._read(scan_id, network) for scan_id in scan_ids]
         lengths = [len(arrays[0]) for arrays in read]
         maps, *columns = (np.concatenate(arrays) for arrays in zip(*read, strict=True))
         found = embed(model, maps, columns[: len(network.columns)])
-        table = pd.DataFrame(
+        return pd.DataFrame(
             {
                 "scan_id": np.repeat(scan_ids, lengths),
                 "row": np.concatenate([np.arange(length) for length in lengths]),
@@ -94,8 +100,6 @@ class Embed(Stage):
                 **_corrected(network.corrects, columns[len(network.columns) :], found.factors),
             }
         )
-        write_table(self.product(task.key), table, task.digest)
-        return {"maps": float(len(table))}
 
     def _read(self, scan_id: str, network: Network) -> list[np.ndarray]:
         """What the network reads of a scan, the columns that it takes, and those that it corrects."""

@@ -16,7 +16,7 @@ from ainerd_hpc.archive.map_reader import MapReader
 from ainerd_hpc.archive.standing import read_standing
 from ainerd_hpc.archive.tables import read_table
 from ainerd_hpc.config import TRAIN_PLACE
-from ainerd_hpc.console import Advance, progress
+from ainerd_hpc.console import Advance, Pace, progress
 from ainerd_hpc.correlation.windows import count_maps
 from ainerd_hpc.digests import digest, sha256, weights_digest
 from ainerd_hpc.errors import AinerdError
@@ -99,14 +99,19 @@ class Train(Stage):
 
         config = self.config.train
         recipe = SourceRecipe("ainerd_hpc.stages.train:open_maps", self._recipe)
-        with progress("train", config.epochs) as advance, _told_between_epochs(self._checkpoints, advance):
+        pace = Pace(config.epochs)
+
+        def tell(epoch: int, _: int, train_l1: float, valid_l1: float) -> None:
+            advance(f"L1 {train_l1:.4f}, unseen {valid_l1:.4f}", epoch - pace.done)  # it may have gone on
+
+        with progress("train", pace, is_paced=False) as advance, _told_between_epochs(self._checkpoints, advance):
             result = fit(
                 recipe.build(),
                 self.config.model.variant,
                 config,
                 self._checkpoints,
                 task.digest,
-                progress=lambda epoch, epochs, train_l1, valid_l1: advance(f"L1 {train_l1:.4f}, unseen {valid_l1:.4f}"),
+                progress=tell,
                 cache_bytes=task.args["cache_bytes"],
                 recipe=recipe,
             )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ainerd_hpc.archive.journal import pace
-from ainerd_hpc.console import time_text
+from ainerd_hpc.console import rate_text, time_text
 from ainerd_hpc.errors import SubmissionError
 from ainerd_hpc.planning import place_of
 from ainerd_hpc.submission.batch import ACTIVE, State, batch_system
@@ -63,6 +63,17 @@ def stage_statuses(root: Path, plans: Sequence[Plan]) -> tuple[list[StageStatus]
     notes.append(f"submitted to {submission.system}; scripts and logs: {submission.folder}")
     words = _words(outcomes)
     return [_status(root, planned, list(zip(outcomes, words, strict=True))) for planned in plans], notes
+
+
+def statuses_here(root: Path, plans: Sequence[Plan]) -> list[StageStatus]:
+    """A status for each plan of a run that is at work and was not submitted: the first that has something to do."""
+    statuses = [StageStatus() for _ in plans]
+    place = next((place for place, planned in enumerate(plans) if planned.tasks), None)
+    if place is not None:
+        rate = pace(root, plans[place].stage, time.time() - _RECENT)
+        left = time_text(len(plans[place].tasks) / rate) if rate else ""
+        statuses[place] = StageStatus("running", rate=rate_text(rate) if rate else "", left=left)
+    return statuses
 
 
 def _outcome(submission: Submission, job: Job, asked: Counter[State]) -> _Outcome:
@@ -126,9 +137,3 @@ def _status(root: Path, planned: Plan, steps: Sequence[tuple[_Outcome, str]]) ->
     rate = pace(root, planned.stage, max(outcome.job.time, time.time() - _RECENT))
     left = time_text(len(planned.tasks) / rate) if rate and planned.tasks else ""
     return StageStatus(word, jobs, rate_text(rate) if rate else "", left)
-
-
-def rate_text(per_second: float) -> str:
-    """`2.5/s`, `12/min`, `3/h`."""
-    unit, seconds = ("s", 1) if per_second >= 1 else ("min", 60) if per_second >= 1 / 60 else ("h", 3600)
-    return f"{per_second * seconds:.2g}/{unit}"

@@ -144,11 +144,13 @@ class Trainee(lightning.LightningModule):
             self._save()
         self.trainer.should_stop = wish is Wish.STOP or self.job.is_over(self.history)
 
-    def _standing(self, seconds_left: float) -> Standing:
+    def _standing(self, seconds_left: float, steps_per_second: float) -> Standing:
         train_l1 = float(self.sums[0] - self.sum_before) / max(1, self.num_maps)
         valid_l1 = self.history[-1]["valid_l1"] if self.history else None
         epoch, epochs = len(self.history) + 1, self.train_config.epochs
-        return Standing(epoch, epochs, self.step, self.steps.in_epoch, train_l1, valid_l1, seconds_left)
+        steps = self.steps.in_epoch
+        rate = steps_per_second * (len(self.train_indices) + len(self.valid_indices)) / steps
+        return Standing(epoch, epochs, self.step, steps, train_l1, valid_l1, seconds_left, rate)
 
     def _end_epoch(self) -> None:
         train_sum, valid_sum = self.trainer.strategy.reduce(self.sums.clone(), reduce_op="sum").tolist()
@@ -212,14 +214,15 @@ class Teller:
         self._began = self._told = time.monotonic()
         self._done = 0
 
-    def tell(self, standing: Callable[[float], Standing]) -> None:
-        """Note that a step is done; where it is time, tell what `standing` gives, from the seconds left."""
+    def tell(self, standing: Callable[[float, float], Standing]) -> None:
+        """Note that a step is done; where it is time, tell what `standing` gives, from the seconds left and steps/s."""
         self._done += 1
         now = time.monotonic()
         if self._done > 1 and now - self._told < _TELL_EVERY:
             return
         self._told = now
-        write_standing(self._folder, standing((now - self._began) / self._done * (self._left - self._done)))
+        rate = self._done / max(now - self._began, 1e-9)
+        write_standing(self._folder, standing((self._left - self._done) / rate, rate))
 
 
 def learning_rate_factor(step: int, steps: int) -> float:

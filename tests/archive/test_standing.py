@@ -27,6 +27,7 @@ def test_words(tmp_path: Path) -> None:
     assert standing_text(tmp_path).startswith(
         "train: 0 of 40 epochs; epoch 1, step 1 of 80, L1 0.2500, 2.0 h left (told "
     )
+    assert str(LATER._replace(maps_per_second=812.4)).endswith(", unseen 0.0200, 812 maps/s, 12.6 min left")
     assert str(LATER) == "epoch 3, step 12 of 80, L1 0.0123, unseen 0.0200, 12.6 min left"
 
 

@@ -229,6 +229,7 @@ def test_it_tells_how_far_it_is(tmp_path, monkeypatch):
     assert errors == pytest.approx([record["train_l1"] for record in history], rel=1e-6)
     assert [standing.valid_l1 for standing in told] == [None, *(record["valid_l1"] for record in history[:-1])]
     assert [standing.seconds_left > 0 for standing in told] == [True, True, False]
+    assert all(standing.maps_per_second > 0 for standing in (first, *told))
 
 
 def test_a_cache_changes_the_reads_and_not_the_weights(undisturbed, tmp_path):

@@ -9,6 +9,8 @@ from ainerd_hpc.formats.opening import OpenFile
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _OPEN_FOR_WRITING = 0b101
+_HEAD = 12
+"""Bytes of a file that tell."""
 
 
 def is_written(file: OpenFile) -> bool:
@@ -18,11 +20,23 @@ def is_written(file: OpenFile) -> bool:
     file is open for writing, bit 2 as long as it is so by a single writer with many readers (SWMR).
     """
     try:
-        head = file.read(12)
-        is_marked = head.startswith(_SIGNATURE) and head[8] >= 3 and bool(head[11] & _OPEN_FOR_WRITING)
-        return is_marked or _is_locked(file.path)
+        return _is_open(file.read(_HEAD), file.path)
     except Exception:  # whatever keeps it from being read
         return False
+
+
+def is_being_written(path: Path) -> bool:
+    """The same of a file that nobody has opened; its HDF5 is not looked at, which may change at this very moment."""
+    try:
+        with path.open("rb") as file:
+            return _is_open(file.read(_HEAD), path)
+    except OSError:
+        return False
+
+
+def _is_open(head: bytes, path: Path) -> bool:
+    is_marked = head.startswith(_SIGNATURE) and head[8] >= 3 and bool(head[11] & _OPEN_FOR_WRITING)
+    return is_marked or _is_locked(path)
 
 
 def _is_locked(path: Path) -> bool:
