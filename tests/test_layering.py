@@ -29,7 +29,7 @@ LAYERS = [
     {"scaling"},
     {"stages"},
     {"planning", "pipeline"},
-    {"submission", "doctor", "commands"},
+    {"submission", "doctor", "commands", "study"},
     {"cli"},
 ]
 """From the ground up. A module may import from lower layers and from its own."""

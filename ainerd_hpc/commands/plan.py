@@ -1,15 +1,23 @@
-"""The verb `plan`: what is left to do: tasks, bytes, memory, time."""
+"""The verb `plan`: what is left to do: tasks, bytes, memory, time; and what that costs."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ainerd_hpc.commands.options import add_config, config_of
 
+if TYPE_CHECKING:
+    from ainerd_hpc.config import RunConfig
+    from ainerd_hpc.types import Plan
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the config."""
+    """Add the config, and whether costs are wanted."""
     add_config(parser)
+    costs = "node-hours, time, storage and files of the rest, on this machine or on that of --site"
+    parser.add_argument("--estimate", action="store_true", help=costs)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -31,4 +39,26 @@ def run(options: argparse.Namespace) -> None:
         for way, put, once, got, time in prices(found.scans)
     ]
     print_rows("What keeping the counts costs, estimated from the sizes of the files", titles, rows)
+    if options.estimate:
+        _estimate(config, plans)
     check(plans, config)
+
+
+def _estimate(config: RunConfig, plans: Sequence[Plan]) -> None:
+    """Print what the rest costs, and keep it with the archive."""
+    from ainerd_hpc.archive.layout import Archive
+    from ainerd_hpc.scaling.fitting import load_fitted
+    from ainerd_hpc.site.calibration import load_machine
+    from ainerd_hpc.site.site_file import load_site
+    from ainerd_hpc.study.estimate import estimate, keep_estimate, print_estimate
+    from ainerd_hpc.submission.steps import config_of as config_on
+
+    path = config.executor.site
+    site = load_site(path) if path else None
+    there = config_on("array", config, site) if site else config
+    fitted = load_fitted(path)
+    if path and not fitted:
+        print(f"nothing was learned from runs on {path.stem}: its processors count as those of this machine")
+    found = estimate(plans, there, fitted or load_fitted(), load_machine(), site)
+    print_estimate(found, path.stem if path else "this machine")
+    keep_estimate(Archive(config.archive), found)

@@ -19,6 +19,7 @@ def run(options: argparse.Namespace) -> None:
     from ainerd_hpc.archive.standing import standing_text
     from ainerd_hpc.console import console, print_status
     from ainerd_hpc.planning import plan
+    from ainerd_hpc.study.estimate import comparison
     from ainerd_hpc.submission.status import stage_statuses
 
     config = config_of(options)
@@ -27,5 +28,5 @@ def run(options: argparse.Namespace) -> None:
     archive = Archive(config.archive)
     print_status(plans, last_run(archive), rows)
     training = standing_text(archive.checkpoints_folder(config.model.name))
-    for note in [training] * bool(training) + notes:
+    for note in [training] * bool(training) + notes + comparison(archive):
         console.print(note, markup=False)
