@@ -8,8 +8,8 @@ line of `scale.jsonl` a stage.
 from __future__ import annotations
 
 import json
-import os
 import platform
+import resource
 import shutil
 import sys
 import time
@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import psutil
 
 from ainerd_hpc.archive.journal import tasks_done
 from ainerd_hpc.config import RunConfig
@@ -64,8 +66,8 @@ class Measured:
     peak_bytes: int
     """Most memory of a process."""
     planned_peak: int
-    load: float
-    """Processes that wanted to run on this machine when the run began, ours not counted."""
+    others: float
+    """Cores of this machine that other work had during the run, on average."""
 
 
 def measure(
@@ -140,16 +142,17 @@ def _config_for(config: RunConfig, scans: Sequence[Scan], workers: int, archive:
 def _run(config: RunConfig, until: str, name: tuple[Kind, int, int], fitted: Fitted) -> Iterator[Measured]:
     """Run the line into an archive that is removed afterwards, and tell what its stages took."""
     shutil.rmtree(config.archive, ignore_errors=True)
-    load, quiet = os.getloadavg()[0], console.quiet
+    meters, quiet = _meters(), console.quiet
     plans = [planned for planned in plan(config, until=until) if planned.shape is Shape.ARRAY]
     console.quiet = True
     try:
         reports = {report.stage: report for report in Run(config, until=until).execute()}
     finally:
         console.quiet = quiet
+    others = _others(meters)
     processes = list(tasks_done(config.archive))
     for planned in plans:
-        yield _measured(planned, reports[planned.stage], processes, name, fitted, load)
+        yield _measured(planned, reports[planned.stage], processes, name, fitted, others)
     shutil.rmtree(config.archive)
 
 
@@ -159,7 +162,7 @@ def _measured(
     processes: Sequence[Sequence[Mapping[str, Any]]],
     name: tuple[Kind, int, int],
     fitted: Fitted,
-    load: float,
+    others: float,
 ) -> Measured:
     """One stage, from what its processes noted."""
     kind, workers, repeat = name
@@ -188,8 +191,21 @@ def _measured(
         planned_write=planned.write_bytes,
         peak_bytes=max(entry["peak_bytes"] for entry in entries),
         planned_peak=planned.peak_bytes,
-        load=load,
+        others=others,
     )
+
+
+def _meters() -> tuple[float, float, float]:
+    """The clock, the CPU seconds of this machine, and ours among them, with those of processes that have ended."""
+    used, children = psutil.cpu_times(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    own = time.process_time() + children.ru_utime + children.ru_stime
+    return time.perf_counter(), used.user + used.system + getattr(used, "nice", 0.0), own
+
+
+def _others(before: tuple[float, float, float]) -> float:
+    """Cores that other work had since."""
+    seconds, used, own = (now - then for now, then in zip(_meters(), before, strict=True))
+    return max(0.0, used - own) / seconds
 
 
 def _duration(entry: Mapping[str, Any]) -> float:

@@ -18,8 +18,8 @@ from ainerd_hpc.publishing import publishing, write_text
 from ainerd_hpc.study.laws import Law, fit_law
 from ainerd_hpc.study.measuring import Kind, Measured
 
-_BUSY = 0.5
-"""Processes of others that want to run, above which times say little."""
+_BUSY = 0.1
+"""Cores that other work has, above which times say little."""
 PARTS = ("waiting", "between", "idle")
 """Seconds of workers in which they do not compute, as `Measured` names them."""
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1500px;margin:2em auto;padding:0 1em;color:#222}
@@ -170,11 +170,11 @@ def _page(series: Sequence[Series], picture: bytes, title: str) -> str:
 
 def _busy(series: Sequence[Series]) -> str:
     """A warning where other work had the machine."""
-    loads = [run.load for one in series for runs in one.runs.values() for run in runs]
-    if max(loads, default=0.0) <= _BUSY:
+    most = max((run.others for one in series for runs in one.runs.values() for run in runs), default=0.0)
+    if most <= _BUSY:
         return ""
     return (
-        f"<p><b>Other work ran on this machine: up to {max(loads):.1f} processes wanted to run before ours began. "
+        f"<p><b>Other work had up to {most:.1f} cores of this machine during these runs. "
         "Times and speed-ups are not those of a free machine; CPU seconds are nearly so.</b></p>"
     )
 
@@ -186,7 +186,7 @@ def _law_text(one: Series) -> str:
 
 def _table(one: Series) -> str:
     titles = ("workers", "runs", "tasks", "time", "speed-up", "efficiency", "outside tasks", "CPU", "computing", *PARTS)
-    sizes = ("read / planned", "written / planned", "peak / planned", "load before")
+    sizes = ("read / planned", "written / planned", "peak / planned", "cores of others")
     head = "".join(f"<th>{name}</th>" for name in (*titles, *sizes))
     rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" for cells in _rows(one))
     return f"<table><tr>{head}</tr>{rows}</table>"
@@ -214,7 +214,7 @@ def _rows(one: Series) -> list[tuple[str, ...]]:
                     for own, planned in (("bytes_read", "planned_read"), ("bytes_written", "planned_write"))
                 ),
                 f"{size_text(max(run.peak_bytes for run in runs))} / {size_text(runs[0].planned_peak)}",
-                f"{np.median([run.load for run in runs]):.1f}",
+                f"{np.median([run.others for run in runs]):.1f}",
             )
         )
     return rows

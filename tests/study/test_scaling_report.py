@@ -50,7 +50,7 @@ def test_every_other_repeat_goes_backwards() -> None:
 def measured(kind: str, workers: int, seconds: float, repeat: int = 0) -> Measured:
     parts = {"waiting": 1.0, "between": 1.0, "idle": 0.0, "work": {"read": 2.0, "kernel": 6.0}}
     sizes = {"bytes_read": 10, "bytes_written": 5, "planned_read": 10, "planned_write": 9, "peak_bytes": 7}
-    figures = {"num_tasks": 8, "seconds": seconds, "outside": 0.5, "cpu_seconds": 8.0, "planned_peak": 8, "load": 0.0}
+    figures = {"num_tasks": 8, "seconds": seconds, "outside": 0.5, "cpu_seconds": 8.0, "planned_peak": 8, "others": 0.0}
     return Measured(kind, "maps", workers, repeat, **figures, **parts, **sizes)  # type: ignore[arg-type]
 
 
@@ -82,6 +82,7 @@ def test_the_verb_runs_measures_and_reports(other: RunConfig, tmp_path: Path, ca
     assert [(line["stage"], line["workers"], line["repeat"]) for line in lines] == [("ingest", 1, 0), ("ingest", 1, 1)]
     for line in lines:
         assert line["num_tasks"] == 6
+        assert 0 <= line["others"] < 1000
         assert 0 < line["bytes_written"] < line["planned_write"]
         workers_time = line["cpu_seconds"] + line["waiting"] + line["between"] + line["idle"]
         assert workers_time == pytest.approx(line["seconds"], rel=0.3)
