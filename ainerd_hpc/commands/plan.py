@@ -47,18 +47,15 @@ def run(options: argparse.Namespace) -> None:
 def _estimate(config: RunConfig, plans: Sequence[Plan]) -> None:
     """Print what the rest costs, and keep it with the archive."""
     from ainerd_hpc.archive.layout import Archive
-    from ainerd_hpc.scaling.fitting import load_fitted
-    from ainerd_hpc.site.calibration import load_machine
-    from ainerd_hpc.site.site_file import load_site
-    from ainerd_hpc.study.estimate import estimate, keep_estimate, print_estimate
-    from ainerd_hpc.submission.steps import config_of as config_on
+    from ainerd_hpc.study.estimate import keep_estimate, print_estimate
+    from ainerd_hpc.study.place import place_of
+    from ainerd_hpc.study.replay import advice, of_stage
 
-    path = config.executor.site
-    site = load_site(path) if path else None
-    there = config_on("array", config, site) if site else config
-    fitted = load_fitted(path)
-    if path and not fitted:
-        print(f"nothing was learned from runs on {path.stem}: its processors count as those of this machine")
-    found = estimate(plans, there, fitted or load_fitted(), load_machine(), site)
-    print_estimate(found, path.stem if path else "this machine")
+    place = place_of(config)
+    found = place.estimate(plans)
+    print_estimate(found, place.name)
+    for one, planned in zip(found, (planned for planned in plans if planned.tasks), strict=True):
+        given = of_stage(one, place.fitted.get(one.stage), planned)
+        if one.num_tasks > one.workers and (text := advice(given, one.workers)):
+            print(f"{one.stage}: {text}")
     keep_estimate(Archive(config.archive), found)

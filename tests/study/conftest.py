@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ainerd_hpc.cli import main
 from ainerd_hpc.config import RunConfig, SimulateConfig
 from ainerd_hpc.pipeline import Run
 from ainerd_hpc.simulate import write_scan, write_shared_files
@@ -37,3 +38,13 @@ def varied(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 def other(simulated_source: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     """The six scans of the shared source, to be run."""
     return config_for(simulated_source, tmp_path_factory.mktemp("other") / "archive")
+
+
+@pytest.fixture(scope="session")
+def studied(simulated_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a scaling study of the shared source: one worker, two repeats, ingest and correlate."""
+    folder = tmp_path_factory.mktemp("studied")
+    place = ["--source", str(simulated_source), "--archive", str(folder / "none"), "--executor", "inline"]
+    varied = ["--until", "correlate", "--repeats", "2", "--kinds", "strong", "--workers", "1"]
+    assert main(["scale", *place, "--out", str(folder / "out"), *varied]) == 0
+    return folder / "out"
