@@ -25,8 +25,9 @@ def run(options: argparse.Namespace) -> None:
     """Run the line with each number of workers, again and again, and write the report."""
     end_in_order()
     from ainerd_hpc.study.measuring import measure
-    from ainerd_hpc.study.scaling_report import write_report
+    from ainerd_hpc.study.scaling_report import check_figures, write_report
 
+    check_figures()
     config = config_of(options)
     most = config.executor.num_workers
     workers = options.workers or sorted({*(2**power for power in range(most.bit_length())), most})

@@ -74,7 +74,7 @@ class Replayed(NamedTuple):
 
     workers: int
     seconds: float
-    """From the first worker that asks for its job to the end of the last task."""
+    """Time from when the first worker asks for its job to the end of the last task."""
     efficiency: float
     """Share of the time of all workers in which they did tasks."""
     limit: str

@@ -7,6 +7,7 @@ import html
 import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +67,18 @@ class Series(NamedTuple):
         return [law for name in ("Amdahl", "USL") if (law := fit_law(name, self.points)) is not None]
 
 
+def check_figures() -> None:
+    """Refuse to begin what could not be drawn.
+
+    Raises
+    ------
+    ConfigError
+        The extra for figures is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise ConfigError("scale: expected the extra `figures`, found no matplotlib; install ainerd-hpc[figures]")
+
+
 def series_of(measured: Sequence[Measured]) -> list[Series]:
     """What was measured, by stage and kind."""
     found = defaultdict[tuple[str, Kind], dict[int, list[Measured]]](dict)
@@ -75,13 +88,7 @@ def series_of(measured: Sequence[Measured]) -> list[Series]:
 
 
 def write_report(measured: Sequence[Measured], folder: Path, title: str) -> Path:
-    """Write `scale.png` and `scale.html`, and give the latter.
-
-    Raises
-    ------
-    ConfigError
-        The extra for figures is not installed.
-    """
+    """Write `scale.png` and `scale.html`, and give the latter."""
     series = series_of(measured)
     picture = _picture(series)
     with publishing(folder / "scale.png") as path:
@@ -92,12 +99,7 @@ def write_report(measured: Sequence[Measured], folder: Path, title: str) -> Path
 
 def _picture(series: Sequence[Series]) -> bytes:
     """PNG: a row for each stage: time, speed-up with its laws, and where the time of workers goes."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError(
-            "scale: expected the extra `figures`, found no matplotlib; install ainerd-hpc[figures]"
-        ) from None
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 3.2 * len(series)), layout="constrained")
     rows = figure.subplots(len(series), 3, squeeze=False)
