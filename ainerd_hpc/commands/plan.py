@@ -53,6 +53,9 @@ def _estimate(config: RunConfig, plans: Sequence[Plan]) -> None:
 
     place = place_of(config)
     found = place.estimate(plans)
+    if not found:
+        print("nothing is left to do, and nothing to estimate")
+        return
     print_estimate(found, place.name)
     for one, planned in zip(found, (planned for planned in plans if planned.tasks), strict=True):
         given = of_stage(one, place.fitted.get(one.stage), planned)
