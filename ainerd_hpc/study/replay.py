@@ -239,7 +239,7 @@ def of_run(run: Measured) -> Conditions:
         num_tasks=run.num_tasks,
         seconds=within / run.num_tasks,
         gap=run.between / run.num_tasks,
-        start=0.0,
+        start=run.idle / run.workers,  # most of it is loading, before the first task
         operations=0.0,
         stragglers=0.0,
         failures=0.0,
