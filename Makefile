@@ -7,7 +7,7 @@ BENCH := .bench/venv/bin
 ASSETS := ainerd_hpc/report/assets
 BIOME := PATH="$(CURDIR)/$(BIN):$$PATH" .venv/biome/node_modules/.bin/biome
 
-.PHONY: demo test lint setup bench bench-setup clean
+.PHONY: demo test lint setup bench bench-full bench-setup clean
 
 demo: setup
 	$(BIN)/ainerd-hpc run configs/quickstart.yaml
@@ -43,13 +43,13 @@ setup: .venv/.done
 	$(BIN)/pip install --editable '.[dev]'
 	touch $@
 
-# Our correlation and its peers', one after the other: some ten minutes. Peers live in an environment of their own.
-bench: setup bench-setup
-	$(BIN)/python -m benchmarks.correlation --set ingest.form=none
-	$(BIN)/python -m benchmarks.scaling --set ingest.form=none
-	$(BIN)/python -m benchmarks.throughput
-	$(BIN)/python -m benchmarks.archive_form
-	$(BIN)/python -m benchmarks.decoding
+# The quick benchmarks, twice in rounds: less than ten minutes. Figures are kept by machine and date, and compared.
+bench: setup
+	$(BIN)/python -m benchmarks.suite
+
+# All of them, at full size, against the peers, which live in an environment of their own: hours.
+bench-full: setup bench-setup
+	$(BIN)/python -m benchmarks.suite --full
 
 bench-setup: .bench/venv/.done
 

@@ -30,6 +30,8 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "cancel": ("cancel", "cancel the jobs of an archive that have not ended"),
     "requeue": ("requeue", "for jobs: go on in another one, where PBS cannot put back a job"),
     "calibrate": ("calibrate", "measure this machine once, so that the fastest way is chosen"),
+    "scale": ("scale", "measure how the stages scale over workers; writes a report"),
+    "replay": ("replay", "what a stage would take on ever more workers, and what limits it"),
     "catalog": ("catalog", "look at source folders, keep what is there as one table, ask it"),
     "qmap": ("qmap", "make a partition (q map) from a geometry and masks, or look at one"),
     "figures": ("figures", "figures for papers as PDF and PNG, with their numbers as CSV"),

@@ -29,7 +29,7 @@ LAYERS = [
     {"scaling"},
     {"stages"},
     {"planning", "pipeline"},
-    {"submission", "doctor", "watching", "commands", "api", "figures", "tracing"},
+    {"submission", "doctor", "watching", "commands", "api", "figures", "tracing", "study"},
     {"cli"},
 ]
 """From the ground up. A module may import from lower layers and from its own."""
@@ -46,7 +46,7 @@ DOORS = {
     "umap": {"kernels"},
     "hdbscan": {"kernels"},
     "faiss": {"kernels"},
-    "matplotlib": {"figures"},
+    "matplotlib": {"figures", "study"},
     "pydantic": {"config", "loading", "digests", "site"},
 }
 """Who alone may import a library, anywhere in a file: a module, or a package with all that is in it."""

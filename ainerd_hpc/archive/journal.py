@@ -254,6 +254,12 @@ def entries_of(root: Path, run: str, since: float) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
+def tasks_done(root: Path) -> Iterator[list[dict[str, Any]]]:
+    """The tasks that each process has done, in its order."""
+    for path in sorted((root / "journal").glob("*.jsonl")):
+        yield [entry for entry in _entries(path) if entry["event"] == "done"]
+
+
 def pace(root: Path, stage: str, since: float) -> float:
     """Tasks of a stage that were finished per second, by all processes together; 0 where none was.
 

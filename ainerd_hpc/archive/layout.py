@@ -34,6 +34,11 @@ class Archive:
         return self.root / "runs" / "config.yaml"
 
     @property
+    def estimate_path(self) -> Path:
+        """What the rest was estimated to cost, when that was asked for last."""
+        return self.root / "journal" / "estimate.json"
+
+    @property
     def records_path(self) -> Path:
         return self.root / "journal" / "files.parquet"
 

@@ -149,8 +149,29 @@ def last_reports(archive: Archive) -> list[StageReport]:
     return list(reports.values())
 
 
+def used_since(archive: Archive, since: float) -> Mapping[str, Mapping[str, float]]:
+    """What the tasks of each stage used in all runs that began since, by the clock of the file system.
+
+    Returns
+    -------
+    Mapping
+        stage -> done (tasks), seconds (from the plan to the end; of shares, which run at a time, the longest),
+        cpu_seconds, bytes_read, bytes_written; 0 where there was nothing.
+    """
+    found = defaultdict[str, Counter[str]](Counter)
+    for record in _records(archive, 0):
+        if datetime.fromisoformat(record["started"]).timestamp() < since - 1:  # it is in whole seconds
+            continue
+        for stage, numbers in record["tasks"].items():
+            found[stage].update({name: numbers.get(name, 0) for name in ("done", *_SUMS)})
+        for report in record["stages"]:
+            used = found[report["stage"]]
+            used["seconds"] = max(used["seconds"], report["seconds"])
+    return found
+
+
 def _records(archive: Archive, num: int) -> list[dict[str, Any]]:
-    """The newest records, oldest first, without those that are damaged."""
+    """The newest records (0: all), oldest first, without those that are damaged."""
     found = []
     for path in sorted((archive.root / "runs").glob("*.json"))[-num:]:
         with contextlib.suppress(ValueError):

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write each figure as PDF and PNG, its numbers as CSV, and what they were made of."""
     from ainerd_hpc.api import open
-    from ainerd_hpc.console import progress, tell
+    from ainerd_hpc.console import Pace, progress, tell
 
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("figures: expected matplotlib, found none; run `pip install 'ainerd-hpc[figures]'`")
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
     scans = options.scan or (_typical(archive) if set(names) & set(OF_SCANS) else [])
     from ainerd_hpc.figures.drawn import styled, write
 
-    with styled(options.style), progress("figures", len(names)) as advance:
+    with styled(options.style), progress("figures", Pace(len(names))) as advance:
         for name in names:
             for stem, drawn in _drawn(archive, name, scans):
                 if drawn is None:

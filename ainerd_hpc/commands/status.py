@@ -40,6 +40,7 @@ def _show(options: argparse.Namespace) -> None:
     from ainerd_hpc.archive.standing import standing_text
     from ainerd_hpc.console import console, print_status
     from ainerd_hpc.planning import plan
+    from ainerd_hpc.study.estimate import comparison
     from ainerd_hpc.submission.status import stage_statuses, statuses_here
 
     config = config_of(options)
@@ -50,5 +51,5 @@ def _show(options: argparse.Namespace) -> None:
         rows = statuses_here(config.archive, plans)
     print_status(plans, last_run(archive), rows)
     training = standing_text(archive.checkpoints_folder(config.model.name))
-    for note in [training] * bool(training) + notes:
+    for note in [training] * bool(training) + notes + comparison(archive):
         console.print(note, markup=False)

@@ -1,8 +1,9 @@
 """Seconds of every task, from what it has to do and from what this machine takes for it.
 
-A formula a stage. Constants that `ainerd-hpc calibrate` does not measure were fitted to the CPU seconds of tasks of
-simulated archives on two cores of an AMD EPYC with AVX-512 (2026-11-30; `python -m benchmarks.predictions` shows how
-far off they are), and are scaled by `Machine.slowness`. They hold for processors: a GPU is faster.
+A formula a stage: a sum of terms, each of which runs may show to take longer or shorter (`scaling.fitting`). Constants
+that `ainerd-hpc calibrate` does not measure were fitted to the CPU seconds of tasks of simulated archives on two cores
+of an AMD EPYC with AVX-512 (2026-11-30; `python -m benchmarks.predictions` shows how far off they are), and are scaled
+by `Machine.slowness`. They hold for processors: a GPU is faster.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 from ainerd_hpc.kernels import choice
 from ainerd_hpc.models.registry import network
+from ainerd_hpc.scaling.fitting import Fitted, load_fitted
 from ainerd_hpc.site.calibration import Machine, load_machine
 from ainerd_hpc.types import Content, Load, Plan, Scan, Task
 
@@ -22,13 +24,13 @@ SPARSE = 0.04
 _BYTES_PER_EVENT_IN_FILE = 5
 _KEPT_OF_FRAMES, _KEPT_OF_EVENTS = 0.62, 0.35
 """What a copy takes of the bytes of a compressed source."""
-_TASK = 0.01
-"""Opening inputs, publishing a product and noting it."""
+_TASK, _SHARD = 0.015, 0.02
+"""Opening inputs, publishing a product and noting it; reading any frame of a copy, which decodes its shard."""
 _SIMULATED_COUNT, _SIMULATED_PRODUCT = 47e-9, 1.6e-10
 """Drawing the photons of a pixel in a frame; a share of its field in each of the other frames."""
 _STORED_EVENT, _READ_EVENT = 40e-9, 3e-9
 """Compressing an event into the archive, and reading it there."""
-_C2_ENTRY, _Q_BIN = 1e-8, 8e-3
+_C2_ENTRY, _Q_BIN = 1e-8, 2.5e-3
 """Normalising and storing an entry of C2; the curves and fits of a q-bin."""
 _MAP = 3.5e-3
 """Fitting the g2 of a window, and storing its map."""
@@ -44,7 +46,11 @@ _REPORT_START, _SHOWN_MAP, _SHOWN_ENTRY = 2.0, 2.5e-3, 1.5e-8
 """Loading the network; reading a map for its thumbnail; an entry of C2 of a map that is shown at full size."""
 
 
-def predict(plan: Plan, machine: Machine | None = None) -> Plan:
+Terms = Mapping[str, float]
+"""What the time of a task is made of, by name: seconds each."""
+
+
+def predict(plan: Plan, machine: Machine | None = None, fitted: Fitted | None = None) -> Plan:
     """Fill in the predicted seconds of the tasks of a plan.
 
     Parameters
@@ -52,17 +58,28 @@ def predict(plan: Plan, machine: Machine | None = None) -> Plan:
     plan : Plan
     machine : Machine, optional
         Default: this one.
+    fitted : Fitted, optional
+        What runs have shown of the formulas. Default: what is kept for this machine; nothing for another one.
 
     Returns
     -------
     Plan
         Its tasks keep 0 seconds where there is no formula for the stage.
     """
-    formula = FORMULAS.get(plan.stage)
-    if formula is None or not plan.tasks:
+    if plan.stage not in FORMULAS or not plan.tasks:
         return plan
+    if fitted is None:
+        fitted = {} if machine else load_fitted()
     known = machine or load_machine()
-    return replace(plan, tasks=tuple(replace(task, seconds=formula(task, known)) for task in plan.tasks))
+    factors = fitted[plan.stage].factors if plan.stage in fitted else {}
+    tasks = (replace(task, seconds=task_seconds(plan.stage, task, known, factors)) for task in plan.tasks)
+    return replace(plan, tasks=tuple(tasks))
+
+
+def task_seconds(stage: str, task: Task, machine: Machine, factors: Mapping[str, float] | None = None) -> float:
+    """Seconds of a task with its threads: the sum of its terms, each times its factor, 1 unless one is given."""
+    factors = factors or {}
+    return sum(factors.get(name, 1.0) * value for name, value in FORMULAS[stage](task, machine).items())
 
 
 def estimate_density(scan: Scan) -> float:
@@ -77,29 +94,41 @@ def is_sparse(density: float) -> bool:
     return density < SPARSE
 
 
-def simulate(task: Task, machine: Machine) -> float:
-    """Counts x (draw + frames x product), s: the field of a pixel in a frame is a sum over the frames before."""
-    load = task.load
-    num_counts = load.num_frames * load.num_pixels
-    return machine.slowness * (_TASK + num_counts * (_SIMULATED_COUNT + load.num_frames * _SIMULATED_PRODUCT))
+def simulate(task: Task, machine: Machine) -> Terms:
+    """Counts x (draw + frames x product): the field of a pixel in a frame is a sum over the frames before."""
+    num_counts = task.load.num_frames * task.load.num_pixels
+    terms = {
+        "task": _TASK,
+        "draw": num_counts * _SIMULATED_COUNT,
+        "product": num_counts * task.load.num_frames * _SIMULATED_PRODUCT,
+    }
+    return _times(machine.slowness, terms)
 
 
-def ingest(task: Task, machine: Machine) -> float:
+def ingest(task: Task, machine: Machine) -> Terms:
     """Counts x (read and compressed) as frames; as events (counts x read + events x (found and kept)) / threads."""
-    load, rates = task.load, machine.rates
+    load, rates, opened = task.load, machine.rates, {"task": machine.slowness * _TASK}
     if not _are_events(task):
-        return machine.slowness * _TASK + load.num_read * rates.stored_count
+        return {**opened, "frames": load.num_read * rates.stored_count}
     num_events = _known(load.density) * load.num_read
     event = machine.costs.event + machine.slowness * _STORED_EVENT
-    return machine.slowness * _TASK + (load.num_read * rates.read_count + num_events * event) / task.threads
+    return opened | _times(1 / task.threads, {"read": load.num_read * rates.read_count, "events": num_events * event})
 
 
-def correlate(task: Task, machine: Machine) -> float:
+def correlate(task: Task, machine: Machine) -> Terms:
     """Fits + (counts x read + the faster form of `kernels.choice` + entries of C2 x store) / threads."""
-    load = task.load
-    num_entries = task.write_bytes / 4
-    parallel = _reading(task, machine) + _correlating(task, machine) + machine.slowness * _C2_ENTRY * num_entries
-    return machine.slowness * (_TASK + _Q_BIN * load.num_q_bins) + parallel / task.threads
+    parallel = {
+        "read": _reading(task, machine),
+        "kernel": _correlating(task, machine),
+        "store": machine.slowness * _C2_ENTRY * task.write_bytes / 4,
+    }
+    shard = _SHARD if task.load.form != "none" and not _are_events(task) else 0.0
+    alone = _times(machine.slowness, {"task": _TASK + shard, "fits": _Q_BIN * task.load.num_q_bins})
+    return alone | _times(1 / task.threads, parallel)
+
+
+def _times(factor: float, terms: Terms) -> dict[str, float]:
+    return {name: factor * value for name, value in terms.items()}
 
 
 def _reading(task: Task, machine: Machine) -> float:
@@ -117,8 +146,8 @@ def _correlating(task: Task, machine: Machine) -> float:
     load = task.load
     density = _known(load.density)
     known = choice.Load(load.num_pixels, load.num_frames, load.num_products, density, not load.is_corrected)
-    seconds = choice.seconds(known, machine.costs)
-    return seconds[choice.DENSE] if load.is_corrected else min(seconds.values())
+    by_form = choice.seconds(known, machine.costs)
+    return by_form[choice.DENSE] if load.is_corrected else min(by_form.values())
 
 
 def _are_events(task: Task) -> bool:
@@ -130,43 +159,43 @@ def _known(density: float) -> float:
     return 1.0 if math.isnan(density) else density
 
 
-def maps(task: Task, machine: Machine) -> float:
+def maps(task: Task, machine: Machine) -> Terms:
     """Maps x (fit and store) + entries of their windows x resample."""
-    load = task.load
-    return machine.slowness * (_TASK + _MAP * load.num_maps) + machine.rates.map_entry * load.num_entries
+    alone = _times(machine.slowness, {"task": _TASK, "maps": _MAP * task.load.num_maps})
+    return {**alone, "entries": machine.rates.map_entry * task.load.num_entries}
 
 
-def train(task: Task, machine: Machine) -> float:
+def train(task: Task, machine: Machine) -> Terms:
     """Start + maps x epochs x learning / threads of all ranks; without epochs, weights are only adopted."""
     load = task.load
     learning = network(load.network).training_seconds(load.num_maps, load.num_epochs, load.precision, task.threads)
     start = _TRAINING_START if load.num_epochs else _EMBEDDING_START
-    return machine.slowness * start + machine.network_slowness * learning
+    return {"start": machine.slowness * start, "learning": machine.network_slowness * learning}
 
 
-def embed(task: Task, machine: Machine) -> float:
+def embed(task: Task, machine: Machine) -> Terms:
     """Start + maps x embedding / threads."""
     embedding = network(task.load.network).embedding_seconds(task.load.num_maps) / task.threads
-    return machine.slowness * _EMBEDDING_START + machine.network_slowness * embedding
+    return {"start": machine.slowness * _EMBEDDING_START, "maps": machine.network_slowness * embedding}
 
 
-def cluster(task: Task, machine: Machine) -> float:
+def cluster(task: Task, machine: Machine) -> Terms:
     """Start + points + pairs up to 4096 points; above, start + search for neighbours + points; + points placed."""
     num = task.load.num_maps
     few = _POINT * num + _PAIR * num**2
     many = _NEIGHBOURS_START + _POINT_OF_MANY * num
-    return machine.slowness * (
-        _CLUSTERING_START + (few if num < _MOST_PAIRED else many) + _PLACED * task.load.num_placed
-    )
+    points = few if num < _MOST_PAIRED else many
+    terms = {"start": _CLUSTERING_START, "points": points, "placed": _PLACED * task.load.num_placed}
+    return _times(machine.slowness, terms)
 
 
-def report(task: Task, machine: Machine) -> float:
+def report(task: Task, machine: Machine) -> Terms:
     """Start + thumbnails + entries of the maps at full size."""
-    shown = _SHOWN_MAP * task.load.num_maps + _SHOWN_ENTRY * task.load.num_entries
-    return machine.slowness * (_REPORT_START + shown)
+    shown = {"maps": _SHOWN_MAP * task.load.num_maps, "entries": _SHOWN_ENTRY * task.load.num_entries}
+    return _times(machine.slowness, {"start": _REPORT_START, **shown})
 
 
-FORMULAS: Mapping[str, Callable[[Task, Machine], float]] = {
+FORMULAS: Mapping[str, Callable[[Task, Machine], Terms]] = {
     "simulate": simulate,
     "ingest": ingest,
     "correlate": correlate,
@@ -176,7 +205,7 @@ FORMULAS: Mapping[str, Callable[[Task, Machine], float]] = {
     "cluster": cluster,
     "report": report,
 }
-"""Seconds of a task of each stage, with its threads."""
+"""What a task of each stage takes, with its threads."""
 
 
 class Price(NamedTuple):
@@ -204,7 +233,7 @@ def prices(scans: Iterable[Scan], machine: Machine | None = None) -> tuple[Price
         copied, left = (Task(scan.scan_id, "", 0, 0, 0, load=one) for one in (load, replace(load, form="none")))
         share = _KEPT_OF_EVENTS if is_sparse(load.density) else _KEPT_OF_FRAMES
         written, stored = written + share * scan.stored_bytes, stored + scan.stored_bytes
-        once, reading = once + ingest(copied, known), reading + _reading(copied, known)
+        once, reading = once + task_seconds("ingest", copied, known), reading + _reading(copied, known)
         in_place += _reading(left, known)
     way = Price("copied (ingest.form: auto)", int(written), once, int(written), reading)
     return way, Price("in place (ingest.form: none)", 0, 0.0, stored, in_place)

@@ -57,8 +57,13 @@ _Figures = TypeVar("_Figures", Costs, Rates)
 
 def costs_path() -> Path:
     """The file that keeps the measured costs and rates of this kind of processor."""
+    return kept_path("costs")
+
+
+def kept_path(what: str, place: str = "") -> Path:
+    """The file that keeps what was measured of a place, or of this kind of processor."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "ainerd_hpc" / f"costs-{_processor()}.json"
+    return cache / "ainerd_hpc" / f"{what}-{place or _processor()}.json"
 
 
 def load_machine() -> Machine:
