@@ -151,6 +151,7 @@ class Run:
             if not shared:
                 lock.check()
                 self.archive.sweep()
+                journal.compact()
 
     def _journal(self, names: Sequence[str]) -> Journal:
         """The journal as it is now, without what these stages set aside if that is to be tried again."""

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ainerd_hpc.errors import reading_product
 from ainerd_hpc.publishing import publishing
 
-_DIGEST_KEY = b"ainerd_hpc_digest"
+DIGEST_KEY = b"ainerd_hpc_digest"
+"""Of the metadata of a table."""
 ROWS = 2**16
 """Rows of a row group: what is read at a time of a table that may be larger than memory."""
 _UNREADABLE = "cannot read the table: {}"
@@ -43,7 +44,7 @@ def _write(table: pd.DataFrame, digest: str, file: BinaryIO, **options: Any) -> 
 
 def _arrow(table: pd.DataFrame, digest: str) -> pa.Table:
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    return arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _DIGEST_KEY: digest.encode()})
+    return arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), DIGEST_KEY: digest.encode()})
 
 
 @contextmanager
@@ -152,6 +153,6 @@ def check_table(path: Path) -> None:
 def table_digest(path: Path) -> str:
     """The digest that a table records; empty when it has none or cannot be read."""
     try:
-        return str((pq.read_schema(path).metadata or {}).get(_DIGEST_KEY, b"").decode())
+        return str((pq.read_schema(path).metadata or {}).get(DIGEST_KEY, b"").decode())
     except (OSError, ValueError, pa.ArrowException):
         return ""
