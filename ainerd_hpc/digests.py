@@ -32,7 +32,7 @@ def _section_text(section: BaseModel) -> str:
 
 
 _texts: dict[int, tuple[BaseModel, str]] = {}
-"""By the identity of sections, which do not change and are kept here, so that no other one gets the same."""
+"""Sections with their texts, by identity; they do not change, and are kept so that no other one gets the same."""
 _MOST_TEXTS = 256
 
 

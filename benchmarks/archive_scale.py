@@ -30,6 +30,7 @@ import pandas as pd
 from ainerd_hpc.archive.groups import writing_group
 from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.layout import Archive, with_digest
+from ainerd_hpc.archive.scans import Scans
 from ainerd_hpc.archive.tables import read_table, write_table
 from ainerd_hpc.config import RunConfig, SimulateConfig
 from ainerd_hpc.correlation.windows import map_ids
@@ -146,8 +147,8 @@ def _fold(config: RunConfig) -> float:
 def _finish(config: RunConfig) -> float:
     """Gather the maps after one scan has changed, as the run does that made its product; seconds of that."""
     found = survey(config)
-    scans, line = list(found.scans), line_of(config, Journal(config.archive), found)
-    scans[0] = replace(scans[0], digest="changed")
+    scans = Scans.of([replace(found.scans[0], digest="changed"), *found.scans[1:]])
+    line = line_of(config, Journal(config.archive), replace(found, scans=scans))
     stage, before = line.stage("maps"), line.before("maps")
     scan_id, index = scans[0].scan_id, read_table(line.stage("maps").archive.map_index_path)
     rows = index[index["scan_id"] == scan_id].drop(columns=["map_id", "scan_id"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ainerd_hpc.archive.json_lines import with_damaged
-from ainerd_hpc.archive.tables import DIGEST_KEY, write_table
+from ainerd_hpc.archive.tables import DIGEST_KEY, write_arrow
 
 OPENS = {"begun": 1, "failed": -1, "interrupted": -1, "done": -(10**9)}
 """What an event adds to the open ends of a task; what was done ever has none."""
@@ -88,14 +88,12 @@ class OfStage:
         """Place of a task in these arrays; -1 where it was never done."""
         return int(self.done.get_indexer(pd.Index([key]))[0])
 
-    def are_done(self, keys: NDArray[Any], digests: NDArray[Any], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether products with these sizes, (n,), are what lines agree on, and current, (n,)."""
+    def sizes_of(self, keys: NDArray[Any], digests: NDArray[Any]) -> NDArray[np.int64]:
+        """Bytes that products with these digests have, (n,); -1 where nobody knows, 0 where lines say otherwise."""
         if not len(self.done):
-            return np.zeros(len(keys), bool)
+            return np.zeros(len(keys), np.int64)
         place = self.done.get_indexer(pd.Index(keys))
-        told, known = self.sizes[place], self.digests[place]
-        is_same = (known == digests) & ((told == sizes) | (told == _UNKNOWN)) & (sizes > 0)
-        return np.asarray(is_same & (place >= 0), dtype=bool)
+        return np.where((place >= 0) & (self.digests[place] == digests), self.sizes[place], 0)
 
 
 class Fold:
@@ -104,6 +102,8 @@ class Fold:
     Parameters
     ----------
     folder : Path
+    keys : collection of str, optional
+        Tasks that are asked for, with all that are parts of a scan. Default: all.
 
     Attributes
     ----------
@@ -111,8 +111,9 @@ class Fold:
         Lines that say nothing any more.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keys: Collection[str] | None = None) -> None:
         self._folder, self._path = folder, folder / "folded.parquet"
+        self._keys = None if keys is None else pa.array(keys, pa.string())
         self._file, self._marks, self.num_damaged = _kept(self._path, folder)
         self._last: tuple[str, OfStage] | None = None
         self._add_journals()
@@ -122,7 +123,8 @@ class Fold:
         if self._last is None or self._last[0] != stage:
             kept = self._kept_rows(stage)
             mine = self._fresh.filter(pc.equal(self._fresh["stage"], stage))
-            self._last = stage, OfStage(_summed([*kept, mine]).drop_columns("stage").to_pandas())
+            asked = [self._asked(table) for table in (*kept, mine)]
+            self._last = stage, OfStage(_summed(asked).drop_columns("stage").to_pandas())
         return self._last[1]
 
     def keep(self) -> None:
@@ -132,7 +134,14 @@ class Fold:
         kept = self._kept_rows()
         table = _summed([*kept, self._fresh]).sort_by([("stage", "ascending"), ("key", "ascending")])
         head = {"marks": self._marks, "num_damaged": self.num_damaged}
-        write_table(self._path, table.to_pandas(), json.dumps(head))
+        write_arrow(self._path, table, json.dumps(head))
+
+    def _asked(self, table: pa.Table) -> pa.Table:
+        """The rows of the tasks that are asked for."""
+        if self._keys is None:
+            return table
+        is_part = pc.match_substring(table["key"], "/")
+        return table.filter(pc.or_(pc.is_in(table["key"], self._keys), is_part))
 
     def _add_journals(self) -> None:
         """Add the lines of all journals since their marks."""

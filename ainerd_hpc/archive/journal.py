@@ -74,6 +74,8 @@ class Journal:
     ----------
     root : Path
         Folder of the archive.
+    scan_ids : collection of str, optional
+        Scans whose tasks are asked for. Default: all.
 
     Attributes
     ----------
@@ -81,9 +83,9 @@ class Journal:
         Lines that say nothing any more, and are passed over.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, scan_ids: Collection[str] | None = None) -> None:
         self._root = root
-        self._fold, self._forgotten = _fold(root), frozenset[str]()
+        self._fold, self._forgotten = _fold(root, scan_ids), frozenset[str]()
         paths = [path for path in (self.quarantine_path, *self._failures("*")) if path.exists()]
         damaged = (entry is None for path in paths for entry in with_damaged(path.read_bytes()))
         self.num_damaged = self._fold.num_damaged + sum(damaged)
@@ -100,19 +102,31 @@ class Journal:
 
     def is_done(self, stage: str, key: str, digest: str, product: Path) -> bool:
         """Whether the product exists, is as large as when it was published, and is current."""
-        try:
-            size = product.stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
+        if not (size := _size(str(product))):
             return False
         if self.digest_of(stage, key):
-            return bool(self.are_done(stage, *(np.array([one]) for one in (key, digest, size)))[0])
+            told = int(self._fold.of(stage).sizes_of(np.array([key]), np.array([digest]))[0])
+            return told in (-1, size)
         return recorded_digest(product) == digest
 
     def are_done(
-        self, stage: str, keys: NDArray[Any], digests: NDArray[Any], sizes: NDArray[np.int64]
+        self, stage: str, keys: NDArray[Any], digests: NDArray[Any], paths: tuple[str, str]
     ) -> NDArray[np.bool_]:
-        """Whether products with these digests and sizes, (n,), are those on which all lines agree, (n,)."""
-        return self._fold.of(stage).are_done(keys, digests, sizes)
+        """Whether all lines agree on products with these digests, and each is as large as they say, (n,).
+
+        Parameters
+        ----------
+        keys : (n,) texts
+        digests : (n,) texts
+        paths : (str, str)
+            What stands before and after the key of a product in its path.
+        """
+        told = self._fold.of(stage).sizes_of(keys, digests)
+        is_done = np.asarray(told != 0)
+        for place in np.flatnonzero(is_done):
+            size = _size(f"{paths[0]}{keys[place]}{paths[1]}")
+            is_done[place] = size == (told[place] if told[place] > 0 else size) > 0
+        return is_done
 
     def digest_of(self, stage: str, key: str) -> str:
         """The digest of a product on which all lines agree; empty where there is none."""
@@ -187,11 +201,19 @@ class Journal:
         _fold(self._root).keep()
 
 
-def _fold(root: Path) -> Fold:
+def _size(path: str) -> int:
+    """Bytes of a product; 0 where there is none."""
+    try:
+        return os.stat(path).st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
+def _fold(root: Path, keys: Collection[str] | None = None) -> Fold:
     """What the journals say now; workers, which only write, need none of the libraries that this takes."""
     from ainerd_hpc.archive.folding import Fold
 
-    return Fold(root / "journal")
+    return Fold(root / "journal", keys)
 
 
 def start(root: Path, run: str, role: Literal["client", "worker"], threads: int) -> None:

@@ -18,7 +18,7 @@ from ainerd_hpc.errors import reading_product
 from ainerd_hpc.publishing import publishing
 
 DIGEST_KEY = b"ainerd_hpc_digest"
-"""Of the metadata of a table."""
+"""Name of the digest in the metadata of a table."""
 ROWS = 2**16
 """Rows of a row group: what is read at a time of a table that may be larger than memory."""
 _UNREADABLE = "cannot read the table: {}"
@@ -100,6 +100,25 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     with reading_product(path, _UNREADABLE):
         table: pd.DataFrame = pq.read_table(path, columns=columns, page_checksum_verification=True).to_pandas()
     return table
+
+
+def write_arrow(path: Path, table: pa.Table, digest: str) -> None:
+    """Publish a table as it is, without the way through pandas."""
+    with publishing(path) as temporary, temporary.open("wb") as file:
+        named = table.replace_schema_metadata({DIGEST_KEY: digest.encode()})
+        pq.write_table(named, file, row_group_size=ROWS, compression="zstd", write_page_checksum=True)
+
+
+def read_arrow(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table of the archive as it is stored.
+
+    Raises
+    ------
+    ProductError
+        It is missing or damaged.
+    """
+    with reading_product(path, _UNREADABLE):
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
 
 
 def read_vectors(path: Path, column: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ainerd_hpc.archive.groups import array, columns_of, reading_group
 from ainerd_hpc.archive.journal import note_published
 from ainerd_hpc.archive.layout import recorded_digest
+from ainerd_hpc.archive.scans import Scans
 from ainerd_hpc.archive.tables import read_table, write_table
-from ainerd_hpc.correlation.windows import count_maps
+from ainerd_hpc.correlation.windows import maps_of_each
 from ainerd_hpc.digests import digest
 from ainerd_hpc.models.network import Network
 from ainerd_hpc.models.registry import network
@@ -38,7 +39,7 @@ class Embed(Stage):
 
     def digest(self, scans: Sequence[Scan], before: Before) -> str:
         """Digest of the model and its maps: those that it was trained on it knows already, given weights do not."""
-        maps = [[before.of_scan("maps", scan) for scan in scans]] if self._is_given else []
+        maps = [before.of_each("maps", scans).tolist()] if self._is_given else []
         return digest(self.name, self.version, before.of_all("train", scans), *maps)
 
     @property
@@ -47,7 +48,7 @@ class Embed(Stage):
 
     def plan(self, scans: Sequence[Scan], before: Before) -> Plan:
         if recorded_digest(self.table_path) == before.of_all(self.name, scans):
-            return Plan(self.name, self.shape, (), num_done=len(list(self._groups(scans))))
+            return Plan(self.name, self.shape, (), num_done=sum(1 for _ in self._groups(scans)))
         return super().plan(scans, before)
 
     def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
@@ -55,25 +56,21 @@ class Embed(Stage):
         reads = network(self.config.model.variant)
         peak = reads.embedding_bytes()
         for group, num_maps in self._groups(scans):
-            key = digest(self.name, self.version, model_digest, [before.of_scan("maps", scan) for scan in group])
+            key = digest(self.name, self.version, model_digest, before.of_each("maps", group).tolist())
             read = num_maps * reads.row_bytes
-            scan_ids = [scan.scan_id for scan in group]
+            scan_ids = group.column("scan_id").tolist()
             load = Load(num_maps=num_maps, network=self.config.model.variant)
             more = {"scan_ids": scan_ids}, load, self.config.executor.threads
             yield Task(key, key, peak + 2 * read, read, num_maps * 300, *more)
 
-    def _groups(self, scans: Sequence[Scan]) -> Iterable[tuple[list[Scan], int]]:
+    def _groups(self, scans: Sequence[Scan]) -> Iterable[tuple[Scans, int]]:
         """Neighbouring scans with about `maps_per_task` maps together, and their number of maps."""
-        group: list[Scan] = []
-        num_maps = 0
-        for scan in scans:
-            group.append(scan)
-            num_maps += count_maps(self.config, [scan])
-            if num_maps >= self.config.embed.maps_per_task:
-                yield group, num_maps
-                group, num_maps = [], 0
-        if group:
-            yield group, num_maps
+        scans, start, num_maps = Scans.of(scans), 0, 0
+        for stop, number in enumerate(maps_of_each(self.config, scans).tolist(), 1):
+            num_maps += number
+            if num_maps >= self.config.embed.maps_per_task or stop == len(scans):
+                yield scans[start:stop], num_maps
+                start, num_maps = stop, 0
 
     def work(self, task: Task) -> Mapping[str, float]:
         from ainerd_hpc.models.embedding import embed
