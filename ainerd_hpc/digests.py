@@ -56,6 +56,19 @@ def stats(paths: Iterable[Path]) -> list[tuple[Path, os.stat_result]]:
     return found
 
 
+def stamps(paths: Iterable[Path]) -> list[str]:
+    """Size and date of each file; empty where it is not there, or out of reach."""
+    return list(map(_stamp, paths))
+
+
+def _stamp(path: Path) -> str:
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
 def weights_digest(model: ModelConfig) -> str:
     """Digest of given weights and the network that they are for; empty where the model is to be trained.
 

@@ -21,7 +21,7 @@ from ainerd_hpc.archive.layout import CATALOG_COLUMNS, Archive
 from ainerd_hpc.archive.scans import SCHEMA, Scans
 from ainerd_hpc.archive.tables import read_arrow, read_table, table_digest, write_arrow, write_table
 from ainerd_hpc.config import CorrectConfig, SourceConfig
-from ainerd_hpc.digests import digest, stats
+from ainerd_hpc.digests import digest, fingerprint, stamps, stats
 from ainerd_hpc.errors import ProductError
 from ainerd_hpc.formats.beside.images import place_of
 from ainerd_hpc.publishing import write_json
@@ -42,7 +42,7 @@ def find(archive: Archive, source: SourceConfig, correct: CorrectConfig) -> Disc
     Files that have not changed since the last run or catalog are not opened.
     """
     key = _key(source, correct)
-    if known := _recalled(archive, lambda told: told["key"] == key and _is_as_it_was(*told["outside"])):
+    if known := _recalled(archive, lambda told: told["key"] == key and _are_complete(archive, told)):
         return known
     records = read_records(archive, source.folder, source.dataset)
     found = discover(source, records, correct, read_ids(archive))
@@ -61,8 +61,7 @@ def find_again(archive: Archive, source: SourceConfig, correct: CorrectConfig) -
 def have_changed(archive: Archive, scans: Scans) -> bool:
     """Whether files of some of the scans that were kept are not as they were."""
     table = read_arrow(_paths(archive)[1], _FILES).take(pa.array(scans.rows))
-    files, stamps = (column.to_pylist() for column in table.columns)
-    return any(_stamps(one) != stamp for one, stamp in zip(files, stamps, strict=True))
+    return not all(map(_are_as_they_were, *(column.to_pylist() for column in table.columns)))
 
 
 def keep(archive: Archive, found: Discovery, source: SourceConfig, correct: CorrectConfig) -> None:
@@ -72,7 +71,13 @@ def keep(archive: Archive, found: Discovery, source: SourceConfig, correct: Corr
     version = digest(time.time_ns().to_bytes(8).hex())
     write_arrow(scans, _with_files(found), version)
     write_table(log, found.sample_log_table, version)
-    write_json(head, {"key": found.key, "config": _config_key(source, correct), "version": version, **_plain(found)})
+    of_whom = {"key": found.key, "config": _config_key(source, correct), "version": version}
+    write_json(head, {**of_whom, "tables": _tables(archive), **_plain(found)})
+
+
+def _tables(archive: Archive) -> str:
+    """Fingerprint of the tables that are published with it."""
+    return fingerprint([archive.records_path, archive.scan_ids_path])
 
 
 def _with_files(found: Discovery) -> pa.Table:
@@ -80,11 +85,10 @@ def _with_files(found: Discovery) -> pa.Table:
     files = {str(one.path): one for one in found.records}
     rows = [files.get(source) for source in Scans.of(found.scans).column("source")]
     paths = [[str(path) for path in (one.path, *_companions(one))] if one else [] for one in rows]
-    numbers = [(*one.stamp[:2], *one.others) if one else () for one in rows]
-    stamps = [[f"{size} {date}" for size, date in zip(one[::2], one[1::2], strict=True)] for one in numbers]
+    then = [stamps(map(Path, one)) for one in paths]
     kind = pa.list_(pa.string())
     table = Scans.of(found.scans).table
-    for name, column in zip(_FILES, (paths, stamps), strict=True):
+    for name, column in zip(_FILES, (paths, then), strict=True):
         table = table.append_column(name, pa.array(column, kind))
     return table
 
@@ -144,7 +148,7 @@ def _plain(found: Discovery) -> dict[str, Any]:
     outside = sorted(companions - {str(record.path) for record in found.records})
     partitions = [to_row(record) for record in found.records if record.kind is Kind.PARTITION]
     return {
-        "outside": [outside, _stamps(outside)],
+        "outside": [outside, stamps(map(Path, outside))],
         "partition_records": [[os.fsdecode(row["path"]), row["record"]] for row in partitions],
         "problems": [asdict(problem) for problem in found.problems],
         "partitions": list(map(str, found.partitions)),
@@ -157,12 +161,13 @@ def _plain(found: Discovery) -> dict[str, Any]:
     }
 
 
-def _is_as_it_was(paths: list[str], stamps: list[str]) -> bool:
-    return _stamps(paths) == stamps
+def _are_complete(archive: Archive, told: dict[str, Any]) -> bool:
+    """Whether the tables that go with what was kept, and the files that the walk does not see, are as they were."""
+    return bool(told["tables"] == _tables(archive)) and _are_as_they_were(*told["outside"])
 
 
-def _stamps(paths: list[str]) -> list[str]:
-    return [f"{stat.st_size} {stat.st_mtime_ns}" for _, stat in stats(map(Path, paths))]
+def _are_as_they_were(paths: list[str], then: list[str]) -> bool:
+    return stamps(map(Path, paths)) == then
 
 
 def _recalled(archive: Archive, is_meant: Callable[[dict[str, Any]], bool]) -> Discovery | None:
