@@ -40,6 +40,7 @@ from ainerd_hpc.planning import find_scans, line_of, survey
 from ainerd_hpc.publishing import write_text
 from ainerd_hpc.simulate import write_scan, write_shared_files
 from ainerd_hpc.sources.catalog import publish_records
+from ainerd_hpc.sources.discovery import discover
 from ainerd_hpc.sources.folders import Stamp
 from ainerd_hpc.sources.walk import FileRecord, Kind
 from ainerd_hpc.stages.line import Line
@@ -169,7 +170,7 @@ def make(folder: Path, num: int) -> Path:
     seed, config = _run_one(folder / "one"), _config(folder, folder / "raw")
     path = folder / "config.yaml"
     write_text(path, to_yaml(config.model_dump(mode="json")))
-    known = find_scans(seed).records
+    known = discover(seed.source).records
     publish_records(Archive(config.archive), list(_records(known, folder / "raw", num)), folder / "raw")
     found = find_scans(config)
     assert len(found.scans) == num

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from ainerd_hpc.sources.catalog import read_ids, read_records, seen_by
 from ainerd_hpc.sources.discovery import Discovery, discover
 from ainerd_hpc.sources.folders import Folders
 from ainerd_hpc.sources.pairing import IMAGES, STEM, rule_paths
-from ainerd_hpc.sources.walk import NEVER, FileRecord, Kind, from_row, to_row
+from ainerd_hpc.sources.walk import NEVER, FileRecord, Kind, from_row, look_at_each, to_row
 from ainerd_hpc.types import Problem
 
 _FILES = ["files", "stamps"]
@@ -42,7 +42,7 @@ def find(archive: Archive, source: SourceConfig, correct: CorrectConfig) -> Disc
     Files that have not changed since the last run or catalog are not opened.
     """
     key = _key(source, correct)
-    if known := _recalled(archive, lambda told: told["key"] == key and _are_complete(archive, told)):
+    if known := _recalled(archive, lambda told: told["key"] == key and _is_current(archive, told)):
         return known
     records = read_records(archive, source.folder, source.dataset)
     found = discover(source, records, correct, read_ids(archive))
@@ -127,13 +127,12 @@ def _named(source: SourceConfig, correct: CorrectConfig) -> Iterator[Path]:
 
 
 def _will_last(found: Discovery, source: SourceConfig, correct: CorrectConfig) -> bool:
-    """Whether the same names, sizes and dates mean the same scans: not where files are looked at again in any case, or
-    where some were still settling, or where files beside a scan may come from elsewhere."""
+    """Whether the same names, sizes and dates mean the same scans: not where some were still settling, or where files
+    beside a scan may come from elsewhere."""
     newest = max((record.stamp.modified for record in found.records), default=0) / 1e9
     is_settled = source.settle is None or newest + source.settle < time.time()
-    may_change = any(one.stamp == NEVER or any(scan.may_change for scan in one.scans) for one in found.records)
     patterns = [*source.metadata, *map(str, _named(source, correct))]
-    return is_settled and not may_change and all(map(_is_seen, patterns))
+    return is_settled and all(map(_is_seen, patterns))
 
 
 def _is_seen(pattern: str) -> bool:
@@ -146,10 +145,10 @@ def _plain(found: Discovery) -> dict[str, Any]:
     """All but the scans, as JSON."""
     companions = {str(path) for record in found.records for path in _companions(record)}
     outside = sorted(companions - {str(record.path) for record in found.records})
-    partitions = [to_row(record) for record in found.records if record.kind is Kind.PARTITION]
     return {
         "outside": [outside, stamps(map(Path, outside))],
-        "partition_records": [[os.fsdecode(row["path"]), row["record"]] for row in partitions],
+        "uncertain": _as_rows(record for record in found.records if _is_uncertain(record)),
+        "partition_records": _as_rows(record for record in found.records if record.kind is Kind.PARTITION),
         "problems": [asdict(problem) for problem in found.problems],
         "partitions": list(map(str, found.partitions)),
         "sample_log": str(found.sample_log or ""),
@@ -161,9 +160,26 @@ def _plain(found: Discovery) -> dict[str, Any]:
     }
 
 
-def _are_complete(archive: Archive, told: dict[str, Any]) -> bool:
-    """Whether the tables that go with what was kept, and the files that the walk does not see, are as they were."""
-    return bool(told["tables"] == _tables(archive)) and _are_as_they_were(*told["outside"])
+def _as_rows(records: Iterable[FileRecord]) -> list[list[Any]]:
+    return [[os.fsdecode(row["path"]), row["record"]] for row in map(to_row, records)]
+
+
+def _from_rows(rows: list[list[Any]]) -> tuple[FileRecord, ...]:
+    return tuple(from_row(os.fsencode(path), record) for path, record in rows)
+
+
+def _is_uncertain(record: FileRecord) -> bool:
+    """Whether a file may be another one though its size and date are the same: each walk looks at it again."""
+    return record.stamp == NEVER or any(scan.may_change for scan in record.scans)
+
+
+def _is_current(archive: Archive, told: dict[str, Any]) -> bool:
+    """Whether all is as it was that names, sizes and dates below the source folder do not tell: the tables that go with
+    what was kept, files elsewhere, and what is looked at again in any case."""
+    if told["tables"] != _tables(archive) or not _are_as_they_were(*told["outside"]):
+        return False
+    files = [(record.path, record.stamp) for record in _from_rows(told["uncertain"])]
+    return not files or _as_rows(look_at_each(files, told["dataset"])) == told["uncertain"]
 
 
 def _are_as_they_were(paths: list[str], then: list[str]) -> bool:
@@ -192,7 +208,7 @@ def _as_found(told: dict[str, Any], table: pa.Table, log: Any) -> Discovery:
         sample_log_table=log,
         notes=tuple(told["notes"]),
         ignored=tuple((Path(path), reason) for path, reason in told["ignored"]),
-        records=tuple(from_row(os.fsencode(path), record) for path, record in told["partition_records"]),
+        records=_from_rows(told["partition_records"]),
         folder=Path(told["folder"]),
         dataset=told["dataset"],
         num_files=told["num_files"],
