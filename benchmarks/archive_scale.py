@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from ainerd_hpc.archive import map_index
 from ainerd_hpc.archive.groups import writing_group
 from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.layout import Archive, with_digest
@@ -34,6 +35,7 @@ from ainerd_hpc.archive.scans import Scans
 from ainerd_hpc.archive.tables import read_table, write_table
 from ainerd_hpc.config import RunConfig, SimulateConfig
 from ainerd_hpc.correlation.windows import map_ids
+from ainerd_hpc.digests import stamps
 from ainerd_hpc.loading import load, to_yaml
 from ainerd_hpc.pipeline import Run
 from ainerd_hpc.planning import find_scans, line_of, survey
@@ -238,10 +240,8 @@ def _publish(line: Line, scans: Sequence[Scan], seed: Archive) -> None:
     archive = Archive(line.config.archive)
     (one,) = seed.read_catalog()
     for name in _OF_SCANS:
-        stage, origin = (
-            line.stage(name),
-            Path(str(line.stage(name).product(one.scan_id)).replace(str(archive.root), str(seed.root))),
-        )
+        stage = line.stage(name)
+        origin = seed.root / stage.product(one.scan_id).relative_to(archive.root)
         first = stage.product(scans[0].scan_id)
         for number, scan in enumerate(scans):
             path = stage.product(scan.scan_id)
@@ -273,6 +273,10 @@ def _write_tables(line: Line, scans: Sequence[Scan], seed: Archive) -> None:
     index = _repeated(read_table(seed.map_index_path).drop(columns="map_id"), scans)
     index.insert(0, "map_id", map_ids(index))
     write_table(archive.map_index_path, index, line.of_all("maps", scans))
+    scan_ids = [scan.scan_id for scan in scans]
+    made_of = {"digest": line.of_each("maps", scans), "stamp": stamps(map(archive.maps_path, scan_ids))}
+    columns = map_index.described(index.drop(columns="map_id"))
+    map_index.note(archive, pd.DataFrame({"scan_id": scan_ids, **made_of, "columns": columns}))
     shutil.copytree(seed.model_folder(name), archive.model_folder(name))
     embedding = _repeated(read_table(seed.embedding_path(name)).drop(columns="map_id"), scans)
     embedding.insert(0, "map_id", index["map_id"])

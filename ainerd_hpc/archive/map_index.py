@@ -45,7 +45,7 @@ def gather(
     is_fresh = columns.isna().to_numpy()
     fresh = [read(scan_id) for scan_id in sources["scan_id"][is_fresh]]
     sources["columns"] = columns.astype(object)
-    sources.loc[is_fresh, "columns"] = [_described(rows) for rows in fresh]
+    sources.loc[is_fresh, "columns"] = [described(rows) for rows in fresh]
     parts = list(_in_turn(sources, index[index["scan_id"].isin(sources["scan_id"][~is_fresh])], fresh))
     return _in_order(pd.concat(parts, ignore_index=True), sources["scan_id"]), sources
 
@@ -69,7 +69,7 @@ def _note_path(archive: Archive) -> Path:
     return archive.root / "journal" / "map_index.parquet"
 
 
-def _described(rows: pd.DataFrame) -> str:
+def described(rows: pd.DataFrame) -> str:
     """Columns with their types: scans differ in what is known of them."""
     return json.dumps({name: str(dtype) for name, dtype in rows.dtypes.items()})
 
@@ -78,7 +78,7 @@ def _in_turn(sources: pd.DataFrame, kept: pd.DataFrame, fresh: Iterable[pd.DataF
     """The rows of all scans with the same columns together, as they were read, in the order of the first of these."""
     by_columns: dict[str, list[pd.DataFrame]] = {}
     for rows in fresh:
-        by_columns.setdefault(_described(rows), []).append(rows)
+        by_columns.setdefault(described(rows), []).append(rows)
     for columns, group in sources.groupby("columns", sort=False):
         known = json.loads(str(columns))
         mine = kept[kept["scan_id"].isin(group["scan_id"])]
