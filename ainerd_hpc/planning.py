@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import psutil
 
 from ainerd_hpc.archive.journal import Journal
@@ -192,5 +191,5 @@ def _existing(path: Path) -> Path:
 
 def without(scans: Sequence[Scan], problems: Sequence[Problem]) -> Scans:
     """The scans that have none of these problems."""
-    scans, bad = Scans.of(scans), [problem.scan_id for problem in problems]
-    return scans.where(~np.isin(scans.column("scan_id"), bad)) if bad else scans
+    scans = Scans.of(scans)
+    return scans.where(~scans.among({problem.scan_id for problem in problems}))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any, overload
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ainerd_hpc.types import Content, Scan
@@ -67,8 +68,15 @@ class Scans(Sequence[Scan]):
 
     def column(self, name: str) -> NDArray[Any]:
         """A field of all of them, (n,); that of the content by its value."""
-        whole: NDArray[Any] = self.table[name].to_numpy()
-        return whole if len(self.rows) == self.table.num_rows else whole[self.rows]
+        whole = self.table[name]
+        is_part = len(self.rows) < self.table.num_rows
+        found: NDArray[Any] = (whole.take(pa.array(self.rows)) if is_part else whole).to_numpy()
+        return found
+
+    def among(self, scan_ids: Collection[str]) -> NDArray[np.bool_]:
+        """Whether each has one of these ids, (n,)."""
+        found: NDArray[np.bool_] = pc.is_in(self.table["scan_id"], pa.array(list(scan_ids), pa.string())).to_numpy()
+        return found[self.rows]
 
     def frame(self) -> pd.DataFrame:
         """A data frame of all fields."""

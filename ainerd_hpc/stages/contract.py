@@ -138,7 +138,7 @@ class Stage(ABC):
         if not self.quarantines:
             return np.zeros(len(scans), bool)
         keys = scans.column("scan_id")
-        is_candidate = self.takes(scans) & ~np.isin(keys, list(before.journal.problem_scans(self.name)))
+        is_candidate = self.takes(scans) & ~scans.among(before.journal.problem_scans(self.name))
         head, _, tail = str(self.product("\0")).partition("\0")
         is_done = before.journal.are_done(self.name, keys, before.of_each(self.name, scans), (head, tail))
         return is_candidate & is_done

@@ -253,7 +253,7 @@ class Correlate(Stage):
 
         folders = {path.stem: path for path in self.archive.correlation_path("").parent.glob("*.parts")}
         scans = Scans.of(scans)
-        for scan in scans.where(np.isin(scans.column("scan_id"), list(folders))):
+        for scan in scans.where(scans.among(folders)):
             digest = before.of_scan(self.name, scan)
             if not self._is_joined(scan, digest):
                 record(self.archive.root, "begun", self.name, scan.scan_id, digest)
