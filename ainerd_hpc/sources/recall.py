@@ -68,7 +68,7 @@ def keep(archive: Archive, found: Discovery, source: SourceConfig, correct: Corr
     """Keep what was found; only for a run that holds the lock."""
     head, scans, log = _paths(archive)
     head.unlink(missing_ok=True)
-    version = digest(time.time_ns().to_bytes(8).hex())
+    version = str(time.time_ns())
     write_arrow(scans, _with_files(found), version)
     write_table(log, found.sample_log_table, version)
     of_whom = {"key": found.key, "config": _config_key(source, correct), "version": version}
@@ -115,7 +115,8 @@ def _key(source: SourceConfig, correct: CorrectConfig) -> str:
 
 def _config_key(source: SourceConfig, correct: CorrectConfig) -> str:
     """Digest of what the config says of the source, and of who looks at it."""
-    return digest(seen_by(source.dataset), CATALOG_COLUMNS, source, correct, os.getcwd())
+    place = "" if all(root.is_absolute() for root in source.roots) else os.getcwd()
+    return digest(seen_by(source.dataset), CATALOG_COLUMNS, source, correct, place)
 
 
 def _named(source: SourceConfig, correct: CorrectConfig) -> Iterator[Path]:

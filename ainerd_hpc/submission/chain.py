@@ -86,7 +86,7 @@ def submit(
     _confirm(node_hours(line, site), site, yes)
     with Archive(config.archive).locked():
         if found.num_files:  # none while the source is still to be simulated
-            publish_shared(config, found)
+            publish_shared(on_workers, found)
         keep_config(config)
         if retry_failed:
             journal.forgive(names)
