@@ -17,8 +17,23 @@ from ainerd_hpc.errors import ConfigError
 
 def digest(*parts: BaseModel | str | int | Sequence[str]) -> str:
     """SHA-256 (first 16 hex digits) of config sections, versions and input digests, in the given order."""
-    plain = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+    texts = (_section_text(part) if isinstance(part, BaseModel) else json.dumps(part, sort_keys=True) for part in parts)
+    return hashlib.sha256(f"[{', '.join(texts)}]".encode()).hexdigest()[:16]
+
+
+def _section_text(section: BaseModel) -> str:
+    """A section as JSON, made once: a million digests are made of the same few sections."""
+    known = _texts.get(id(section))
+    if known is None:
+        if len(_texts) == _MOST_TEXTS:
+            _texts.clear()
+        known = _texts[id(section)] = section, json.dumps(section.model_dump(mode="json"), sort_keys=True)
+    return known[1]
+
+
+_texts: dict[int, tuple[BaseModel, str]] = {}
+"""Sections with their texts, by identity; they do not change, and are kept so that no other one gets the same."""
+_MOST_TEXTS = 256
 
 
 def sha256(path: Path) -> str:
@@ -39,6 +54,19 @@ def stats(paths: Iterable[Path]) -> list[tuple[Path, os.stat_result]]:
         with contextlib.suppress(OSError):
             found.append((path, path.stat()))
     return found
+
+
+def stamps(paths: Iterable[Path]) -> list[str]:
+    """Size and date of each file; empty where it is not there, or out of reach."""
+    return list(map(_stamp, paths))
+
+
+def _stamp(path: Path) -> str:
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def weights_digest(model: ModelConfig) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from ainerd_hpc.archive.journal import DAMAGED_LINES, Journal, record
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.lock import Lock
 from ainerd_hpc.archive.run_record import RunRecord
+from ainerd_hpc.archive.scans import Scans
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import Pace, Step, console, print_summary, progress
 from ainerd_hpc.errors import AinerdError, ConfigError, PlanError, ProductError, QuarantinedError
@@ -27,6 +28,7 @@ from ainerd_hpc.planning import (
     line_of,
     nothing_found,
     plan_line,
+    share_of,
     stage_names,
     survey,
     without,
@@ -36,7 +38,7 @@ from ainerd_hpc.sources.shared_products import leave_behind, publish_catalog, pu
 from ainerd_hpc.stages.contract import Stage
 from ainerd_hpc.stages.line import Line
 from ainerd_hpc.stages.registry import STAGES, create
-from ainerd_hpc.types import Plan, Problem, Scan, Shape, StageReport, Task, TaskResult
+from ainerd_hpc.types import Plan, Problem, Shape, StageReport, Task, TaskResult
 
 
 class _TakenAway(Exception):
@@ -86,12 +88,13 @@ class Run:
         if journal.num_damaged:
             console.print(DAMAGED_LINES.format(journal.num_damaged), style="yellow")
         found = survey(self.config)
-        self._check(names, line_of(self.config, journal, found), found)
+        line = line_of(self.config, journal, found)
+        self._check(names, line, found)
         with self._at_work(journal) as work:
             if self.retry_failed:
                 journal.forgive(names)
             self.archive.sweep()
-            problems = self._stages(names, work)
+            problems = self._stages(names, work, None if SIMULATE in names else (found, line))
             work.lock.check()
             self.record.write("quarantined" if problems else "done")
         self._conclude(names, problems, journal)
@@ -119,14 +122,15 @@ class Run:
         if create(name, self.config).shape is not Shape.ARRAY:
             raise ConfigError(f"{name}: has one task, which cannot be shared; run `ainerd-hpc {name}`")
         self._announce([f"{name}, share {number} of {num_shares}"])
-        journal = Journal(self.config.archive)
+        stage = create(name, self.config)
+        found, places = share_of(self.config, stage, number, num_shares)
+        journal = Journal(self.config.archive, places)
         with self._at_work(journal, shared=True) as work:
             began = time.perf_counter()
-            found = survey(self.config)
             line = line_of(self.config, journal, found)
-            stage, (*before, planned) = line.stage(name), self._check(names, line, found)
+            *before, planned = self._check(names, line, found)
             scans = without(found.scans, [*found.problems, *(p for plan in before for p in plan.quarantined)])
-            mine = _share(line.tasks(name, scans), number, num_shares)
+            mine = _share(line.tasks(name, scans), number, num_shares, places)
             tasks = tuple(task for task in planned.tasks if task.key in mine)
             planned = replace(planned, tasks=tasks, num_done=len(mine) - len(tasks))
             results = list(self._results(stage, planned, work))
@@ -151,6 +155,7 @@ class Run:
             if not shared:
                 lock.check()
                 self.archive.sweep()
+                journal.compact()
 
     def _journal(self, names: Sequence[str]) -> Journal:
         """The journal as it is now, without what these stages set aside if that is to be tried again."""
@@ -170,7 +175,7 @@ class Run:
         check([planned for planned in plans if planned.stage in names], self.config)
         return plans
 
-    def _stages(self, names: Sequence[str], work: _Work) -> list[Problem]:
+    def _stages(self, names: Sequence[str], work: _Work, known: tuple[Discovery, Line] | None) -> list[Problem]:
         """Run the stages, and give the problems of the whole line up to the last of them.
 
         Where products turn out damaged they are taken away, and the line is gone through again from its first stage,
@@ -178,7 +183,7 @@ class Run:
         """
         while True:
             try:
-                return self._pass(names, work)
+                return self._pass(names, work, known)
             except _TakenAway:
                 pass
             except ProductError as error:
@@ -186,7 +191,7 @@ class Run:
                 if not self._take_away(error.path, str(error)):
                     raise
             names = stage_names(self.config, until=names[-1])
-            work = work._replace(journal=self._journal(names))
+            work, known = work._replace(journal=self._journal(names)), None
             self.reports[:] = [report for report in self.reports if report.num_done]
 
     def _take_away(self, path: Path, reason: str) -> bool:
@@ -198,28 +203,30 @@ class Run:
         console.print(f"{reason.rpartition(';')[0]}; it is made anew", style="yellow", markup=False)
         return True
 
-    def _pass(self, names: Sequence[str], work: _Work) -> list[Problem]:
-        """Run the stages in order, once."""
+    def _pass(self, names: Sequence[str], work: _Work, known: tuple[Discovery, Line] | None) -> list[Problem]:
+        """Run the stages in order, once; `known`: the scans and the line, where they have just been looked at."""
         if SIMULATE in names:
-            self._stage(SIMULATE, line_of(self.config, work.journal, nothing_found()), [], work)
+            self._stage(SIMULATE, line_of(self.config, work.journal, nothing_found()), Scans.of([]), work)
         if names[-1] == SIMULATE:
             return []
-        found = find_scans(self.config)
-        line = line_of(self.config, work.journal, found)
+        if known is None:
+            found = find_scans(self.config)
+            known = found, line_of(self.config, work.journal, found)
+        found, line = known
         self._tell(found)
-        publish_shared(self.archive, found)
+        publish_shared(self.config, found)
         leave_behind(self.archive, found, self.prune)
         scans, problems = without(found.scans, found.problems), list(found.problems)
-        for name in stage_names(self.config, until=names[-1]):
-            if name == SIMULATE:
-                continue
+        stages = [name for name in stage_names(self.config, until=names[-1]) if name != SIMULATE]
+        last = [name for name in stages if line.stage(name).quarantines][-1]
+        for name in stages:
             if name in names:
-                known = found.problems if name == INGEST else ()
-                problems += _new(self._stage(name, line, scans, work, known), problems)
+                of_source = found.problems if name == INGEST else ()
+                problems += _new(self._stage(name, line, scans, work, of_source), problems)
             else:
                 problems += line.plan(name, scans).quarantined
             scans = without(scans, problems)
-            if line.stage(name).quarantines:
+            if line.stage(name).quarantines and (name == last or any(report.num_done for report in self.reports)):
                 publish_catalog(self.archive, found, problems)
         return problems
 
@@ -233,9 +240,7 @@ class Run:
         for _, reason in found.ignored:
             console.print(f"left aside: {reason}", style="yellow", markup=False)
 
-    def _stage(
-        self, name: str, line: Line, scans: list[Scan], work: _Work, known: Sequence[Problem] = ()
-    ) -> list[Problem]:
+    def _stage(self, name: str, line: Line, scans: Scans, work: _Work, known: Sequence[Problem] = ()) -> list[Problem]:
         """Run one stage and give its problems, old and new."""
         began, stage = time.perf_counter(), line.stage(name)
         console.print(f"[bold]{name}[/]: {STAGES[name].purpose}")
@@ -326,13 +331,17 @@ def _failed(stage: Stage, results: Sequence[TaskResult]) -> list[Problem]:
     return failed
 
 
-def _share(tasks: Iterable[Task], number: int, num_shares: int) -> set[str]:
-    """Keys of every `num_shares`-th task, done or not; the place of a scan does not depend on its number of parts."""
+def _share(tasks: Iterable[Task], number: int, num_shares: int, places: Mapping[str, int] | None = None) -> set[str]:
+    """Keys of every `num_shares`-th task, done or not; the place of a scan does not depend on its number of parts.
+
+    `places`: those of the scans among all, where these are the tasks of some.
+    """
     scans: dict[str, list[str]] = {}
     for task in tasks:
         scans.setdefault(task.scan_id, []).append(task.key)
-    places = ((place + part, key) for place, keys in enumerate(scans.values()) for part, key in enumerate(keys))
-    return {key for place, key in places if place % num_shares == number - 1}
+    known = places or {scan_id: place for place, scan_id in enumerate(scans)}
+    parts = ((known[scan_id] + part, key) for scan_id, keys in scans.items() for part, key in enumerate(keys))
+    return {key for place, key in parts if place % num_shares == number - 1}
 
 
 def _report(stage: Stage, planned: Plan, results: Sequence[TaskResult], num_bad: int, seconds: float) -> StageReport:

@@ -11,12 +11,15 @@ import psutil
 
 from ainerd_hpc.archive.journal import Journal
 from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.archive.scans import Scans
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import size_text
 from ainerd_hpc.errors import ConfigError, PlanError
 from ainerd_hpc.formats.beside import sample_log
 from ainerd_hpc.site.workers import worker_memory
-from ainerd_hpc.sources.discovery import Discovery, discover
+from ainerd_hpc.sources.discovery import Discovery
+from ainerd_hpc.sources.recall import find, find_again, have_changed
+from ainerd_hpc.stages.contract import Stage
 from ainerd_hpc.stages.line import Line
 from ainerd_hpc.stages.registry import STAGES, create
 from ainerd_hpc.types import Plan, Problem, Scan, Shape
@@ -71,11 +74,32 @@ def nothing_found() -> Discovery:
 
 def find_scans(config: RunConfig) -> Discovery:
     """The scans of the source; files that have not changed since the last run or catalog are not opened."""
-    from ainerd_hpc.sources.catalog import read_ids, read_records
+    return find(Archive(config.archive), config.source, config.correct)
 
-    archive, source = Archive(config.archive), config.source
-    known = read_records(archive, source.folder, source.dataset)
-    return discover(source, known, config.correct, read_ids(archive))
+
+def share_of(config: RunConfig, stage: Stage, number: int, num_shares: int) -> tuple[Discovery, dict[str, int] | None]:
+    """The scans of which a share of a stage may have tasks, and the places of these among all scans.
+
+    They are those that were found last, by the run or the submission before: a share looks at the files of its own
+    scans only, and at the whole source where one of these has changed. Where tasks are not of one scan each, it is all
+    scans, and places are None.
+    """
+    archive = Archive(config.archive)
+    if not stage.quarantines:
+        return survey(config), None
+    found = find_again(archive, config.source, config.correct)
+    if found is None or have_changed(archive, _own(stage, found, number, num_shares)):
+        found = survey(config)
+    own = _own(stage, found, number, num_shares)
+    places = dict(zip(own.column("scan_id").tolist(), own.rows.tolist(), strict=True))
+    return replace(found, scans=own.alone()), places
+
+
+def _own(stage: Stage, found: Discovery, number: int, num_shares: int) -> Scans:
+    """The scans with a task in a share, as far as can be told without making the tasks."""
+    scans = Scans.of(found.scans)
+    offset = (number - 1 - scans.rows) % num_shares
+    return Scans(scans.table, scans.rows[offset < stage.most_tasks(scans)])
 
 
 def plan(
@@ -94,7 +118,7 @@ def plan(
 
 def line_of(config: RunConfig, journal: Journal, found: Discovery) -> Line:
     """The stages of a config over what was found."""
-    return Line(config, journal, found.sample_log_table)
+    return Line(config, journal, found.sample_log_table, found.scans)
 
 
 def plan_line(line: Line, found: Discovery, names: Sequence[str]) -> list[Plan]:
@@ -165,7 +189,7 @@ def _existing(path: Path) -> Path:
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
-def without(scans: Sequence[Scan], problems: Sequence[Problem]) -> list[Scan]:
+def without(scans: Sequence[Scan], problems: Sequence[Problem]) -> Scans:
     """The scans that have none of these problems."""
-    bad = {problem.scan_id for problem in problems}
-    return [scan for scan in scans if scan.scan_id not in bad]
+    scans = Scans.of(scans)
+    return scans.where(~scans.among({problem.scan_id for problem in problems}))

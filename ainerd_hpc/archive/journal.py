@@ -35,12 +35,15 @@ import json
 import os
 import socket
 import time
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ainerd_hpc.archive.json_lines import json_lines, with_damaged
 from ainerd_hpc.archive.layout import recorded_digest
 from ainerd_hpc.digests import sha256
 from ainerd_hpc.publishing import write_text
@@ -48,33 +51,20 @@ from ainerd_hpc.site.allocation import find_allocation
 from ainerd_hpc.types import Problem, Task
 from ainerd_hpc.versions import versions
 
+if TYPE_CHECKING:
+    from ainerd_hpc.archive.folding import Fold
+
 _MOST_KILLS = 3
 """How often the process of a task may be killed until the task is taken for the cause."""
-_OPENS = {"begun": 1, "failed": -1, "interrupted": -1, "done": -(10**9)}
-"""What an event adds to the open ends of a task; what was done ever has none."""
-_LINES_AT_ONCE = 1000
 DAMAGED_LINES = "{} lines of the journal are damaged and passed over; the products themselves tell what these said"
 _SAID = {
-    **dict.fromkeys((*_OPENS, "lost"), ("stage", "key", "digest")),
+    **dict.fromkeys(("begun", "failed", "interrupted", "done", "lost"), ("stage", "key", "digest")),
     "started": ("host",),
     "published": ("path", "sha256"),
 }
 """What entries have to say, by their event."""
 _at_work: dict[Path, tuple[int, str]] = {}
 """This process and the run that it works for, for each archive."""
-
-
-class _Folded(NamedTuple):
-    """What all journals of an archive say together; products are named by (stage, key)."""
-
-    digests: dict[tuple[str, str], str]
-    """Digests of products on which all lines agree."""
-    sizes: dict[tuple[str, str], int | None]
-    """Bytes of what was published; None where lines do not say it, or differ."""
-    kills: Counter[tuple[str, str, str]]
-    """How often a task (stage, key, digest) has begun and not ended; what was done ever is not in it."""
-    num_damaged: int
-    """Lines that say nothing any more."""
 
 
 class Journal:
@@ -84,6 +74,8 @@ class Journal:
     ----------
     root : Path
         Folder of the archive.
+    scan_ids : collection of str, optional
+        Scans whose tasks are asked for. Default: all.
 
     Attributes
     ----------
@@ -91,11 +83,12 @@ class Journal:
         Lines that say nothing any more, and are passed over.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, scan_ids: Collection[str] | None = None) -> None:
         self._root = root
-        self._digests, self._sizes, self._kills, num_damaged = _fold(root / "journal")
-        paths = [self.quarantine_path, *self._failures("*")]
-        self.num_damaged = num_damaged + sum(entry is None for path in paths for entry in _with_damaged(path))
+        self._fold, self._forgotten = _fold(root, scan_ids), frozenset[str]()
+        paths = [path for path in (self.quarantine_path, *self._failures("*")) if path.exists()]
+        damaged = (entry is None for path in paths for entry in with_damaged(path.read_bytes()))
+        self.num_damaged = self._fold.num_damaged + sum(damaged)
         self._problems = {(p.stage, p.scan_id): p for path in paths for p in _read_problems(path)}
 
     @property
@@ -109,21 +102,41 @@ class Journal:
 
     def is_done(self, stage: str, key: str, digest: str, product: Path) -> bool:
         """Whether the product exists, is as large as when it was published, and is current."""
-        try:
-            size = product.stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
+        if not (size := _size(str(product))):
             return False
-        if known := self._digests.get((stage, key)):
-            return known == digest and size == (self._sizes[stage, key] or size) > 0
+        if self.digest_of(stage, key):
+            told = int(self._fold.of(stage).sizes_of(np.array([key]), np.array([digest]))[0])
+            return told in (-1, size)
         return recorded_digest(product) == digest
+
+    def are_done(
+        self, stage: str, keys: NDArray[Any], digests: NDArray[Any], paths: tuple[str, str]
+    ) -> NDArray[np.bool_]:
+        """Whether all lines agree on products with these digests, and each is as large as they say, (n,).
+
+        Parameters
+        ----------
+        keys : (n,) texts
+        digests : (n,) texts
+        paths : (str, str)
+            What stands before and after the key of a product in its path.
+        """
+        told = self._fold.of(stage).sizes_of(keys, digests)
+        is_done = np.asarray(told != 0)
+        for place in np.flatnonzero(is_done):
+            size = _size(f"{paths[0]}{keys[place]}{paths[1]}")
+            is_done[place] = size == (told[place] if told[place] > 0 else size) > 0
+        return is_done
 
     def digest_of(self, stage: str, key: str) -> str:
         """The digest of a product on which all lines agree; empty where there is none."""
-        return self._digests.get((stage, key), "")
+        told = self._fold.of(stage)
+        place = told.place(key)
+        return str(told.digests[place]) if place >= 0 else ""
 
     def was_done(self, stage: str, key: str) -> bool:
         """Whether the task was ever done, whatever it was made from."""
-        return (stage, key) in self._sizes
+        return self._fold.of(stage).place(key) >= 0
 
     def find_problem(self, stage: str, scan_id: str, digest: str) -> Problem | None:
         """Why the task failed before, on the same input with the same config; None when it did not."""
@@ -132,7 +145,7 @@ class Journal:
 
     def num_kills(self, stage: str, task: Task) -> int:
         """How often a process ended in the middle of this task, on the same input with the same config."""
-        return self._kills[stage, task.key, task.digest]
+        return 0 if stage in self._forgotten else self._fold.of(stage).kills[task.key, task.digest]
 
     def find_killer(self, stage: str, task: Task) -> Problem | None:
         """Why the task is not tried again, where its process was killed too often; None where it was not."""
@@ -143,15 +156,17 @@ class Journal:
 
     def forgive(self, stages: Collection[str]) -> None:
         """Note that nothing which these stages have begun counts as killed; only for a run that holds the lock."""
-        for (stage, key, digest), number in _fold(self._root / "journal").kills.items():
-            for _ in range(number if stage in stages else 0):
-                record(self._root, "interrupted", stage, key, digest)
+        fold = _fold(self._root)
+        for stage in stages:
+            for (key, digest), number in fold.of(stage).kills.items():
+                for _ in range(number):
+                    record(self._root, "interrupted", stage, key, digest)
 
     def note_interrupted(self, stage: str, tasks: Iterable[Task]) -> None:
         """Note which of these tasks were ended in order, in the middle, since the journal was opened."""
-        kills = _fold(self._root / "journal").kills
+        kills = _fold(self._root).of(stage).kills
         for task in tasks:
-            for _ in range(kills[stage, task.key, task.digest] - self.num_kills(stage, task)):
+            for _ in range(kills[task.key, task.digest] - self.num_kills(stage, task)):
                 record(self._root, "interrupted", stage, task.key, task.digest)
 
     def quarantine(self, stage: str, problems: Iterable[Problem]) -> None:
@@ -175,7 +190,30 @@ class Journal:
     def forget(self, stages: Collection[str]) -> None:
         """Take what these stages put in quarantine up again."""
         self._problems = {key: problem for key, problem in self._problems.items() if key[0] not in stages}
-        self._kills = Counter({key: number for key, number in self._kills.items() if key[0] not in stages})
+        self._forgotten = self._forgotten.union(stages)
+
+    def problem_scans(self, stage: str) -> set[str]:
+        """Scans that this stage put in quarantine, whatever they were made from."""
+        return {scan_id for of_stage, scan_id in self._problems if of_stage == stage}
+
+    def compact(self) -> None:
+        """Keep what the journals say together, for the next reader; only for a run that holds the lock."""
+        _fold(self._root).keep()
+
+
+def _size(path: str) -> int:
+    """Bytes of a product; 0 where there is none."""
+    try:
+        return os.stat(path).st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
+def _fold(root: Path, keys: Collection[str] | None = None) -> Fold:
+    """What the journals say now; workers, which only write, need none of the libraries that this takes."""
+    from ainerd_hpc.archive.folding import Fold
+
+    return Fold(root / "journal", keys)
 
 
 def start(root: Path, run: str, role: Literal["client", "worker"], threads: int) -> None:
@@ -286,33 +324,6 @@ def _times(path: Path) -> list[tuple[float, dict[str, Any]]]:
     return [(entry["time"] + behind, entry) for entry in entries]
 
 
-def _fold(folder: Path) -> _Folded:
-    """What the lines of all journals say together.
-
-    Where a task was begun for another digest too, the lines do not tell which product was published last: clocks of
-    hosts differ, and a kill may have come between the product and its line.
-    """
-    num_damaged, sizes = 0, dict[tuple[str, str], int | None]()
-    digests: dict[tuple[str, str], str] = {}
-    open_ends = dict[tuple[str, str, str], int]()
-    for path in folder.glob("*.jsonl"):
-        for entry in _with_damaged(path):
-            if entry is None or not _is_whole(entry) or (event := entry["event"]) not in _OPENS:
-                num_damaged += entry is None
-                continue  # not about a task
-            key, digest = (entry["stage"], entry["key"]), entry["digest"]
-            if digests.setdefault(key, digest) != digest:
-                digests[key] = ""  # they do not agree
-            if event == "done":
-                size = entry.get("bytes_written")
-                sizes[key] = size if sizes.setdefault(key, size) == size else None
-            name = (*key, digest)
-            open_ends[name] = open_ends.get(name, 0) + _OPENS[event]
-    agreed = {key: digests[key] for key in sizes if digests[key]}
-    kills = Counter({name: number for name, number in open_ends.items() if number > 0})
-    return _Folded(agreed, sizes, kills, num_damaged)
-
-
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
     """The entries of a journal that say what entries of their kind do; those of other versions may not."""
     return filter(_is_whole, json_lines(path))
@@ -321,34 +332,6 @@ def _entries(path: Path) -> Iterator[dict[str, Any]]:
 def _is_whole(entry: Mapping[str, Any]) -> bool:
     names = _SAID.get(str(entry.get("event")), ())
     return bool(names) and all(isinstance(entry.get(name), str) for name in names)
-
-
-def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of a JSON-lines file; lines that are damaged, or torn by a kill, are left out."""
-    return filter(None, _with_damaged(path))
-
-
-def _with_damaged(path: Path) -> Iterator[dict[str, Any] | None]:
-    """The entries of a JSON-lines file, None for each that is damaged; a last line that was torn by a kill is none."""
-    *lines, torn = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    for first in range(0, len(lines), _LINES_AT_ONCE):
-        yield from _parsed(lines[first : first + _LINES_AT_ONCE])
-    yield from filter(None, _parsed([torn]))
-
-
-def _parsed(lines: Sequence[bytes]) -> list[dict[str, Any] | None]:
-    """Many lines as one text are read in half the time; where that has no sense, each for itself."""
-    found = _loaded(b"[" + b",".join(lines) + b"]")
-    entries = found if isinstance(found, list) and len(found) == len(lines) else map(_loaded, lines)
-    return [entry if isinstance(entry, dict) else None for entry in entries]
-
-
-def _loaded(text: bytes) -> Any:
-    """What a text in JSON holds; None where it is damaged."""
-    try:
-        return json.loads(text.decode())
-    except (ValueError, RecursionError):
-        return None
 
 
 def _as_lines(problems: Iterable[Problem]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -145,8 +146,10 @@ class Archive:
 
         A worker that outlived its killed client loses its file here, and cannot publish it: nothing is harmed.
         """
-        for path in self.root.rglob(".*@*.tmp"):
-            path.unlink(missing_ok=True)
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                if name.startswith(".") and name.endswith(".tmp") and "@" in name:
+                    Path(folder, name).unlink(missing_ok=True)
 
 
 def with_digest(page: str, digest: str) -> str:

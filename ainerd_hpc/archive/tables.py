@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ainerd_hpc.errors import reading_product
 from ainerd_hpc.publishing import publishing
 
-_DIGEST_KEY = b"ainerd_hpc_digest"
+DIGEST_KEY = b"ainerd_hpc_digest"
+"""Name of the digest in the metadata of a table."""
 ROWS = 2**16
 """Rows of a row group: what is read at a time of a table that may be larger than memory."""
 _UNREADABLE = "cannot read the table: {}"
@@ -43,7 +44,7 @@ def _write(table: pd.DataFrame, digest: str, file: BinaryIO, **options: Any) -> 
 
 def _arrow(table: pd.DataFrame, digest: str) -> pa.Table:
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    return arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _DIGEST_KEY: digest.encode()})
+    return arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), DIGEST_KEY: digest.encode()})
 
 
 @contextmanager
@@ -99,6 +100,25 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     with reading_product(path, _UNREADABLE):
         table: pd.DataFrame = pq.read_table(path, columns=columns, page_checksum_verification=True).to_pandas()
     return table
+
+
+def write_arrow(path: Path, table: pa.Table, digest: str) -> None:
+    """Publish a table as it is, without the way through pandas."""
+    with publishing(path) as temporary, temporary.open("wb") as file:
+        named = table.replace_schema_metadata({DIGEST_KEY: digest.encode()})
+        pq.write_table(named, file, row_group_size=ROWS, compression="zstd", write_page_checksum=True)
+
+
+def read_arrow(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table of the archive as it is stored.
+
+    Raises
+    ------
+    ProductError
+        It is missing or damaged.
+    """
+    with reading_product(path, _UNREADABLE):
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
 
 
 def read_of(path: Path, column: str, value: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -166,6 +186,6 @@ def check_table(path: Path) -> None:
 def table_digest(path: Path) -> str:
     """The digest that a table records; empty when it has none or cannot be read."""
     try:
-        return str((pq.read_schema(path).metadata or {}).get(_DIGEST_KEY, b"").decode())
+        return str((pq.read_schema(path).metadata or {}).get(DIGEST_KEY, b"").decode())
     except (OSError, ValueError, pa.ArrowException):
         return ""

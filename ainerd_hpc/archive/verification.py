@@ -19,7 +19,8 @@ from typing import IO, Any, NamedTuple
 
 from ainerd_hpc.archive import contents
 from ainerd_hpc.archive.groups import check_group
-from ainerd_hpc.archive.journal import Journal, json_lines, published
+from ainerd_hpc.archive.journal import Journal, published
+from ainerd_hpc.archive.json_lines import json_lines
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.config import RunConfig
 from ainerd_hpc.digests import sha256

@@ -8,11 +8,11 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from ainerd_hpc.archive.journal import note_published
 from ainerd_hpc.archive.layout import Archive
 from ainerd_hpc.archive.run_record import keep_config
 from ainerd_hpc.archive.tables import read_table, write_table
@@ -21,10 +21,13 @@ from ainerd_hpc.config import RunConfig
 from ainerd_hpc.console import console, print_problems, print_rows, size_text
 from ainerd_hpc.errors import ConfigError, ProductError, QuarantinedError
 from ainerd_hpc.publishing import publishing
-from ainerd_hpc.sources.catalog import catalog_table, chosen_scans, publish_ids, publish_records, read_ids, read_records
-from ainerd_hpc.types import Scan
+from ainerd_hpc.sources.catalog import catalog_table, chosen_scans
+
+if TYPE_CHECKING:
+    from ainerd_hpc.sources.discovery import Discovery
 
 _SHOWN = ("scan_id", "format", "num_frames", "height", "width", "frame_time", "start", "detector", "state", "goes with")
+_SUMMARISED = ["format", "state", "num_frames", "stored_bytes", "start_time"]
 _PAIRED = ("metadata_file", "partition_file", "dark", "flat")
 
 
@@ -65,36 +68,41 @@ def make(config: RunConfig) -> None:
     QuarantinedError
         The catalog is made, and some scans in it have problems.
     """
-    from ainerd_hpc.sources.discovery import discover
+    from ainerd_hpc.sources.recall import find
+    from ainerd_hpc.sources.shared_products import is_published, note_catalog, publish_found
 
     archive, began = Archive(config.archive), time.perf_counter()
     with archive.locked():
-        known = read_records(archive, config.source.folder, config.source.dataset)
-        found = discover(config.source, known, config.correct, read_ids(archive))
-        publish_records(archive, found.records, found.folder, found.dataset)
-        publish_ids(archive, found.given_ids)
-        before = {}
-        with contextlib.suppress(ProductError):  # it is made anew here
-            before = {scan.scan_id: scan for scan in archive.read_catalog()}
-        scans = [scan.with_state(_state(scan, before.get(scan.scan_id))) for scan in found.scans]
-        table = catalog_table(scans, found.problems, found.sample_log_table)
-        write_table(archive.catalog_path, table)
-        note_published(archive.root, archive.catalog_path)
+        found = find(archive, config.source, config.correct)
+        publish_found(config, found)
+        if not is_published(archive, found):
+            write_table(archive.catalog_path, _table(archive, found))
+            note_catalog(archive, found)
         if not archive.config_path.exists():
             keep_config(config)
     seconds = time.perf_counter() - began
-    opened = sum(known.get(record.path) is not record for record in found.records)
-    _print_summary(table)
+    _print_summary(read_table(archive.catalog_path, _SUMMARISED))
     console.print(
-        f"{len(found.records)} files in {seconds:.1f} s ({len(found.records) / seconds:.0f} files/s), {opened} of them "
-        f"opened; {archive.catalog_path}",
+        f"{found.num_files} files in {seconds:.1f} s ({found.num_files / seconds:.0f} files/s), {found.num_opened} of "
+        f"them opened; {archive.catalog_path}",
         markup=False,
     )
     for note in found.notes:
         console.print(note, style="yellow", markup=False)
     if found.problems:
         print_problems(found.problems)
-        raise QuarantinedError(f"{len(found.problems)} of {len(scans)} scans have problems: column `problems`")
+        raise QuarantinedError(f"{len(found.problems)} of {len(found.scans)} scans have problems: column `problems`")
+
+
+def _table(archive: Archive, found: Discovery) -> pd.DataFrame:
+    """The catalog of what was found; what was ingested before, and has not changed, stays so."""
+    table = catalog_table(found.scans, found.problems, found.sample_log_table)
+    with contextlib.suppress(ProductError, KeyError):  # it is made anew here
+        before = read_table(archive.catalog_path, ["scan_id", "digest", "state"])
+        ingested = before[before["state"] == "ingested"].set_index("scan_id")["digest"]
+        is_same = table["scan_id"].map(ingested) == table["digest"]
+        table.loc[is_same & (table["problems"] == ""), "state"] = "ingested"
+    return table
 
 
 def ask(archive: Archive, condition: str, limit: int, output: Path | None) -> None:
@@ -134,11 +142,6 @@ def _write(table: pd.DataFrame, output: Path) -> None:
         return
     with publishing(output) as temporary:
         table.to_csv(temporary, index=False)
-
-
-def _state(scan: Scan, before: Scan | None) -> str:
-    """A scan that was ingested and has not changed stays so."""
-    return before.state if before and before.digest == scan.digest and before.state == "ingested" else scan.state
 
 
 def _print_summary(table: pd.DataFrame) -> None:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from ainerd_hpc.archive.scans import Scans
 from ainerd_hpc.config import RunConfig
-from ainerd_hpc.correlation.selection import as_correlated
+from ainerd_hpc.correlation.selection import as_correlated, selection
 from ainerd_hpc.correlation.tiles import window_lengths
 from ainerd_hpc.kernels.windows import window_starts
-from ainerd_hpc.types import Scan
+from ainerd_hpc.types import Content, Scan
 
 if TYPE_CHECKING:
     from ainerd_hpc.kernels.fitting.kww import KwwFit
@@ -43,7 +45,21 @@ def windows(config: RunConfig, scan: Scan) -> Iterator[Window]:
 
 def count_maps(config: RunConfig, scans: Iterable[Scan]) -> int:
     """How many maps these scans give."""
-    return sum(1 for scan in scans for _ in windows(config, scan))
+    return int(maps_of_each(config, scans).sum())
+
+
+def maps_of_each(config: RunConfig, scans: Iterable[Scan]) -> NDArray[np.int64]:
+    """How many maps each of these scans gives, (n,)."""
+    scans = Scans.of(scans)
+    is_selected = scans.column("content") == Content.FRAMES.value
+    forms, form = np.unique(np.stack([scans.column("num_frames"), is_selected]), axis=1, return_inverse=True)
+    windows = [_windows_of_a_bin(config, int(num), bool(selected)) for num, selected in forms.T]
+    return np.asarray(np.array(windows, np.int64)[form] * scans.column("num_q_bins"))
+
+
+def _windows_of_a_bin(config: RunConfig, num_frames: int, is_selected: bool) -> int:
+    num = selection(config.correlate, num_frames).num_frames if is_selected else num_frames
+    return sum(len(window_starts(num, length, config.maps.overlap)) for length in window_lengths(config.maps, num))
 
 
 def map_ids(columns: pd.DataFrame) -> pd.Series:

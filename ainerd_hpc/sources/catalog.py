@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ainerd_hpc import __version__
 from ainerd_hpc.archive.journal import note_published
-from ainerd_hpc.archive.layout import CATALOG_COLUMNS, Archive
+from ainerd_hpc.archive.layout import Archive
+from ainerd_hpc.archive.scans import Scans
 from ainerd_hpc.archive.tables import read_table, table_digest, write_table
 from ainerd_hpc.config import one_form
 from ainerd_hpc.errors import ProductError
@@ -35,14 +36,23 @@ _MOST_NAMED = 3
 """Scans that are named where several have the same to be said of them."""
 
 
-def catalog_table(scans: Sequence[Scan], problems: Iterable[Problem], log: pd.DataFrame) -> pd.DataFrame:
-    """A row a scan: its fields, its problems, and the sample log at its middle."""
+def catalog_table(
+    scans: Sequence[Scan], problems: Iterable[Problem], log: pd.DataFrame, state: NDArray[Any] | str | None = None
+) -> pd.DataFrame:
+    """A row a scan: its fields, its problems, and the sample log at its middle.
+
+    Parameters
+    ----------
+    state : (n,) texts or str, optional
+        Of scans without a problem. Default: their own.
+    """
+    table = Scans.of(scans).frame()
     reasons = {problem.scan_id: problem.reason for problem in problems}
-    scans = [scan.with_state("quarantined") if scan.scan_id in reasons else scan for scan in scans]
-    rows = [{**asdict(scan), "content": scan.content.value} for scan in scans]
-    table = pd.DataFrame(rows, columns=CATALOG_COLUMNS)
-    table["problems"] = [reasons.get(scan.scan_id, "") for scan in scans]
-    middles = np.array([scan.start_time + scan.duration / 2 for scan in scans])
+    table["problems"] = table["scan_id"].map(reasons).fillna("").astype("str")
+    good = table["state"] if state is None else state
+    table["state"] = np.where(table["scan_id"].isin(reasons), "quarantined", good)
+    table = table.astype({"state": "str"})
+    middles = (table["start_time"] + table["num_frames"] * table["frame_time"] / 2).to_numpy()
     return pd.concat([table, sample_columns(log, middles, table.columns)], axis=1)
 
 
@@ -87,7 +97,7 @@ def publish_records(archive: Archive, records: Sequence[FileRecord], folder: Pat
     from ainerd_hpc.sources.walk import to_row
 
     table = pd.DataFrame([to_row(record) for record in records]).assign(folder=os.fsencode(folder))
-    write_table(archive.records_path, table, _seen_by(dataset))
+    write_table(archive.records_path, table, seen_by(dataset))
     note_published(archive.root, archive.records_path)
 
 
@@ -100,7 +110,7 @@ def read_records(archive: Archive, folder: Path, dataset: str = "") -> dict[Path
     """
     from ainerd_hpc.sources.walk import from_row, moved
 
-    if table_digest(archive.records_path) != _seen_by(dataset):
+    if table_digest(archive.records_path) != seen_by(dataset):
         return {}
     try:
         table = read_table(archive.records_path)
@@ -138,6 +148,6 @@ def _as_given(scan: Scan) -> GivenId:
     return GivenId(scan.scan_id, one_form(Path(scan.source)), "", part)
 
 
-def _seen_by(dataset: str) -> str:
+def seen_by(dataset: str) -> str:
     """Who looked at the files: other versions and other readers may see other things in them."""
     return f"records {_VERSION} {__version__} {dataset}{registered() and f'; {registered()}'}"

@@ -47,7 +47,7 @@ _WRONG_DETECTOR = (
 class Discovery:
     """What a source folder holds."""
 
-    scans: tuple[Scan, ...]
+    scans: Sequence[Scan]
     """Ordered by scan_id; those with a problem have the state `quarantined`."""
     problems: tuple[Problem, ...]
     partitions: tuple[Path, ...]
@@ -69,6 +69,13 @@ class Discovery:
     """The source folder, or the one that holds all of them."""
     dataset: str = ""
     """The array that was configured when the files were looked at."""
+    num_files: int = 0
+    num_opened: int = 0
+    """Files that were not known, or have changed."""
+    key: str = ""
+    """Digest of all names, sizes and dates, under which it may be kept; empty where it may not."""
+    is_recalled: bool = False
+    """Whether nothing has changed since it was kept; its records are those of partitions alone."""
 
 
 def discover(
@@ -131,6 +138,8 @@ def _found(
         given_ids=given_ids(items, ids, source.folder, given),
         folder=source.folder,
         dataset=source.dataset,
+        num_files=len(walked),
+        num_opened=sum(known.get(record.path) is not record for record in walked),
     )
 
 

@@ -17,7 +17,8 @@ from ainerd_hpc.sources.walk import NEVER, FileRecord, Kind, look_at_each
 Rule = Path | Mapping[str, Path] | Mapping[str, Path | None] | None
 """A file for all scans, or by patterns."""
 IMAGES = ("dark", "flat")
-_STEM = "{stem}"
+STEM = "{stem}"
+"""Stands for the name of the scan in that of a file that goes with it."""
 _NAMED = 5
 """Files that a reason names."""
 
@@ -33,11 +34,16 @@ def _patterns(rule: Rule) -> Mapping[str, Path | None]:
     return dict(rule) if isinstance(rule, Mapping) else {"*": rule}
 
 
+def rule_paths(rule: Rule) -> Iterator[Path]:
+    """All files that a rule may give."""
+    return filter(None, _patterns(rule).values())
+
+
 def _filled(path: Path, item: FoundScan) -> Path:
     """The file beside the scan, where it is named after it."""
-    if _STEM not in str(path):
+    if STEM not in str(path):
         return one_form(path)
-    return Path(os.path.normpath(item.path.parent / str(path).replace(_STEM, stem_of(item))))
+    return Path(os.path.normpath(item.path.parent / str(path).replace(STEM, stem_of(item))))
 
 
 def metadata_paths(source: SourceConfig, item: FoundScan) -> Iterator[Path]:
@@ -56,9 +62,9 @@ def check_given(source: SourceConfig, correct: CorrectConfig) -> None:
     rules: dict[str, Rule] = {"source.partition": source.partition, "source.sample_log": source.sample_log}
     rules |= {f"correct.{name}": getattr(correct, name) for name in IMAGES}
     for key, rule in rules.items():
-        for path in filter(None, _patterns(rule).values()):
+        for path in rule_paths(rule):
             file = place_of(path).path if key.startswith("correct.") else path
-            if _STEM not in str(file) and not file.is_file():
+            if STEM not in str(file) and not file.is_file():
                 raise ConfigError(f"{key} {file}: no such file; correct the path or leave the key out")
 
 

@@ -7,7 +7,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ainerd_hpc.archive.journal import Journal, note_published, record, start
 from ainerd_hpc.archive.layout import Archive
@@ -16,6 +19,9 @@ from ainerd_hpc.config import RunConfig
 from ainerd_hpc.digests import digest
 from ainerd_hpc.errors import AinerdError
 from ainerd_hpc.types import Plan, Problem, Scan, Shape, Task, TaskResult
+
+if TYPE_CHECKING:
+    from ainerd_hpc.archive.scans import Scans
 
 
 class Before(Protocol):
@@ -31,6 +37,9 @@ class Before(Protocol):
 
     def of_scan(self, stage: str, scan: Scan) -> str:
         """Digest of what a stage makes of one scan."""
+
+    def of_each(self, stage: str, scans: Sequence[Scan]) -> NDArray[Any]:
+        """Digests of what a stage makes of each of these scans, (n,) texts."""
 
     def of_all(self, stage: str, scans: Sequence[Scan]) -> str:
         """Digest of what a stage makes of all of these scans."""
@@ -76,7 +85,7 @@ class Stage(ABC):
 
     def digest(self, scans: Sequence[Scan], before: Before) -> str:
         """Digest of all that goes into what it makes of these scans together."""
-        return digest(self.name, self.version, [before.of_scan(self.name, scan) for scan in scans])
+        return digest(self.name, self.version, before.of_each(self.name, scans).tolist())
 
     @abstractmethod
     def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
@@ -94,10 +103,13 @@ class Stage(ABC):
 
     def plan(self, scans: Sequence[Scan], before: Before) -> Plan:
         """What is missing or stale."""
+        from ainerd_hpc.archive.scans import Scans  # which workers do not need
+
         todo: list[Task] = []
         quarantined: dict[str, Problem] = {}
-        num_done = 0
-        for task in self.tasks(scans, before):
+        is_done = self._are_done(scans := Scans.of(scans), before)
+        num_done = int(is_done.sum())
+        for task in self.tasks(scans.where(~is_done), before):
             problem = before.journal.find_problem(self.name, task.scan_id, task.digest)
             if self.quarantines:
                 problem = problem or before.journal.find_killer(self.name, task)
@@ -111,6 +123,25 @@ class Stage(ABC):
                 todo.append(task)
         todo.sort(key=lambda task: before.journal.num_kills(self.name, task))  # what may end the process comes last
         return Plan(self.name, self.shape, tuple(todo), num_done, tuple(quarantined.values()))
+
+    def takes(self, scans: Scans) -> NDArray[np.bool_]:
+        """Whether there is a task for each of these scans, (n,)."""
+        return np.ones(len(scans), bool)
+
+    def most_tasks(self, scans: Scans) -> NDArray[np.int64]:
+        """How many tasks each of these scans may have, (n,), at most; from little more than their sizes."""
+        return np.ones(len(scans), np.int64)
+
+    def _are_done(self, scans: Scans, before: Before) -> NDArray[np.bool_]:
+        """Which scans are done for sure, (n,), by the journal and the size of their products: of these no task is
+        made."""
+        if not self.quarantines:
+            return np.zeros(len(scans), bool)
+        keys = scans.column("scan_id")
+        is_candidate = self.takes(scans) & ~scans.among(before.journal.problem_scans(self.name))
+        head, _, tail = str(self.product("\0")).partition("\0")
+        is_done = before.journal.are_done(self.name, keys, before.of_each(self.name, scans), (head, tail))
+        return is_candidate & is_done
 
     def run_task(self, task: Task) -> TaskResult:
         """Do one task and note it in the journal."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ainerd_hpc import __version__
 from ainerd_hpc.archive.groups import GroupWriter, writing_group
 from ainerd_hpc.archive.journal import record
 from ainerd_hpc.archive.layout import recorded_digest
+from ainerd_hpc.config import CorrelateConfig
 from ainerd_hpc.console import tell
 from ainerd_hpc.correlation.adopted import adopt, adopted_bytes
 from ainerd_hpc.correlation.bad_frames import DAMAGED
@@ -30,10 +33,14 @@ from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import PROCESS_BYTES, Content, Load, Scan, Task
 
 if TYPE_CHECKING:
+    from ainerd_hpc.archive.scans import Scans
     from ainerd_hpc.correlation.product import Arrays
 
 _JOIN_BYTES = 2**28
 """Memory for putting a scan together from its parts: figures, and a tile at a time."""
+_KIND = ["content", "num_frames", "height", "width", "itemsize", "num_q_bins", "num_pixels", "largest_bin"]
+_KIND += ["num_static_bins", "dark", "flat", "pixels"]
+"""Scans in which these are the same need memory by their sizes alone."""
 _DEFINITIONS = {
     "plain": "c2 = N sum_p I_p(t1) I_p(t2) / (sum_p I_p(t1) sum_p I_p(t2)), baseline 1",
     "static": "the same of I divided by the mean of its static bin in that frame, baseline 1",
@@ -71,6 +78,22 @@ class Correlate(Stage):
                 digest, size = before.of_scan(self.name, scan), scan.num_q_bins * 4 * scan.num_frames**2
                 args, load = {"scan": scan}, Load(scan.num_frames, num_q_bins=scan.num_q_bins)
                 yield Task(scan.scan_id, digest, adopted_bytes(self.config, scan), size, size, args, load)
+
+    def most_tasks(self, scans: Scans) -> NDArray[np.int64]:
+        """A task a q-bin, where the largest scan of its kind is split."""
+        most = np.ones(len(scans), np.int64)
+        stored, events, reader = map(scans.column, ("stored_bytes", "num_events", "reader_bytes"))
+        for rows in scans.frame().groupby(_KIND).indices.values():
+            scan = replace(scans[int(rows[0])], stored_bytes=stored[rows].max(), reader_bytes=reader[rows].max())
+            if any(self._is_split(replace(scan, num_events=number)) for number in (0, events[rows].max())):
+                most[rows] = max(1, scan.num_q_bins)
+        return most
+
+    def _is_split(self, scan: Scan) -> bool:
+        if scan.content is not Content.FRAMES:
+            return False
+        allowed = worker_memory(self.config.executor) - PROCESS_BYTES
+        return fewest_parts(self.config, scan, self.tiles(scan), allowed).num_parts > 1
 
     def _tasks_of(self, scan: Scan, digest: str, allowed: int) -> Iterator[Task]:
         tiles, area = self.tiles(scan), scan.height * scan.width
@@ -136,10 +159,26 @@ class Correlate(Stage):
         """
         decoder = weights_digest(self.config.model) if scan.content is Content.LATENTS else ""
         baseline = str(self.config.source.baseline_reference)
-        options = self.config.correlate.model_copy(update={"form": "auto", "device": "cpu"})
-        ends = [str(end) for end in self.tiles(scan).ends] if scan.content is Content.FRAMES else []
+        ends = self._ends(scan.num_frames) if scan.content is Content.FRAMES else []
         more = [self._images(scan), monitor_digest(self.config.correct, scan)] if scan.content is Content.FRAMES else []
-        return digest(self.name, self.version, options, decoder, baseline, scan.digest, scan.partition, ends, more)
+        return digest(
+            self.name, self.version, self._options, decoder, baseline, scan.digest, scan.partition, ends, more
+        )
+
+    @cached_property
+    def _options(self) -> CorrelateConfig:
+        return self.config.correlate.model_copy(update={"form": "auto", "device": "cpu"})
+
+    def _ends(self, num_frames: int) -> list[str]:
+        """Where the rows of tiles end, which most scans share."""
+        if num_frames not in self._known_ends:
+            chosen = selection(self.config.correlate, num_frames)
+            self._known_ends[num_frames] = [str(end) for end in tiles_for(self.config.maps, chosen.num_frames).ends]
+        return self._known_ends[num_frames]
+
+    @cached_property
+    def _known_ends(self) -> dict[int, list[str]]:
+        return {}
 
     def _images(self, scan: Scan) -> str:
         """Digest of the corrections, which most scans share."""
@@ -210,17 +249,18 @@ class Correlate(Stage):
 
     def finish(self, scans: Sequence[Scan], before: Before) -> None:
         """Put the scans together that were correlated in parts."""
-        folders = {path.name: path for path in self.archive.correlation_path("").parent.glob("*.parts")}
-        for scan in scans:
-            folder = folders.get(f"{scan.scan_id}.parts")
-            if folder:
-                digest = before.of_scan(self.name, scan)
-                if not self._is_joined(scan, digest):
-                    record(self.archive.root, "begun", self.name, scan.scan_id, digest)
-                    self._join(scan, digest)
-                    size = self.product(scan.scan_id).stat().st_size
-                    record(self.archive.root, "done", self.name, scan.scan_id, digest, bytes_written=size)
-                shutil.rmtree(folder)
+        from ainerd_hpc.archive.scans import Scans  # which workers do not need
+
+        folders = {path.stem: path for path in self.archive.correlation_path("").parent.glob("*.parts")}
+        scans = Scans.of(scans)
+        for scan in scans.where(scans.among(folders)):
+            digest = before.of_scan(self.name, scan)
+            if not self._is_joined(scan, digest):
+                record(self.archive.root, "begun", self.name, scan.scan_id, digest)
+                self._join(scan, digest)
+                size = self.product(scan.scan_id).stat().st_size
+                record(self.archive.root, "done", self.name, scan.scan_id, digest, bytes_written=size)
+            shutil.rmtree(folders[scan.scan_id])
 
     def _join(self, scan: Scan, digest: str) -> Arrays:
         """Put a scan together from its parts, and give its figures."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from ainerd_hpc.archive.groups import array, columns_of, reading_group
 from ainerd_hpc.archive.journal import note_published
 from ainerd_hpc.archive.layout import recorded_digest
-from ainerd_hpc.archive.tables import read_table, write_table
-from ainerd_hpc.correlation.windows import count_maps
-from ainerd_hpc.digests import digest
+from ainerd_hpc.archive.scans import Scans
+from ainerd_hpc.archive.tables import read_table, table_digest, write_table
+from ainerd_hpc.correlation.windows import maps_of_each
+from ainerd_hpc.digests import digest, fingerprint
+from ainerd_hpc.errors import ProductError
 from ainerd_hpc.models.network import Network
 from ainerd_hpc.models.registry import network
 from ainerd_hpc.stages.contract import Before, Stage
@@ -38,7 +41,7 @@ class Embed(Stage):
 
     def digest(self, scans: Sequence[Scan], before: Before) -> str:
         """Digest of the model and its maps: those that it was trained on it knows already, given weights do not."""
-        maps = [[before.of_scan("maps", scan) for scan in scans]] if self._is_given else []
+        maps = [before.of_each("maps", scans).tolist()] if self._is_given else []
         return digest(self.name, self.version, before.of_all("train", scans), *maps)
 
     @property
@@ -47,33 +50,47 @@ class Embed(Stage):
 
     def plan(self, scans: Sequence[Scan], before: Before) -> Plan:
         if recorded_digest(self.table_path) == before.of_all(self.name, scans):
-            return Plan(self.name, self.shape, (), num_done=len(list(self._groups(scans))))
-        return super().plan(scans, before)
+            return Plan(self.name, self.shape, (), num_done=sum(1 for _ in self._groups(scans)))
+        planned, kept = super().plan(scans, before), self._kept()
+        todo = tuple(task for task in planned.tasks if task.key not in kept)
+        return replace(planned, tasks=todo, num_done=planned.num_done + len(planned.tasks) - len(todo))
+
+    def _kept(self) -> dict[str, slice]:
+        """Groups whose rows the table has already, and which these are; the same maps have the same latents."""
+        if table_digest(self._note_path) != fingerprint([self.table_path]):
+            return {}
+        try:
+            note = read_table(self._note_path)
+        except ProductError:
+            return {}
+        stops = note["num_rows"].cumsum().tolist()
+        return dict(zip(note["key"], map(slice, [0, *stops], stops), strict=False))
+
+    @property
+    def _note_path(self) -> Path:
+        """The groups of the table, in its order, with the number of their rows."""
+        return self.archive.root / "journal" / f"embedding.{self.config.model.name}.parquet"
 
     def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
         model_digest = before.of_all("train", scans)
         reads = network(self.config.model.variant)
         peak = reads.embedding_bytes()
         for group, num_maps in self._groups(scans):
-            key = digest(self.name, self.version, model_digest, [before.of_scan("maps", scan) for scan in group])
+            key = digest(self.name, self.version, model_digest, before.of_each("maps", group).tolist())
             read = num_maps * reads.row_bytes
-            scan_ids = [scan.scan_id for scan in group]
+            scan_ids = group.column("scan_id").tolist()
             load = Load(num_maps=num_maps, network=self.config.model.variant)
             more = {"scan_ids": scan_ids}, load, self.config.executor.threads
             yield Task(key, key, peak + 2 * read, read, num_maps * 300, *more)
 
-    def _groups(self, scans: Sequence[Scan]) -> Iterable[tuple[list[Scan], int]]:
+    def _groups(self, scans: Sequence[Scan]) -> Iterable[tuple[Scans, int]]:
         """Neighbouring scans with about `maps_per_task` maps together, and their number of maps."""
-        group: list[Scan] = []
-        num_maps = 0
-        for scan in scans:
-            group.append(scan)
-            num_maps += count_maps(self.config, [scan])
-            if num_maps >= self.config.embed.maps_per_task:
-                yield group, num_maps
-                group, num_maps = [], 0
-        if group:
-            yield group, num_maps
+        scans, start, num_maps = Scans.of(scans), 0, 0
+        for stop, number in enumerate(maps_of_each(self.config, scans).tolist(), 1):
+            num_maps += number
+            if num_maps >= self.config.embed.maps_per_task or stop == len(scans):
+                yield scans[start:stop], num_maps
+                start, num_maps = stop, 0
 
     def work(self, task: Task) -> Mapping[str, float]:
         table = self.embedded(task.args["scan_ids"])
@@ -112,11 +129,14 @@ class Embed(Stage):
         """Put the parts together, a row a map in the order of the map index."""
         expected = before.of_all(self.name, scans)
         if recorded_digest(self.table_path) != expected:
-            keys = [task.key for task in self.tasks(scans, before)]
-            parts = pd.concat([read_table(self.product(key)) for key in keys], ignore_index=True)
+            keys, kept = [task.key for task in self.tasks(scans, before)], self._kept()
+            known = read_table(self.table_path).drop(columns="map_id") if kept else pd.DataFrame()
+            parts = [known.iloc[kept[key]] if key in kept else read_table(self.product(key)) for key in keys]
             index = read_table(self.archive.map_index_path, ["map_id", "scan_id", "row"])
-            table = index.merge(parts, on=["scan_id", "row"], validate="one_to_one")
+            table = index.merge(pd.concat(parts, ignore_index=True), on=["scan_id", "row"], validate="one_to_one")
             write_table(self.table_path, table, expected)
+            note = pd.DataFrame({"key": keys, "num_rows": list(map(len, parts))})
+            write_table(self._note_path, note, fingerprint([self.table_path]))
             note_published(self.archive.root, self.table_path)
         shutil.rmtree(self.product("any").parent, ignore_errors=True)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ainerd_hpc.archive.groups import GroupWriter, writing_group
 from ainerd_hpc.correlation.memory import BYTES_PER_EVENT, most_events, reading_bytes
@@ -17,6 +18,7 @@ from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.types import Content, Scan, Task
 
 if TYPE_CHECKING:
+    from ainerd_hpc.archive.scans import Scans
     from ainerd_hpc.correlation.counts.layout import Layout
     from ainerd_hpc.formats.detector_pixels import DetectorPixels
     from ainerd_hpc.formats.reader import Frames
@@ -53,6 +55,10 @@ class Ingest(Stage):
                 load = counts_load(scan, self.config.ingest.form)
                 more = {"scan": scan}, load, self.config.executor.threads
                 yield Task(scan.scan_id, key, self._peak_bytes(scan), size, size, *more)
+
+    def takes(self, scans: Scans) -> NDArray[np.bool_]:
+        is_taken = scans.column("content") == Content.FRAMES.value
+        return np.asarray(is_taken & (self.config.ingest.form != "none"), dtype=bool)
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         """Compile the kernels once, here, before every worker does it for itself."""

@@ -6,10 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ainerd_hpc.archive.journal import Journal
+from ainerd_hpc.archive.scans import Scans
 from ainerd_hpc.config import RunConfig
+from ainerd_hpc.digests import digest
 from ainerd_hpc.scaling.cost_model import predict
 from ainerd_hpc.stages.contract import Before, Stage
 from ainerd_hpc.stages.registry import create
@@ -28,13 +33,17 @@ class Line:
     journal : Journal
     sample_log : DataFrame
         That goes with the scans.
+    scans : sequence of Scan
     """
 
-    def __init__(self, config: RunConfig, journal: Journal, sample_log: pd.DataFrame) -> None:
+    def __init__(
+        self, config: RunConfig, journal: Journal, sample_log: pd.DataFrame, scans: Sequence[Scan] = ()
+    ) -> None:
         self.config, self.journal, self._sample_log = config, journal, sample_log
+        self._scans = Scans.of(scans)
         self._stages: dict[str, Stage] = {}
-        self._of_scan: dict[tuple[str, str], str] = {}
-        self._of_all: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._of_each: dict[str, NDArray[Any]] = {}
+        self._of_all: dict[tuple[str, str], str] = {}
 
     def stage(self, name: str) -> Stage:
         """The stage of this name, made once."""
@@ -56,14 +65,36 @@ class Line:
 
     def of_scan(self, name: str, scan: Scan) -> str:
         """Digest of what a stage makes of one scan."""
-        key = name, scan.scan_id
-        if key not in self._of_scan:
-            self._of_scan[key] = self.stage(name).scan_digest(scan, self.before(name))
-        return self._of_scan[key]
+        row = self._rows.get(scan.scan_id)
+        if row is None:  # nobody found it
+            return self.stage(name).scan_digest(scan, self.before(name))
+        known = self._digests(name)
+        if not known[row]:
+            known[row] = self.stage(name).scan_digest(scan, self.before(name))
+        return str(known[row])
+
+    def of_each(self, name: str, scans: Sequence[Scan]) -> NDArray[Any]:
+        """Digests of what a stage makes of each of these scans, (n,) texts."""
+        if not isinstance(scans, Scans) or scans.table is not self._scans.table:
+            return np.array([self.of_scan(name, scan) for scan in scans], object)
+        known = self._digests(name)
+        for scan in scans.where(known[scans.rows] == ""):
+            self.of_scan(name, scan)
+        return known[scans.rows]
+
+    def _digests(self, name: str) -> NDArray[Any]:
+        """The digests of a stage that are computed already, by the row of the scan; empty where they are not."""
+        if name not in self._of_each:
+            self._of_each[name] = np.full(self._scans.table.num_rows, "", object)
+        return self._of_each[name]
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {scan_id: row for row, scan_id in enumerate(self._scans.table["scan_id"].to_pylist())}
 
     def of_all(self, name: str, scans: Sequence[Scan]) -> str:
         """Digest of what a stage makes of all of these scans."""
-        key = name, tuple(scan.scan_id for scan in scans)
+        key = name, digest(Scans.of(scans).column("scan_id").tolist())
         if key not in self._of_all:
             self._of_all[key] = self.stage(name).digest(scans, self.before(name))
         return self._of_all[key]
@@ -94,6 +125,9 @@ class _Before:
 
     def of_scan(self, stage: str, scan: Scan) -> str:
         return self.line.of_scan(self._known(stage), scan)
+
+    def of_each(self, stage: str, scans: Sequence[Scan]) -> NDArray[Any]:
+        return self.line.of_each(self._known(stage), scans)
 
     def of_all(self, stage: str, scans: Sequence[Scan]) -> str:
         return self.line.of_all(self._known(stage), scans)

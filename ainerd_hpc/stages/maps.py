@@ -129,18 +129,23 @@ class Maps(Stage):
 
     def finish(self, scans: Sequence[Scan], before: Before) -> None:
         """Publish the index of all maps."""
+        from ainerd_hpc.archive import map_index
+        from ainerd_hpc.archive.scans import Scans
+
         index_digest = before.of_all(self.name, scans)
         if recorded_digest(self.archive.map_index_path) == index_digest:
             return
-        index = pd.concat([self._rows(scan) for scan in scans], ignore_index=True)
+        scan_ids = Scans.of(scans).column("scan_id")
+        index, sources = map_index.gather(self.archive, scan_ids, before.of_each(self.name, scans), self._rows)
         index.insert(0, "map_id", map_ids(index))
         write_table(self.archive.map_index_path, index, index_digest)
+        map_index.note(self.archive, sources)
         note_published(self.archive.root, self.archive.map_index_path)
 
-    def _rows(self, scan: Scan) -> pd.DataFrame:
+    def _rows(self, scan_id: str) -> pd.DataFrame:
         """The rows of a scan in the index."""
-        with reading_group(self.product(scan.scan_id)) as group:
-            return columns_of(group).assign(scan_id=scan.scan_id)
+        with reading_group(self.product(scan_id)) as group:
+            return columns_of(group).assign(scan_id=scan_id)
 
 
 def cut_map(c2: np.ndarray, scaling: Scaling, frame_time: float) -> Cut | None:

@@ -14,10 +14,11 @@ from ainerd_hpc import __version__
 from ainerd_hpc.archive.groups import reading_group
 from ainerd_hpc.archive.layout import with_digest
 from ainerd_hpc.archive.map_reader import MapReader
+from ainerd_hpc.archive.scans import Scans
 from ainerd_hpc.archive.tables import read_table, read_vectors, write_table
 from ainerd_hpc.correlation.doubts import doubts
 from ainerd_hpc.correlation.tiles import window_lengths
-from ainerd_hpc.correlation.windows import count_maps, window_g2
+from ainerd_hpc.correlation.windows import maps_of_each, window_g2
 from ainerd_hpc.digests import digest
 from ainerd_hpc.models.registry import network
 from ainerd_hpc.publishing import write_text
@@ -62,20 +63,23 @@ class Report(Stage):
     def digest(self, scans: Sequence[Scan], before: Before) -> str:
         problems = [f"{p.scan_id} {p.stage} {p.reason}" for p in before.journal.problems]
         made_of = before.of_all("cluster", scans), str(self._settings())
-        notes = [f"{scan.scan_id} {scan.notes}" for scan in scans if scan.notes]
+        scans = Scans.of(scans)
+        notes = [f"{scan.scan_id} {scan.notes}" for scan in scans.where(scans.column("notes") != "")]
         return digest(self.name, self.version, page_version(), self.config.report, *made_of, problems, notes)
 
     def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:
-        num_maps = count_maps(self.config, scans)
+        scans = Scans.of(scans)
+        maps, q_bins, num_frames = (maps_of_each(self.config, scans), *map(scans.column, ("num_q_bins", "num_frames")))
+        num_maps = int(maps.sum())
         shown, detailed = (min(num_maps, most) for most in (self.config.report.max_maps, self.config.report.details))
-        longest = max((scan.num_frames for scan in scans), default=0)
+        longest = int(num_frames.max(initial=0))
         # The table, what is related, thumbnails and rows of their maps, one C2 at a time for the curves, with what its
         # g2 takes, and the network.
-        num_windows = sum(count_maps(self.config, [scan]) // max(scan.num_q_bins, 1) for scan in scans)
+        num_windows = int((maps // np.maximum(q_bins, 1)).sum())
         whole = _BYTES_PER_MAP * num_maps + _BYTES_PER_WINDOW * num_windows
         peak = 2**27 + whole + 8192 * shown + 40 * longest**2
         peak += network(self.config.model.variant).embedding_bytes()
-        lengths = {length for scan in scans for length in window_lengths(self.config.maps, scan.num_frames)}
+        lengths = {one for num in np.unique(num_frames) for one in window_lengths(self.config.maps, int(num))}
         load = Load(num_maps=shown, num_entries=detailed * max(lengths, default=0) ** 2)
         problems = [{"scan_id": p.scan_id, "stage": p.stage, "reason": p.reason} for p in before.journal.problems]
         read, write = shown * MAP_SIZE**2 * 4, 2**22 + 200 * shown + 2**14 * detailed

@@ -56,7 +56,7 @@ class Train(Stage):
         if model.given_weights:
             return digest(self.name, self.version, weights_digest(model))
         options = self.config.train.model_copy(update=TRAIN_PLACE)
-        maps = [before.of_scan("maps", scan) for scan in scans]
+        maps = before.of_each("maps", scans).tolist()
         return digest(self.name, self.version, model.variant, options, maps)
 
     def tasks(self, scans: Sequence[Scan], before: Before) -> Iterable[Task]:

@@ -85,8 +85,8 @@ def submit(
     _refuse_twice(config.archive)
     _confirm(node_hours(line, site), site, yes)
     with Archive(config.archive).locked():
-        if found.records:  # none while the source is still to be simulated
-            publish_shared(Archive(config.archive), found)
+        if found.num_files:  # none while the source is still to be simulated
+            publish_shared(on_workers, found)
         keep_config(config)
         if retry_failed:
             journal.forgive(names)

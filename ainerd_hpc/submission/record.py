@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ainerd_hpc import __version__
-from ainerd_hpc.archive.journal import json_lines
+from ainerd_hpc.archive.json_lines import json_lines
 from ainerd_hpc.publishing import write_text
 from ainerd_hpc.submission.steps import Step
 

@@ -10,11 +10,15 @@ import hdf5plugin  # noqa: F401  the bitshuffle/LZ4 filter
 import numpy as np
 import pytest
 
+from ainerd_hpc.archive.tables import read_table
 from ainerd_hpc.config import SourceConfig
+from ainerd_hpc.loading import load
+from ainerd_hpc.pipeline import Run
 from ainerd_hpc.sources.discovery import discover
 from ainerd_hpc.stages.registry import STAGES
 from benchmarks import (
     archive_form,
+    archive_scale,
     asking,
     correlation,
     decoding,
@@ -173,3 +177,19 @@ def test_predictions_are_set_against_what_was_measured(capsys):
         assert int(num_tasks) in (1, 6), stage
         assert float(ratio) == pytest.approx(float(seconds) / float(predicted), rel=0.1, abs=0.1), stage
         assert 0.05 < float(of_cpu) < 20, f"{stage}: {cpu} CPU seconds"
+
+
+def test_a_faked_archive_has_nothing_left_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load(archive_scale.make(tmp_path, 3))
+    run = Run(config)
+    run.execute()
+    assert [(report.num_done, report.num_kept) for report in run.reports] == [(0, 3)] * 3 + [(0, 1)] * 4
+    index = read_table(config.archive / "maps" / "index.parquet")
+    assert archive_scale._finish(config) >= 0
+    after = read_table(config.archive / "maps" / "index.parquet")
+    assert after["scan_id"].tolist() == index["scan_id"].tolist()
+    assert after["tau"].iloc[0] == 1.0
+    assert after["tau"].iloc[1:].equals(index["tau"].iloc[1:])
+    cost = archive_scale.Cost(2.0, 10**9)
+    archive_scale.print_table([10, 1000], [{"plan": cost}, {"plan": cost._replace(seconds=20.0)}])
+    assert "| plan | 2.0 | 1.00 | 20.0 | 1.00 | 0.50 | 0.00 |" in capsys.readouterr().out
