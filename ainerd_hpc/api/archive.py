@@ -133,7 +133,7 @@ class Archive(Tables):
         return xr.DataArray(latents, dims=("map", "latent"), name="latents")
 
     def assign(self, maps: Sequence[np.ndarray] | Sequence[xr.DataArray]) -> pd.DataFrame:
-        """The clusters that windows of C2 belong to, which need not be of this archive.
+        """The clusters that windows of C2 belong to, which need not be of this archive; none leans on another.
 
         Parameters
         ----------
@@ -146,10 +146,10 @@ class Archive(Tables):
             A row a window: label (-1: none), kind, probability, novelty (0..1), next_label, next_probability, x, y.
         """
         from ainerd_hpc.archive.cluster_fit import read_fit
-        from ainerd_hpc.archive.labelling import placed
+        from ainerd_hpc.archive.labelling import Placer
 
         fit = read_fit(self.config.cluster.fit or self.layout.cluster_fit_path(self.model))
-        table = placed(fit, self.embed(maps).to_numpy())
+        table = Placer(fit).said_of(self.embed(maps).to_numpy())
         table.insert(1, "kind", table["label"].map(self.clusters["kind"]).astype("string"))
         return table
 

@@ -112,9 +112,14 @@ class EmbeddedMaps:
         """Latents that lean on their siblings; these may stand in the next block."""
         told = read_blocks(self._index, [*_MOMENT, _NOISE])
         return _in_blocks(
-            siblings.lean(latents, _moments(of_maps), of_maps[_NOISE].to_numpy(), self._equal_at)
+            leaning(latents, of_maps, self._equal_at)
             for of_maps, latents in _whole_scans(zip(told, blocks, strict=True))
         )
+
+
+def leaning(latents: NDArray[np.float32], told: pd.DataFrame, equal_at: float) -> NDArray[np.float32]:
+    """Latents (n, d) that lean on their siblings, by their rows of the index of maps."""
+    return siblings.lean(latents, _moments(told), told[_NOISE].to_numpy(), equal_at)
 
 
 def _moments(told: pd.DataFrame) -> NDArray[np.int64]:

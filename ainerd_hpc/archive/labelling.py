@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ainerd_hpc.archive.cluster_fit import TRUST, Fit
-from ainerd_hpc.archive.embedded_maps import EmbeddedMaps
+from ainerd_hpc.archive.embedded_maps import EmbeddedMaps, leaning
 from ainerd_hpc.kernels.clustering.coreset import coreset
 from ainerd_hpc.kernels.clustering.drift import NOVEL, drifted
 from ainerd_hpc.kernels.clustering.fitting import Partition, Settings, clustered, partition, within_edges
@@ -196,11 +196,16 @@ class Placer:
     """
 
     def __init__(self, fit: Fit) -> None:
-        self._main = Placing(fit.main)
+        self._parity, self._main = fit.parity, Placing(fit.main)
         self._rare = None if fit.rare is None else Placing(fit.rare)
 
-    def said_of(self, latents: NDArray[np.float32]) -> pd.DataFrame:
-        """`COLUMNS` of each of these maps, (n, d); those whose latents are not finite have no place."""
+    def said_of(self, latents: NDArray[np.float32], told: pd.DataFrame | None = None) -> pd.DataFrame:
+        """`COLUMNS` of each of these maps, (n, d); those whose latents are not finite have no place.
+
+        Maps of which rows of the index of maps are told lean on their siblings among them.
+        """
+        if told is not None:
+            latents = leaning(latents, told, self._parity)
         said, rows = _nothing(len(latents)), np.flatnonzero(can_be_placed(latents))
         if len(rows):
             placed = _of_placed(self._main, latents[rows])
@@ -250,15 +255,6 @@ def _of_placed(placing: Placing, latents: NDArray[np.float32]) -> NDArray[Any]:
     said = _said(placed.picture, placed.belonging, placing.novelty(latents))
     said["is_sparse"] = is_sparse(placing.fit, placed.belonging.label, placed.spacing)
     return said
-
-
-def placed(fit: Fit, latents: NDArray[np.float32]) -> pd.DataFrame:
-    """What is said of maps that are not of the archive of a fit, by their latents, (n, d): `COLUMNS`, a row a map."""
-    said, is_placed = _nothing(len(latents)), can_be_placed(latents)
-    said[is_placed] = _of_placed(Placing(fit.main), latents[is_placed])
-    if fit.rare is not None:
-        _claim(Placing(fit.rare), said, latents)
-    return pd.DataFrame(said)[list(COLUMNS)]
 
 
 def continued(found: Fitted, map_ids: NDArray[Any], old: Mapping[str, int]) -> tuple[Fitted, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ainerd_hpc.archive.journal import json_lines
+from ainerd_hpc.archive.json_lines import json_lines
 from ainerd_hpc.errors import reading_product
 
 

@@ -69,7 +69,7 @@ class Known:
     def place(self, scan_id: str) -> Placed:
         """Embed the maps of a scan, and say what it is; whatever was known of a scan of this name is not asked."""
         maps, latents = self._maps(scan_id)
-        maps = pd.concat([maps, self._placer.said_of(latents)], axis=1)
+        maps = pd.concat([maps, self._placer.said_of(latents, maps)], axis=1)
         is_finite, others = np.isfinite(latents).all(axis=1), self._scans != scan_id
         self._scans, self._latents = self._scans[others], self._latents[others]
         near, found = self._nearest(latents[is_finite]), verdict(maps, self.usual)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ainerd_hpc.archive.journal import json_lines
+from ainerd_hpc.archive.json_lines import json_lines
 from ainerd_hpc.console import console
 
 _LONGEST = 60.0

@@ -75,7 +75,8 @@ def watch(config: RunConfig, options: Options) -> None:
 
 class _Loop:
     def __init__(self, config: RunConfig, options: Options, known: Known, taking: Taking) -> None:
-        self._archive, self._options, self._known, self._taking = Archive(config.archive), options, known, taking
+        self._config, self._archive = config, Archive(config.archive)
+        self._options, self._known, self._taking = options, known, taking
         self._source, self._folders = Source(config), ", ".join(map(str, config.source.roots))
         self._told, self._command = Told(self._archive.root / "watch.jsonl"), Command(options.on_new)
         places = read_table(self._archive.clusters_path(config.model.name), ["x", "y", "label"])
@@ -115,7 +116,7 @@ class _Loop:
         due = [scan for scan in self.waiting() if self._retry.get(scan.scan_id, now) <= now]
         ready = list(islice(self._source.finished(due), self._batch))
         if ready:
-            publish_shared(self._archive, self._source.found)
+            publish_shared(self._config, self._source.found)
             for taken in self._taking.take(self._source.found, ready):
                 self._settle(taken)
         self._command.look()
