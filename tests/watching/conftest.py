@@ -90,4 +90,4 @@ def _fit(index: pd.DataFrame, latents: np.ndarray, label: np.ndarray) -> Fit:
         min_samples=1,
     )
     trust = pd.DataFrame(1.0, index=range(len(reach)), columns=list(TRUST))
-    return Fit(whole, None, index["map_id"].to_numpy(), trust)
+    return Fit(whole, None, index["map_id"].to_numpy(), trust, parity=0.0)
