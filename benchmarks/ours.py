@@ -50,7 +50,7 @@ def send_tasks(scan: str, out: str, *settings: str) -> None:
     config = load(None, [f"source.path={scan}", f"archive={out}", *SETTINGS, *settings])
     found = discover(config.source)
     line = line_of(config, Journal(config.archive), found)
-    publish_shared(line.stage("ingest").archive, found)
+    publish_shared(line.stage("ingest").config, found)
     tasks = [(line.stage(name), line.tasks(name, found.scans)) for name in ("ingest", "correlate")]
     sys.stdout.buffer.write(pickle.dumps(tasks))
 

@@ -102,7 +102,7 @@ def prepared(source: Path, folder: Path, workers: int) -> Iterator[tuple[RunConf
     found = discover(config.source)
     line = line_of(config, Journal(config.archive), found)
     stage, tasks = line.stage("correlate"), line.tasks("correlate", found.scans)
-    publish_shared(stage.archive, found)
+    publish_shared(stage.config, found)
     stage.prepare(tasks)
     yield config, stage, tasks
     shutil.rmtree(archive)

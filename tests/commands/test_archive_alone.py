@@ -114,7 +114,7 @@ def test_a_folder_that_is_no_archive(tmp_path: Path, capsys: Said) -> None:
 
 
 def test_what_is_submitted_is_cancelled_and_asked_about_by_the_same_words(tmp_path: Path, capsys: Said) -> None:
-    assert flags_of("cancel") == flags_of("status") - {"--watch"} == flags_of("plan")
+    assert flags_of("cancel") == flags_of("status") - {"--watch"} == flags_of("plan") - {"--estimate", "--assume"}
     assert flags_of("submit") - flags_of("cancel") == {"--dry-run", "--yes", "--from", "--until", "--retry-failed"}
     words = ["--source", str(tmp_path), "--set", f"archive={tmp_path}/a", "--executor", "elastic", "--site", "my.yaml"]
     assert main(["cancel", "--source", str(tmp_path), *words[2:]]) == 2

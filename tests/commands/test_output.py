@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-from ainerd_hpc import console
 
 PROGRAM = f"{sys.executable} -m ainerd_hpc.cli"
 
@@ -32,24 +29,6 @@ def test_the_work_is_done(end: str, told: str, simulated_source: Path, tmp_path:
     assert result.returncode == 0, result.stderr
     assert result.stderr == told
     assert len(list((tmp_path / "archive" / "frames").iterdir())) == 6
-
-
-def test_a_long_step_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ten hours, a word every 5 s: lines soon, then ever fewer; each tenth part of the steps as before."""
-    now, times = 0.0, []
-    monkeypatch.setattr(console.time, "monotonic", lambda: now)
-    with console.progress("train", 20) as advance:
-        for second in range(0, 36_000, 5):
-            now = float(second)
-            advance(f"at {second}", 0)
-            if capsys.readouterr().out:
-                times.append(second)
-        for _ in range(20):
-            advance("done")
-    assert capsys.readouterr().out.splitlines() == [f"train: {done} of 20 done" for done in range(2, 21, 2)]
-    assert times[:3] == [0, 30, 60]
-    assert all(later - before <= max(30, 0.05 * later) + 5 for before, later in itertools.pairwise(times))
-    assert len(times) < 110
 
 
 def test_a_terminal_that_knows_ascii_alone(source: Path, tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_a_file_that_changed_since_it_was_found_is_not_read(ingest: str, tmp_pat
     found = discover(config.source)
     line, name = line_of(config, Journal(config.archive), found), "correlate" if ingest == "none" else "ingest"
     stage = line.stage(name)
-    publish_shared(stage.archive, found)
+    publish_shared(stage.config, found)
     (task,) = line.tasks(name, found.scans)
     write_raw(tmp_path / "source" / "scan.h5", np.ones((60, 3, 4), np.uint16), simulated=True)
     with pytest.raises(ScanError, match=r"scan\.h5: expected frames .* found \(60, 3, 4\)"):

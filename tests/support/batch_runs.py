@@ -17,7 +17,7 @@ from tests.conftest import digests
 from tests.support import pbs_front
 from tests.support.slurm_sandbox import cluster
 
-_PATIENCE = 150.0
+_PATIENCE = 300.0
 
 
 def write_config(folder: Path, source: Path) -> Path:
