@@ -43,7 +43,8 @@ def parity(
     Returns
     -------
     float
-        0 where there are too few pairs to tell: nobody leans on others.
+        0 where there are too few pairs to tell: nobody leans on others. At most that of the clearest pairs, which can
+        show no smaller spread.
     """
     order = np.random.default_rng(seed).permutation(len(latents))
     order = order[np.argsort(siblings[order], kind="stable")]
@@ -69,7 +70,7 @@ def _parity(unsure: NDArray[np.float64], far: NDArray[np.float64]) -> float:
         return np.asarray(np.logaddexp(logs[0], logs[1] + at) - found)
 
     spread, noise = least_squares(misses, [found[0], found[-1] - at[-1]], loss="soft_l1").x
-    return float(np.exp((np.log(2) + noise - spread) / 2))
+    return float(np.exp(min(np.log(2) + noise - spread, np.log(2) - at[0]) / 2))
 
 
 def lean(
@@ -91,7 +92,7 @@ def lean(
     own = np.asarray(latents, dtype=np.float32)
     known = np.maximum(np.nan_to_num(signal_to_noise), _FAINTEST) ** 2
     share = equal_at**2 / (equal_at**2 + known)
-    weight = np.where(np.isfinite(own).all(axis=1), 1 - share, 0.0) if equal_at else np.zeros(len(own))
+    weight = np.where(np.isfinite(own).all(axis=1), known / (equal_at**2 + known), 0.0) if equal_at else 0 * known
     moments, place = np.unique(siblings, return_inverse=True)
     total = np.bincount(place, weight, minlength=len(moments))
     sums = np.zeros((len(moments), own.shape[1]))

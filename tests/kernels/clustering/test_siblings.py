@@ -40,6 +40,15 @@ def test_parity_is_noise_over_spread(spread: float, noise: float) -> None:
     assert parity(seen, siblings, clear, 0) == pytest.approx(noise / spread, rel=0.4)
 
 
+def test_siblings_that_differ_by_noise_alone_lean_by_that_of_the_clearest() -> None:
+    """No spread is seen: the bound is the signal to noise of the clearest tenth of the pairs, and all of it counts."""
+    true, seen, siblings, clear = drawn(0.0, 1.0)
+    found = parity(seen, siblings, clear, 0)
+    assert np.quantile(clear, 0.7) < found < clear.max()
+    off = np.linalg.norm(lean(seen, siblings, clear, found) - true, axis=1)
+    assert off.mean() < 0.5 * np.linalg.norm(seen - true, axis=1).mean()
+
+
 def test_leaning_halves_what_noise_does_and_leaves_clear_maps_alone() -> None:
     true, seen, siblings, clear = drawn(0.1, 3.0)
     leaning = lean(seen, siblings, clear, 30.0)
