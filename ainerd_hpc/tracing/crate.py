@@ -19,7 +19,8 @@ from ainerd_hpc.tracing.making import Making
 
 NAME = "ro-crate-metadata.json"
 _CRATE, _PROFILE = "https://w3id.org/ro/crate/1.1", "https://w3id.org/ro/wfrun/process/0.5"
-_PACKAGES, _PYTHON = "https://pypi.org/project", "https://www.python.org/downloads/release"
+_LIBRARY = {"python": "pkg:generic/python"}
+"""Package URLs (ECMA-427) of what is no package of Python."""
 _MOST_FILES = 1000
 """Files of a stage that are listed each; of more their folder is named."""
 _TYPES = {
@@ -155,9 +156,8 @@ class _Crate:
         return self._add(f"#ainerd_hpc-{number}", "SoftwareApplication", **facts)
 
     def _library(self, name: str, number: str) -> Entity:
-        public = number.partition("+")[0]
-        url = f"{_PYTHON}/python-{public.replace('.', '')}/" if name == "python" else f"{_PACKAGES}/{name}/{public}/"
-        return self._add(url, "SoftwareApplication", name=name, softwareVersion=number, url=url)
+        place = f"{_LIBRARY.get(name, f'pkg:pypi/{name}')}@{number.partition('+')[0]}"
+        return self._add(place, "SoftwareApplication", name=name, softwareVersion=number)
 
 
 def _single(values: list[Entity]) -> list[Entity] | Entity:
