@@ -271,7 +271,11 @@ def _live(title: str, pace: Pace, words: Callable[[], str]) -> Iterator[None]:
     columns = TextColumn("{task.description:10}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), text
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=pace.total, note="")
-        with _every(0.25, lambda: bar.update(task, completed=pace.done, note=words())):
+
+        def show() -> None:
+            bar.update(task, completed=pace.done, note=words())
+
+        with _every_and_at_the_end(0.25, show):
             yield
 
 
@@ -280,13 +284,22 @@ def _lines(title: str, pace: Pace, words: Callable[[], str]) -> Iterator[None]:
     def tell_all() -> None:
         tell(f"{title}: {', '.join(filter(None, (f'{pace.done} of {pace.total}', words())))}")
 
-    with _every(_EVERY, tell_all):
+    with _every_and_at_the_end(_EVERY, tell_all):
         yield
 
 
 @contextlib.contextmanager
-def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """Act so often while the block lasts, whatever it waits for, and at its end."""
+def _every_and_at_the_end(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    try:
+        with every(seconds, act):
+            yield
+    finally:
+        act()
+
+
+@contextlib.contextmanager
+def every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Act every so many seconds while the block lasts, whatever it waits for."""
     is_over = threading.Event()
 
     def loop() -> None:
@@ -300,4 +313,3 @@ def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
     finally:
         is_over.set()
         thread.join()
-        act()

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ainerd_hpc.archive import tables
-from ainerd_hpc.archive.tables import read_blocks, read_codes, read_rows
+from ainerd_hpc.archive.tables import read_blocks, read_codes, read_rows, within_blocks
 from ainerd_hpc.errors import ProductError
 from ainerd_hpc.kernels.clustering import siblings
 
@@ -40,25 +40,25 @@ class EmbeddedMaps:
     ----------
     index, embedding : Path
         Their tables.
-    equal_at : float
+    parity : float
         Signal to noise of maps whose latents lean on those of their siblings by half; 0: none does.
     """
 
-    def __init__(self, index: Path, embedding: Path, equal_at: float = 0.0) -> None:
-        self._index, self._embedding, self._equal_at = index, embedding, equal_at
+    def __init__(self, index: Path, embedding: Path, parity: float = 0.0) -> None:
+        self._index, self._embedding, self._parity = index, embedding, parity
 
-    def leaning(self, equal_at: float) -> EmbeddedMaps:
+    def leaning(self, parity: float) -> EmbeddedMaps:
         """The same maps, of which the faint ones lean on their siblings."""
-        return EmbeddedMaps(self._index, self._embedding, equal_at)
+        return EmbeddedMaps(self._index, self._embedding, parity)
 
-    def parity(self, seed: int) -> float:
-        """Signal to noise at which noise moves a latent as far as siblings are apart, told from some of the scans."""
-        scans = self.scans()
+    def find_parity(self, scans: NDArray[np.int32], seed: int) -> float:
+        """Signal to noise at which noise moves a latent as far as siblings are apart, told from some of the scans (n,)
+        of the maps."""
         names, sizes = np.unique(scans, return_counts=True)
         order = np.random.default_rng(seed).permutation(len(names))
         rows = np.flatnonzero(np.isin(scans, names[order][np.cumsum(sizes[order]) <= _ASKED]))
         told = read_rows(self._index, rows, [*_MOMENT, _NOISE])
-        return siblings.parity(self.latents_of(rows), _moments(told), told[_NOISE].to_numpy(), seed)
+        return siblings.find_parity(self.latents_of(rows), _moments(told), told[_NOISE].to_numpy(), seed)
 
     def blocks(self) -> Iterator[Block]:
         """Every map once, in the order of the index.
@@ -79,7 +79,7 @@ class EmbeddedMaps:
     def latents(self) -> Iterator[NDArray[np.float32]]:
         """The latents alone, a block at a time."""
         blocks = (_stacked(block) for block in read_blocks(self._embedding, ["latent"]))
-        return self._lean(blocks) if self._equal_at else blocks
+        return self._lean(blocks) if self._parity else blocks
 
     def ids(self) -> Iterator[pd.Series]:
         """The ids of the maps alone, a block at a time."""
@@ -87,14 +87,7 @@ class EmbeddedMaps:
 
     def latents_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Latents of some maps, given in order."""
-        if not self._equal_at:
-            return _stacked(read_rows(self._embedding, rows, ["latent"]))
-        found, start = [], 0
-        for block in self.latents():
-            inside = slice(*np.searchsorted(rows, (start, start + len(block))))
-            found.append(block[rows[inside] - start])
-            start += len(block)
-        return np.concatenate(found)
+        return np.concatenate([block[inside] for block, inside in within_blocks(self.latents(), rows)])
 
     def ids_of(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Ids of some maps, given in order."""
@@ -112,14 +105,13 @@ class EmbeddedMaps:
         """Latents that lean on their siblings; these may stand in the next block."""
         told = read_blocks(self._index, [*_MOMENT, _NOISE])
         return _in_blocks(
-            leaning(latents, of_maps, self._equal_at)
-            for of_maps, latents in _whole_scans(zip(told, blocks, strict=True))
+            leaning(latents, of_maps, self._parity) for of_maps, latents in _whole_scans(zip(told, blocks, strict=True))
         )
 
 
-def leaning(latents: NDArray[np.float32], told: pd.DataFrame, equal_at: float) -> NDArray[np.float32]:
+def leaning(latents: NDArray[np.float32], told: pd.DataFrame, parity: float) -> NDArray[np.float32]:
     """Latents (n, d) that lean on their siblings, by their rows of the index of maps."""
-    return siblings.lean(latents, _moments(told), told[_NOISE].to_numpy(), equal_at)
+    return siblings.lean(latents, _moments(told), told[_NOISE].to_numpy(), parity)
 
 
 def _moments(told: pd.DataFrame) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ainerd_hpc.archive.cluster_fit import TRUST, Fit
 from ainerd_hpc.archive.embedded_maps import EmbeddedMaps, leaning
+from ainerd_hpc.archive.tables import within_blocks
 from ainerd_hpc.kernels.clustering.coreset import coreset
 from ainerd_hpc.kernels.clustering.drift import NOVEL, drifted
 from ainerd_hpc.kernels.clustering.fitting import Partition, Settings, clustered, partition, within_edges
@@ -67,7 +68,7 @@ class Labelling:
 
     def anew(self, size: int) -> Fitted:
         """Cluster a coreset of at most `size` maps, place all others, and look for rare kinds among them."""
-        parity = self.maps.parity(self._settings.seed)
+        parity = self.maps.find_parity(self.scans, self._settings.seed)
         self.maps = self.maps.leaning(parity)
         candidates = np.flatnonzero(self.is_placed)
         rows = candidates[coreset(self.scans[candidates], size, self._settings.seed)]
@@ -168,11 +169,7 @@ class Labelling:
 
     def said_of(self, rows: Rows) -> pd.DataFrame:
         """What was found of some maps, given in order."""
-        found, start = [_nothing(0)], 0
-        for block in self.said():
-            inside = slice(*np.searchsorted(rows, (start, start + len(block))))
-            found.append(block[rows[inside] - start])
-            start += len(block)
+        found = [block[inside] for block, inside in within_blocks(self.said(), rows)]
         return pd.DataFrame(np.concatenate(found))[list(COLUMNS)]
 
     def sizes(self) -> pd.DataFrame:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ DIGEST_KEY = b"ainerd_hpc_digest"
 ROWS = 2**16
 """Rows of a row group: what is read at a time of a table that may be larger than memory."""
 _UNREADABLE = "cannot read the table: {}"
+_Block = TypeVar("_Block", pd.DataFrame, NDArray[Any])
 
 
 def write_table(path: Path, table: pd.DataFrame, digest: str = "") -> None:
@@ -81,12 +82,17 @@ def read_blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[pd
 
 def read_rows(path: Path, rows: np.ndarray, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Rows of a table, given in order; memory is that of these rows and of one block."""
-    found, start = [], 0
-    for block in read_blocks(path, columns):
-        first, last = np.searchsorted(rows, (start, start + len(block)))
-        found.append(block.iloc[rows[first:last] - start])
-        start += len(block)
+    found = [block.iloc[inside] for block, inside in within_blocks(read_blocks(path, columns), rows)]
     return pd.concat(found, ignore_index=True)
+
+
+def within_blocks(blocks: Iterable[_Block], rows: NDArray[np.int64]) -> Iterator[tuple[_Block, NDArray[np.int64]]]:
+    """Each block with the places in it of those of some rows, given in order, that it holds."""
+    start = 0
+    for block in blocks:
+        first, last = np.searchsorted(rows, (start, start + len(block)))
+        yield block, rows[first:last] - start
+        start += len(block)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:

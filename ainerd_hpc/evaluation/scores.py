@@ -57,7 +57,9 @@ def clustered(latents: Points, scans: Labels, seed: int = ClusterConfig().seed, 
 def leaning(latents: Points, scans: Labels, signal_to_noise: Vector) -> Points:
     """Latents (n, d) as the cluster stage sees them, where all maps of a scan are of one moment."""
     moments, seed = np.unique(scans, return_inverse=True)[1], ClusterConfig().seed
-    return siblings.lean(latents, moments, signal_to_noise, siblings.parity(latents, moments, signal_to_noise, seed))
+    return siblings.lean(
+        latents, moments, signal_to_noise, siblings.find_parity(latents, moments, signal_to_noise, seed)
+    )
 
 
 def agreement(labels: Labels, kinds: Labels) -> dict[str, float]:

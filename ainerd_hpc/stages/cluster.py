@@ -39,9 +39,7 @@ class Cluster(Stage):
     requires = ("maps", "embed")
     memory_knob = "cluster.coreset, or source.select, maps.windows and maps.overlap: fewer maps"
     shape = Shape.SINGLE
-    version = (
-        4  # 2: novelty by nearness; kinds in words. 3: size by stability; coreset. 4: siblings; one kind, one cluster
-    )
+    version = 4  # 2: novelty by nearness; kinds in words. 3: size by stability; coreset. 4: siblings; halves of a kind
     remarks: ClassVar = {"maps without a place": "their latents are not finite, so they belong to no cluster"}
 
     def product(self, key: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ainerd_hpc.archive.map_reader import MapReader
 from ainerd_hpc.archive.standing import read_standing
 from ainerd_hpc.archive.tables import read_table
 from ainerd_hpc.config import TRAIN_PLACE
-from ainerd_hpc.console import Advance, Pace, progress
+from ainerd_hpc.console import Advance, Pace, every, progress
 from ainerd_hpc.correlation.windows import count_maps
 from ainerd_hpc.digests import digest, sha256, weights_digest
 from ainerd_hpc.errors import AinerdError
@@ -144,22 +143,16 @@ class Train(Stage):
 @contextlib.contextmanager
 def _told_between_epochs(folder: Path, advance: Advance) -> Iterator[None]:
     """While the block lasts, hand on what the training tells in its folder; its ranks may be on other nodes."""
-    is_over = threading.Event()
+    told = read_standing(folder)  # of an earlier process
 
-    def watch() -> None:
-        told = read_standing(folder)  # of an earlier process
-        while not is_over.wait(_LOOK):
-            if (standing := read_standing(folder)) and standing != told:
-                told = standing
-                advance(str(standing), 0)
+    def look() -> None:
+        nonlocal told
+        if (standing := read_standing(folder)) and standing != told:
+            told = standing
+            advance(str(standing), 0)
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with every(_LOOK, look):
         yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def open_maps(root: str, array: str) -> MapReader:

@@ -13,14 +13,14 @@ from ainerd_hpc.kernels.clustering.density import Groups, by_size, largest_first
 from ainerd_hpc.kernels.clustering.reduction import Points
 
 
-def merge(groups: Groups, latents: Points, within: float) -> Groups:
-    """Groups in which those whose centres are nearer than `within` are one (average linkage).
+def merge(groups: Groups, latents: Points, same_kind: float) -> Groups:
+    """Groups in which those whose centres are nearer than `same_kind` are one (average linkage).
 
     Parameters
     ----------
     groups : Groups
     latents : (n, d)
-    within : float
+    same_kind : float
         Distance of latents; 0 leaves the groups alone.
 
     Returns
@@ -30,10 +30,10 @@ def merge(groups: Groups, latents: Points, within: float) -> Groups:
         and lasts as long as the one that lasts longest.
     """
     number = len(groups.reach)
-    if number < 2 or not within:
+    if number < 2 or not same_kind:
         return groups
     centres = np.stack([latents[groups.label == one].mean(axis=0, dtype=np.float64) for one in range(number)])
-    joined = fcluster(linkage(centres, "average"), within, "distance") - 1
+    joined = fcluster(linkage(centres, "average"), same_kind, "distance") - 1
     label = np.append(joined, -1)[groups.label]
     parts = [joined == one for one in largest_first(label)]
     return Groups(

@@ -23,7 +23,7 @@ _CONTRAST = np.log(4.0)
 _FAINTEST = 1e-3
 
 
-def parity(
+def find_parity(
     latents: Points, siblings: NDArray[np.integer[Any]], signal_to_noise: NDArray[np.floating[Any]], seed: int
 ) -> float:
     """Signal to noise at which noise moves a latent as far as siblings are apart without it.
@@ -77,7 +77,7 @@ def lean(
     latents: Points,
     siblings: NDArray[np.integer[Any]],
     signal_to_noise: NDArray[np.floating[Any]],
-    equal_at: float,
+    parity: float,
 ) -> NDArray[np.float32]:
     """Latents of maps that lean on their siblings, (n, d).
 
@@ -85,14 +85,16 @@ def lean(
     ----------
     latents : (n, d)
     siblings, signal_to_noise : (n,)
-        As for `parity`.
-    equal_at : float
+        As for `find_parity`.
+    parity : float
         Signal to noise of maps that lean by half; 0: none does.
     """
     own = np.asarray(latents, dtype=np.float32)
+    if not parity:
+        return own
     known = np.maximum(np.nan_to_num(signal_to_noise), _FAINTEST) ** 2
-    share = equal_at**2 / (equal_at**2 + known)
-    weight = np.where(np.isfinite(own).all(axis=1), known / (equal_at**2 + known), 0.0) if equal_at else 0 * known
+    share = parity**2 / (parity**2 + known)
+    weight = np.where(np.isfinite(own).all(axis=1), known / (parity**2 + known), 0.0)
     moments, place = np.unique(siblings, return_inverse=True)
     total = np.bincount(place, weight, minlength=len(moments))
     sums = np.zeros((len(moments), own.shape[1]))

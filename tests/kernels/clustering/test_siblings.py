@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ainerd_hpc.kernels.clustering import density
 from ainerd_hpc.kernels.clustering.merging import merge
-from ainerd_hpc.kernels.clustering.siblings import lean, parity
+from ainerd_hpc.kernels.clustering.siblings import find_parity, lean
 
 DIMENSIONS = 8
 
@@ -31,19 +31,19 @@ def drawn(
 def test_parity_is_noise_over_spread(spread: float, noise: float) -> None:
     """Within a fourth, whatever the order; a fifth of the moments with siblings of another kind do not decide."""
     _, seen, siblings, clear = drawn(spread, noise)
-    found = parity(seen, siblings, clear, 0)
+    found = find_parity(seen, siblings, clear, 0)
     assert found == pytest.approx(noise / spread, rel=0.25)
     order = np.random.default_rng(1).permutation(len(seen))
-    assert parity(seen[order], siblings[order], clear[order], 0) == pytest.approx(noise / spread, rel=0.25)
+    assert find_parity(seen[order], siblings[order], clear[order], 0) == pytest.approx(noise / spread, rel=0.25)
     odd = np.flatnonzero((siblings % 5 == 0) & (np.arange(len(siblings)) % 4 == 0))
     seen[odd] += 5
-    assert parity(seen, siblings, clear, 0) == pytest.approx(noise / spread, rel=0.4)
+    assert find_parity(seen, siblings, clear, 0) == pytest.approx(noise / spread, rel=0.4)
 
 
 def test_siblings_that_differ_by_noise_alone_lean_by_that_of_the_clearest() -> None:
     """No spread is seen: the bound is the signal to noise of the clearest tenth of the pairs, and all of it counts."""
     true, seen, siblings, clear = drawn(0.0, 1.0)
-    found = parity(seen, siblings, clear, 0)
+    found = find_parity(seen, siblings, clear, 0)
     assert np.quantile(clear, 0.7) < found < clear.max()
     off = np.linalg.norm(lean(seen, siblings, clear, found) - true, axis=1)
     assert off.mean() < 0.5 * np.linalg.norm(seen - true, axis=1).mean()
@@ -63,15 +63,15 @@ def test_siblings_that_move_in_ways_of_their_own_are_left_alone() -> None:
     """Each is of a kind of its own, so that noise is nothing beside what they are apart."""
     _, seen, _, clear = drawn(0.0, 0.3)
     siblings = np.random.default_rng(2).permutation(np.repeat(np.arange(400), 4))
-    leaning = lean(seen, siblings, clear, parity(seen, siblings, clear, 0))
+    leaning = lean(seen, siblings, clear, find_parity(seen, siblings, clear, 0))
     assert np.median(np.linalg.norm(leaning - seen, axis=1)) < 0.02
 
 
 def test_too_few_and_equal_noise_tell_nothing() -> None:
     _, seen, siblings, clear = drawn(0.1, 1.0)
-    assert parity(seen[:40], siblings[:40], clear[:40], 0) == 0
-    assert parity(seen, siblings, np.full(len(seen), 10.0), 0) == 0
-    assert parity(seen, np.arange(len(seen)), clear, 0) == 0
+    assert find_parity(seen[:40], siblings[:40], clear[:40], 0) == 0
+    assert find_parity(seen, siblings, np.full(len(seen), 10.0), 0) == 0
+    assert find_parity(seen, np.arange(len(seen)), clear, 0) == 0
     assert lean(seen, siblings, clear, 0.0).tobytes() == seen.astype(np.float32).tobytes()
 
 
